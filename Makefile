@@ -4,10 +4,15 @@ SHELL := bash
 MAKEFLAGS += --warn-undefined-variables --no-builtin-rules
 .DEFAULT_GOAL := help
 
-export CGO_ENABLED ?= 0
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+# Binaries are static; only the race detector needs a C compiler.
+export CGO_ENABLED := 0
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 BUILDFLAGS := -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
 BUF := go tool -modfile=cmd/tools/buf.mod buf
+LINT := go tool -modfile=cmd/tools/lint.mod golangci-lint
+GOTESTSUM := go tool -modfile=cmd/tools/check.mod gotestsum
+PKG := ./...
+TESTFLAGS :=
 
 .PHONY: help
 help: ## Show what can be made
@@ -15,13 +20,48 @@ help: ## Show what can be made
 
 .PHONY: build
 build: ## Build all binaries into bin/
-	go build $(BUILDFLAGS) -o bin/ ./cmd/...
+	@mkdir -p bin
+	go build $(BUILDFLAGS) -o bin/ ./cmd/sandbar ./cmd/sandbar-provider-local ./cmd/sandbar-provider-fake
 
 .PHONY: test
-test: ## Run every test with the race detector
-	CGO_ENABLED=1 go test -race ./...
+test: ## Run every test with the race detector (PKG=./broker/... for less)
+	@command -v gcc >/dev/null || { echo "the race detector needs a C compiler: install gcc" >&2; exit 1; }
+	CGO_ENABLED=1 $(GOTESTSUM) --format pkgname-and-test-fails --hide-summary=output -- -race -timeout 15m $(TESTFLAGS) $(PKG)
+
+.PHONY: lint
+lint: ## Run the linters
+	$(LINT) run $(PKG)
+
+.PHONY: fmt
+fmt: ## Format Go and proto files
+	$(LINT) fmt
+	$(BUF) format -w
 
 .PHONY: generate
 generate: ## Regenerate proto/gen
+	rm -rf proto/gen
 	$(BUF) generate --template buf.gen.provider.yaml
 	$(BUF) generate --template buf.gen.broker.yaml
+
+.PHONY: check-generate
+check-generate: ## Check the contract and that proto/gen is current
+	$(BUF) lint
+	$(BUF) format --diff --exit-code
+	@before=$$(find proto/gen -type f -exec sha256sum {} + | sort); \
+	$(MAKE) --no-print-directory generate; \
+	after=$$(find proto/gen -type f -exec sha256sum {} + | sort); \
+	[[ "$$before" == "$$after" ]] || { echo "proto/gen was not current: run make generate and commit" >&2; exit 1; }
+
+.PHONY: breaking
+breaking: ## Check the contract against the last release (AGAINST=<git ref>)
+	$(BUF) breaking --against '.git#ref=$(AGAINST)'
+
+.PHONY: tidy
+tidy: ## Tidy go.mod
+	go mod tidy
+
+.PHONY: clean
+clean: ## Remove what was built
+	rm -rf bin dist
+
+AGAINST := main

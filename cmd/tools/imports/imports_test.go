@@ -1,0 +1,119 @@
+// Package imports holds the architecture to its word: which package may depend
+// on which, with the reason for each rule.
+package imports
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/sandbar-dev/sandbar/"
+
+// rule forbids packages under from to depend on packages under to.
+type rule struct {
+	from, to string
+	// direct limits the rule to import statements; otherwise it covers
+	// everything that is linked in.
+	direct bool
+	// except names sub-trees of from that may.
+	except []string
+	why    string
+}
+
+var rules = []rule{
+	{from: module + "broker", to: module + "plugins", why: "the broker talks to plugins over gRPC only"},
+	{from: module + "broker", to: module + "conformance", why: "the suite is not production code"},
+	{from: module + "plugins", to: module + "broker", why: "a vendor links the SDK, never the broker"},
+	{from: module + "plugins", to: module + "conformance", why: "the suite tests plugins, not the other way round"},
+	{from: module + "proto", to: module + "broker", why: "the contract knows nobody"},
+	{from: module + "proto", to: module + "plugins", why: "the contract knows nobody"},
+	{
+		from: module, to: "gvisor.dev/gvisor", why: "only the local provider pays for gVisor; the CLI stays small",
+		except: []string{module + "plugins/local", module + "cmd/sandbar-provider-local"},
+	},
+	{
+		from: module, to: "connectrpc.com/connect", direct: true, why: "Connect is known to the API's two ends only",
+		except: []string{module + "broker/api", module + "broker/server", module + "cmd/sandbar", module + "proto/gen"},
+	},
+	{from: module + "broker", to: "github.com/alecthomas/kong", why: "only cmd reads flags"},
+	{from: module + "plugins", to: "github.com/alecthomas/kong", why: "only cmd reads flags"},
+	{from: module + "broker/lifecycle", to: "os", direct: true, why: "pure: no I/O"},
+	{from: module + "broker/lifecycle", to: "net", direct: true, why: "pure: no I/O"},
+	{from: module + "broker/lifecycle", to: "database/sql", direct: true, why: "pure: no I/O"},
+	{from: module + "broker/lifecycle", to: "google.golang.org/grpc", direct: true, why: "pure: no I/O"},
+	{from: module + "broker/session", to: "os", direct: true, why: "pure: no I/O"},
+	{from: module + "broker/session", to: "net", direct: true, why: "pure: no I/O"},
+	{from: module + "broker/session", to: "google.golang.org/grpc", direct: true, why: "pure: no I/O"},
+}
+
+type pkg struct {
+	ImportPath string
+	Imports    []string
+	Deps       []string
+}
+
+func TestImports(t *testing.T) {
+	pkgs := list(t)
+	for _, r := range rules {
+		matched := false
+		for _, p := range pkgs {
+			if !under(p.ImportPath, r.from) || excepted(p.ImportPath, r.except) {
+				continue
+			}
+			matched = true
+			deps := p.Deps
+			if r.direct {
+				deps = p.Imports
+			}
+			for _, d := range deps {
+				if under(d, r.to) {
+					t.Errorf("%s depends on %s: %s", p.ImportPath, d, r.why)
+				}
+			}
+		}
+		if !matched {
+			t.Errorf("no package under %s: the rule about %s guards nothing", r.from, r.to)
+		}
+	}
+}
+
+func list(t *testing.T) []pkg {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", "list", "-deps=false", "-json=ImportPath,Imports,Deps", module+"...")
+	out, err := cmd.Output()
+	if err != nil {
+		var exit *exec.ExitError
+		if errors.As(err, &exit) {
+			t.Fatalf("go list: %v\n%s", err, exit.Stderr)
+		}
+		t.Fatalf("go list: %v", err)
+	}
+	var pkgs []pkg
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p pkg
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return pkgs
+		} else if err != nil {
+			t.Fatalf("decode go list: %v", err)
+		}
+		pkgs = append(pkgs, p)
+	}
+}
+
+func under(path, root string) bool {
+	root = strings.TrimSuffix(root, "/")
+	return path == root || strings.HasPrefix(path, root+"/")
+}
+
+func excepted(path string, except []string) bool {
+	for _, e := range except {
+		if under(path, e) || strings.HasPrefix(path, e+"/") {
+			return true
+		}
+	}
+	return false
+}
