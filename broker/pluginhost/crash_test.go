@@ -1,0 +1,5 @@
+package pluginhost_test
+
+const testHostArg = "be-a-host"
+
+func beHost([]string) {}
