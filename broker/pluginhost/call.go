@@ -61,6 +61,15 @@ func (p *Plugin) Descriptor(ctx context.Context) (*providerv1.DescribeResponse, 
 	return w.described(), nil
 }
 
+// Described returns what the latest process said it can do, or nil before the
+// first one said anything. The message must not be changed.
+func (p *Plugin) Described() *providerv1.DescribeResponse {
+	if w := p.snapshot().worker; w != nil {
+		return w.described()
+	}
+	return nil
+}
+
 // acquire returns the serving process, waiting for it while it starts.
 func (p *Plugin) acquire(ctx context.Context) (worker, error) {
 	for {

@@ -1,0 +1,82 @@
+package provider
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/grpc"
+
+	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
+)
+
+// Conn is a connection to a provider plugin; *pluginhost.Plugin is one.
+type Conn interface {
+	grpc.ClientConnInterface
+	// Descriptor returns what the provider says it can do. It may wait for the
+	// plugin to start.
+	Descriptor(ctx context.Context) (*providerv1.DescribeResponse, error)
+	// Described returns what it said last, or nil if it never spoke.
+	Described() *providerv1.DescribeResponse
+}
+
+// Options of a Provider.
+type Options struct {
+	// Retry bounds repeated attempts. Zero values: 5 attempts, waits of up to
+	// 100 ms doubling to 5 s.
+	Retry Retry
+}
+
+// Retry bounds repeated attempts of one call. The deadline of the call bounds
+// them too.
+type Retry struct {
+	// Attempts counts the first one; 1 switches retries off.
+	Attempts int
+	// Base and Max bound the random wait before attempt n+1: at most Base·2ⁿ and
+	// at most Max. A provider that says how long to wait is believed.
+	Base, Max time.Duration
+}
+
+// Provider is one provider, whatever it is.
+type Provider struct {
+	// The contract's methods. Errors are *fault.Error.
+	providerv1.ProviderServiceClient
+
+	name string
+	conn Conn
+}
+
+// New returns a provider over conn, which stays the caller's to close.
+func New(name string, conn Conn, opts Options) *Provider {
+	r := &opts.Retry
+	if r.Attempts <= 0 {
+		r.Attempts = 5
+	}
+	if r.Base <= 0 {
+		r.Base = 100 * time.Millisecond
+	}
+	if r.Max <= 0 {
+		r.Max = 5 * time.Second
+	}
+	wrapped := &portable{name: name, conn: conn, retry: opts.Retry}
+	return &Provider{ProviderServiceClient: providerv1.NewProviderServiceClient(wrapped), name: name, conn: conn}
+}
+
+// Name returns the provider's name.
+func (p *Provider) Name() string { return p.name }
+
+// Capabilities returns what the provider declares, waiting for it to start if it
+// has not.
+func (p *Provider) Capabilities(ctx context.Context) (Set, error) {
+	d, err := p.conn.Descriptor(ctx)
+	if err != nil {
+		return Set{}, convert(p.name, err)
+	}
+	return NewSet(d), nil
+}
+
+// Supports reports whether the provider declares a capability and has it switched
+// on, from what it said last. It does not wait: of a provider that never spoke it
+// is false.
+func (p *Provider) Supports(capability string) bool {
+	return NewSet(p.conn.Described()).Has(capability)
+}
