@@ -7,6 +7,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/sandbar-dev/sandbar/plugins/sdk/exec"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
 
@@ -43,26 +44,8 @@ type Driver interface {
 }
 
 // Process is one running command, made by Driver.StartProcess and owned by the
-// SDK, which calls Wait exactly once and Close exactly once, after Wait and
-// after both readers returned io.EOF or failed.
-type Process interface {
-	// Stdin is nil unless the spec asked for it. Closing it is the half-close.
-	Stdin() io.WriteCloser
-	// Stdout delivers the terminal's output when the spec has one.
-	Stdout() io.Reader
-	// Stderr is nil when the spec has a terminal.
-	Stderr() io.Reader
-	// Wait returns when the lead process ended. An error means that the end
-	// cannot be known; the SDK then reports cause UNKNOWN, never exit 0.
-	Wait(context.Context) (*providerv1.ExitStatus, error)
-	// Signal signals the process group. Called only if exec.signal is declared,
-	// and to kill on timeout; may be called after the end and is then a no-op.
-	Signal(context.Context, providerv1.ExecSignal) error
-	// Resize is called only if exec.pty is declared.
-	Resize(context.Context, *providerv1.Terminal) error
-	// Close frees what Stdin, Stdout and Stderr hold. It does not kill.
-	Close() error
-}
+// SDK.
+type Process = exec.Process
 
 // ExecServer replaces the SDK's exec machinery, for drivers whose sandboxes have
 // a server of their own that speaks the contract (such as the local provider's

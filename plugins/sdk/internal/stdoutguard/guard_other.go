@@ -1,0 +1,6 @@
+//go:build !unix
+
+package stdoutguard
+
+// Handshake does nothing: descriptors cannot be redirected here.
+func Handshake() {}
