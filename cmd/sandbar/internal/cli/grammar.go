@@ -1,0 +1,41 @@
+package cli
+
+// grammar is every command and flag; the parser, the help and the completion
+// are made from it.
+type grammar struct {
+	Server string `help:"Broker to use: unix:///path or https://host. Default: your own, started when needed. A key for it comes from SANDBAR_API_KEY." env:"SANDBAR_SERVER" placeholder:"ADDRESS"`
+	JSON   bool   `name:"json" help:"Print JSON, errors too."`
+
+	Run   runCmd   `cmd:"" group:"Run" help:"Run one command in a new sandbox, then remove the sandbox."`
+	Exec  execCmd  `cmd:"" group:"Run" help:"Run a command in a sandbox."`
+	Shell shellCmd `cmd:"" group:"Run" help:"Open a shell in a sandbox, or in a new one."`
+	Ps    psCmd    `cmd:"" group:"Run" help:"List the commands of a sandbox."`
+	Logs  logsCmd  `cmd:"" group:"Run" help:"Show what a command wrote."`
+	Kill  killCmd  `cmd:"" group:"Run" help:"Send a signal to a command."`
+
+	Create createCmd `cmd:"" group:"Sandboxes" help:"Create a sandbox."`
+	Ls     lsCmd     `cmd:"" group:"Sandboxes" aliases:"list" help:"List sandboxes."`
+	Get    getCmd    `cmd:"" group:"Sandboxes" help:"Show a sandbox."`
+	Rm     rmCmd     `cmd:"" group:"Sandboxes" help:"Remove sandboxes."`
+	Pause  pauseCmd  `cmd:"" group:"Sandboxes" help:"Pause a sandbox."`
+	Resume resumeCmd `cmd:"" group:"Sandboxes" help:"Resume a paused sandbox."`
+	Fork   forkCmd   `cmd:"" group:"Sandboxes" help:"Make copies of a running sandbox."`
+
+	Snapshot snapshotCmd `cmd:"" group:"Sandboxes" help:"Create, list and remove snapshots."`
+	Restore  restoreCmd  `cmd:"" group:"Sandboxes" help:"Make a sandbox from a snapshot."`
+
+	Cp     cpCmd     `cmd:"" group:"Files and ports" help:"Copy files into and out of a sandbox."`
+	Diff   diffCmd   `cmd:"" group:"Files and ports" help:"Show which files a sandbox changed."`
+	Volume volumeCmd `cmd:"" group:"Files and ports" help:"Create, list and remove volumes."`
+	Ports  portsCmd  `cmd:"" group:"Files and ports" help:"List the ports that listen in a sandbox."`
+	Port   portCmd   `cmd:"" group:"Files and ports" aliases:"port-forward" help:"Forward a local port to a port in a sandbox."`
+
+	Providers  providersCmd  `cmd:"" group:"System" help:"List providers."`
+	Doctor     doctorCmd     `cmd:"" group:"System" help:"Check whether sandboxes can work here."`
+	Serve      serveCmd      `cmd:"" group:"System" help:"Run a broker."`
+	Daemon     daemonCmd     `cmd:"" group:"System" help:"Show or stop your own broker."`
+	Plugin     pluginCmd     `cmd:"" group:"System" help:"List, inspect and verify provider plugins."`
+	Version    versionCmd    `cmd:"" group:"System" help:"Show the version."`
+	Completion completionCmd `cmd:"" group:"System" help:"Print a completion script for a shell."`
+	Complete   completeCmd   `cmd:"" name:"__complete" hidden:"" help:"Answer a completion script."`
+}

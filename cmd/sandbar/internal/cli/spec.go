@@ -1,0 +1,151 @@
+package cli
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/value"
+	brokerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1"
+	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
+)
+
+// specFlags say what a new sandbox should be.
+type specFlags struct {
+	Name     string              `help:"Name of the sandbox; with run it also keeps the sandbox." placeholder:"NAME"`
+	Provider string              `help:"Provider to use; default: the broker chooses." placeholder:"NAME"`
+	Image    string              `help:"OCI image, or template:NAME, or host for this machine's own programs." placeholder:"REF"`
+	CPU      value.CPU           `name:"cpu" help:"CPUs it may use, such as 0.5." placeholder:"N"`
+	Memory   value.Size          `help:"Memory it may use, such as 512MiB." placeholder:"SIZE"`
+	Disk     value.Size          `help:"Bytes it may write on top of its image, such as 2GiB." placeholder:"SIZE"`
+	Pids     int64               `help:"Processes and threads it may have." placeholder:"N"`
+	Env      []string            `short:"e" sep:"none" help:"Environment variable; NAME alone passes yours on." placeholder:"NAME[=VALUE]"`
+	EnvFile  []string            `sep:"none" help:"File with NAME=VALUE lines; --env wins." placeholder:"FILE"`
+	Workdir  string              `short:"w" help:"Working directory inside." placeholder:"DIR"`
+	User     string              `short:"u" help:"User inside: name, uid or uid:gid." placeholder:"USER"`
+	Hostname string              `help:"Host name inside." placeholder:"NAME"`
+	Region   string              `help:"Where to run, in the provider's words." placeholder:"REGION"`
+	Mount    []value.HostMount   `short:"m" sep:"none" help:"Show a folder or file of this machine: ro, rw, or overlay, which keeps writes in the sandbox. Default: overlay for a folder, ro for a file." placeholder:"SRC:DST[:MODE]"`
+	Volume   []value.VolumeMount `sep:"none" help:"Mount a named volume, rw or ro." placeholder:"NAME:DST[:MODE]"`
+	Label    []string            `short:"l" sep:"none" help:"Label." placeholder:"NAME=VALUE"`
+	lifeFlags
+}
+
+// lifeFlags say when a sandbox ends.
+type lifeFlags struct {
+	Lifetime   value.Duration `help:"Remove the sandbox after this time, such as 2h or 7d." placeholder:"TIME"`
+	Idle       value.Duration `help:"Remove or pause the sandbox when nobody used it for this time." placeholder:"TIME"`
+	IdleAction string         `help:"What idling leads to: ${enum}." enum:"delete,pause" default:"delete"`
+}
+
+func (f *lifeFlags) lifetime() *durationpb.Duration {
+	if f.Lifetime == 0 {
+		return nil
+	}
+	return durationpb.New(time.Duration(f.Lifetime))
+}
+
+func (f *lifeFlags) idle() *brokerv1.Idle {
+	if f.Idle == 0 {
+		return nil
+	}
+	action := brokerv1.IdleAction_IDLE_ACTION_DELETE
+	if f.IdleAction == "pause" {
+		action = brokerv1.IdleAction_IDLE_ACTION_PAUSE
+	}
+	return &brokerv1.Idle{Timeout: durationpb.New(time.Duration(f.Idle)), Action: action}
+}
+
+// request builds the request that the flags describe.
+func (f *specFlags) request(a *app) (*brokerv1.CreateSandboxRequest, error) {
+	labels, err := value.Labels(f.Label)
+	if err != nil {
+		return nil, &usageError{message: "--label: " + err.Error()}
+	}
+	env, err := a.environment(f.EnvFile, f.Env)
+	if err != nil {
+		return nil, err
+	}
+	mounts, err := f.mounts(a)
+	if err != nil {
+		return nil, err
+	}
+	if f.Pids < 0 {
+		return nil, badFlag("pids", fmt.Sprint(f.Pids), "is not a number of processes; write one such as 256")
+	}
+	spec := &providerv1.SandboxSpec{
+		Image: image(f.Image), Env: env, Workdir: f.Workdir, User: f.User,
+		Hostname: f.Hostname, Region: f.Region, Mounts: mounts,
+	}
+	if f.CPU != 0 || f.Memory != 0 || f.Disk != 0 || f.Pids != 0 {
+		spec.Resources = &providerv1.Resources{
+			CpuMillis: int64(f.CPU), MemoryBytes: int64(f.Memory), DiskBytes: int64(f.Disk), Pids: f.Pids,
+		}
+	}
+	return &brokerv1.CreateSandboxRequest{
+		Name: f.Name, Provider: f.Provider, Spec: spec, Labels: labels,
+		Lifetime: f.lifetime(), Idle: f.idle(), IdempotencyKey: randomID(),
+	}, nil
+}
+
+func (a *app) environment(files, pairs []string) (map[string]string, error) {
+	env := map[string]string{}
+	for _, name := range files {
+		file, err := os.Open(name)
+		if err != nil {
+			return nil, &usageError{message: fmt.Sprintf("--env-file: %v", err)}
+		}
+		err = value.EnvFile(env, file, a.lookupEnv)
+		_ = file.Close()
+		if err != nil {
+			return nil, &usageError{message: fmt.Sprintf("--env-file %s: %v", name, err)}
+		}
+	}
+	if err := value.Env(env, pairs, a.lookupEnv); err != nil {
+		return nil, &usageError{message: "--env: " + err.Error()}
+	}
+	return maps.Clone(env), nil
+}
+
+func image(ref string) *providerv1.Image {
+	const template = "template:"
+	switch {
+	case ref == "":
+		return nil
+	case ref == "host":
+		return &providerv1.Image{Source: &providerv1.Image_Host{Host: &providerv1.HostImage{}}}
+	case len(ref) > len(template) && ref[:len(template)] == template:
+		return &providerv1.Image{Source: &providerv1.Image_Template{Template: ref[len(template):]}}
+	default:
+		return &providerv1.Image{Source: &providerv1.Image_Oci{Oci: ref}}
+	}
+}
+
+func (f *specFlags) mounts(a *app) ([]*providerv1.Mount, error) {
+	var out []*providerv1.Mount
+	for _, m := range f.Mount {
+		source, err := filepath.Abs(m.Source)
+		if err != nil {
+			return nil, fmt.Errorf("find the folder %q of --mount: %w", m.Source, err)
+		}
+		mode := m.Mode
+		info, err := os.Stat(source)
+		switch {
+		case err == nil && mode == providerv1.MountMode_MOUNT_MODE_UNSPECIFIED && !info.IsDir():
+			mode = providerv1.MountMode_MOUNT_MODE_RO
+		case err != nil && a.Server == "":
+			return nil, badFlag("mount", m.Source, "cannot be mounted: "+err.Error())
+		case mode == providerv1.MountMode_MOUNT_MODE_UNSPECIFIED:
+			mode = providerv1.MountMode_MOUNT_MODE_OVERLAY
+		}
+		out = append(out, &providerv1.Mount{Target: m.Target, Source: &providerv1.Mount_HostPath{HostPath: source}, Mode: mode})
+	}
+	for _, v := range f.Volume {
+		out = append(out, &providerv1.Mount{Target: v.Target, Source: &providerv1.Mount_Volume{Volume: v.Name}, Mode: v.Mode})
+	}
+	return out, nil
+}

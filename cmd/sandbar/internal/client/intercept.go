@@ -1,0 +1,105 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"connectrpc.com/connect"
+	"google.golang.org/grpc/codes"
+
+	"github.com/sandbar-dev/sandbar/proto/fault"
+)
+
+// interceptor authenticates requests and turns Connect errors into faults.
+type interceptor struct {
+	address Address
+	options Options
+}
+
+func (i *interceptor) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
+	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
+		i.header(req.Header())
+		res, err := next(ctx, req)
+		if err != nil {
+			return nil, i.fault(ctx, err)
+		}
+		return res, nil
+	}
+}
+
+func (i *interceptor) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
+	return func(ctx context.Context, spec connect.Spec) connect.StreamingClientConn {
+		conn := next(ctx, spec)
+		i.header(conn.RequestHeader())
+		return &streamConn{StreamingClientConn: conn, ctx: ctx, interceptor: i}
+	}
+}
+
+// WrapStreamingHandler is there for the interface; a client handles nothing.
+func (i *interceptor) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
+	return next
+}
+
+func (i *interceptor) header(h interface{ Set(key, value string) }) {
+	if i.options.APIKey != "" {
+		h.Set("Authorization", "Bearer "+i.options.APIKey)
+	}
+	h.Set("User-Agent", "sandbar/"+i.options.Version)
+}
+
+// streamConn converts the errors of one stream. It holds the stream's context
+// because a connection is bound to it anyhow.
+type streamConn struct {
+	connect.StreamingClientConn
+	ctx         context.Context //nolint:containedctx // the life of the stream
+	interceptor *interceptor
+}
+
+func (c *streamConn) Send(msg any) error {
+	return c.interceptor.fault(c.ctx, c.StreamingClientConn.Send(msg))
+}
+
+func (c *streamConn) Receive(msg any) error {
+	return c.interceptor.fault(c.ctx, c.StreamingClientConn.Receive(msg))
+}
+
+// fault converts an error of Connect. An end of stream stays io.EOF, and a
+// context that ended wins over whatever the transport made of it.
+func (i *interceptor) fault(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && connect.CodeOf(err) == connect.CodeUnknown {
+		return io.EOF
+	}
+	if cause := context.Cause(ctx); cause != nil && errors.Is(ctx.Err(), context.Canceled) {
+		return cause
+	}
+	var ce *connect.Error
+	if !errors.As(err, &ce) {
+		return fault.From(err)
+	}
+	var details []any
+	for _, d := range ce.Details() {
+		if msg, derr := d.Value(); derr == nil {
+			details = append(details, msg)
+		}
+	}
+	f := fault.FromDetails(codes.Code(ce.Code()), ce.Message(), details)
+	if !connect.IsWireError(err) && ce.Code() == connect.CodeUnavailable {
+		f.Message = fmt.Sprintf("cannot reach the broker at %s: %s", i.address, reasonOnly(ce.Message()))
+	}
+	return f
+}
+
+// reasonOnly drops the repetition of the address that the dialer puts before
+// the reason.
+func reasonOnly(message string) string {
+	if i := strings.LastIndex(message, "connect: "); i >= 0 {
+		return message[i+len("connect: "):]
+	}
+	return message
+}

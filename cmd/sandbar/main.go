@@ -1,0 +1,18 @@
+// Command sandbar makes and uses sandboxes, and runs the broker that makes them.
+package main
+
+import (
+	"os"
+
+	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/cli"
+)
+
+func main() {
+	os.Exit(cli.Main(cli.Process{
+		Args:    os.Args[1:],
+		Stdin:   os.Stdin,
+		Stdout:  os.Stdout,
+		Stderr:  os.Stderr,
+		Environ: os.Environ(),
+	}))
+}
