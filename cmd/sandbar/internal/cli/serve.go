@@ -68,6 +68,7 @@ func (c *serveCmd) Run(ctx context.Context, a *app) error {
 		_ = tenure.Close()
 		return err
 	}
+	log.LogAttrs(ctx, slog.LevelInfo, "listening", slog.String("socket", place.Socket()), slog.Int("pid", os.Getpid()))
 	err = a.serve(ctx, o)
 	if cerr := tenure.Close(); err == nil {
 		err = cerr

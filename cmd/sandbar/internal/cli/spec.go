@@ -5,6 +5,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -125,6 +126,8 @@ func image(ref string) *providerv1.Image {
 	}
 }
 
+// mounts makes paths absolute. A broker behind a socket shares our files, so what
+// is missing here is missing there; a remote one must look for itself.
 func (f *specFlags) mounts(a *app) ([]*providerv1.Mount, error) {
 	var out []*providerv1.Mount
 	for _, m := range f.Mount {
@@ -137,7 +140,7 @@ func (f *specFlags) mounts(a *app) ([]*providerv1.Mount, error) {
 		switch {
 		case err == nil && mode == providerv1.MountMode_MOUNT_MODE_UNSPECIFIED && !info.IsDir():
 			mode = providerv1.MountMode_MOUNT_MODE_RO
-		case err != nil && a.Server == "":
+		case err != nil && (a.Server == "" || strings.HasPrefix(a.Server, "unix://")):
 			return nil, badFlag("mount", m.Source, "cannot be mounted: "+err.Error())
 		case mode == providerv1.MountMode_MOUNT_MODE_UNSPECIFIED:
 			mode = providerv1.MountMode_MOUNT_MODE_OVERLAY

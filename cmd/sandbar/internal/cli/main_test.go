@@ -1,0 +1,68 @@
+package cli_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/apitest"
+	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/cli"
+)
+
+// TestMain lets scripts, and a daemon started on demand, run this binary as
+// sandbar.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"sandbar": func() { os.Exit(sandbar()) }})
+}
+
+func sandbar() int {
+	return cli.Main(cli.Process{
+		Args: os.Args[1:], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Environ: os.Environ(),
+		Serve: serveFake,
+	})
+}
+
+// serveFake is the in-memory broker behind the real serve command. A
+// configuration file called "broken" makes it fail.
+func serveFake(ctx context.Context, o cli.ServerOptions) error {
+	if o.ConfigFile != "" && filepath.Base(o.ConfigFile) == "broken" {
+		return os.ErrInvalid
+	}
+	b := apitest.New()
+	b.Version = o.Version
+	if err := o.Ready(); err != nil {
+		return err
+	}
+	return b.Serve(ctx, o.Tenure.Listener())
+}
+
+// broker starts an in-memory broker on a socket of its own.
+func broker(t testing.TB, change func(*apitest.Broker)) (b *apitest.Broker, address string) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "sb") // short: the path of a socket is
+	if err != nil {
+		t.Fatal(err)
+	}
+	socket := filepath.Join(dir, "s")
+	b = apitest.New()
+	if change != nil {
+		change(b)
+	}
+	l := listen(t, socket)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- b.Serve(ctx, l) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("serve: %v", err)
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return b, "unix://" + socket
+}
