@@ -1,0 +1,42 @@
+package api
+
+import (
+	"log/slog"
+	"net/http"
+
+	"connectrpc.com/connect"
+
+	"github.com/sandbar-dev/sandbar/broker"
+	"github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1/brokerv1connect"
+	"github.com/sandbar-dev/sandbar/proto/handshake"
+)
+
+// Options of a handler.
+type Options struct {
+	// Auth decides who may call. Nil: everybody who can connect.
+	Auth Authenticator
+	// Log takes panics. Nil: nothing is logged.
+	Log *slog.Logger
+}
+
+// New returns the handler of the whole API.
+func New(s *broker.Service, a Admin, opts Options) http.Handler {
+	log := opts.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	options := []connect.HandlerOption{
+		connect.WithInterceptors(interceptor{log}),
+		// The plugins' limit holds for clients too, so that what got in fits on.
+		connect.WithReadMaxBytes(handshake.MaxMessageBytes),
+	}
+	mux := http.NewServeMux()
+	mux.Handle(brokerv1connect.NewSandboxServiceHandler(sandboxes{s}, options...))
+	mux.Handle(brokerv1connect.NewAdminServiceHandler(admin{a}, options...))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+	handler := withController(mux)
+	if opts.Auth != nil {
+		handler = authenticated(opts.Auth, handler)
+	}
+	return handler
+}

@@ -1,0 +1,351 @@
+package broker
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"maps"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/sandbar-dev/sandbar/broker/lifecycle"
+	"github.com/sandbar-dev/sandbar/broker/provider"
+	"github.com/sandbar-dev/sandbar/broker/state"
+	"github.com/sandbar-dev/sandbar/proto/fault"
+	brokerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1"
+	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
+)
+
+// CreateSandbox places and makes a sandbox. It returns when the sandbox can be
+// used, or FAILED, or after the caller's deadline as CREATING.
+func (s *Service) CreateSandbox(ctx context.Context, req *brokerv1.CreateSandboxRequest) (*brokerv1.Sandbox, error) {
+	if err := validateCreate(req); err != nil {
+		return nil, err
+	}
+	rows, err := s.once(ctx, req.GetIdempotencyKey(), req, func(r *state.Request) ([]*state.Sandbox, error) {
+		m, err := s.planCreate(ctx, req)
+		if err != nil {
+			return nil, err
+		}
+		return s.makeSandboxes(ctx, r, m)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return rows[0].View(), nil
+}
+
+// making is a decided creation of one or several sandboxes by one call.
+type making struct {
+	provider string
+	rows     []*state.Sandbox
+	op       *providerv1.Operation
+	call     func(context.Context, *provider.Provider) ([]*providerv1.Sandbox, error)
+}
+
+func (s *Service) planCreate(ctx context.Context, req *brokerv1.CreateSandboxRequest) (making, error) {
+	name, err := s.opts.Placer.Place(ctx, req)
+	if err != nil {
+		return making{}, err
+	}
+	native, err := s.endsByItself(ctx, name)
+	if err != nil {
+		return making{}, err
+	}
+	spec := proto.CloneOf(req.GetSpec())
+	if spec == nil {
+		spec = &providerv1.SandboxSpec{}
+	}
+	lifetime := s.lifetime(req.GetLifetime(), spec.GetLifetime())
+	if lifetime > 0 && native {
+		// The provider then ends it also while no broker runs.
+		spec.Lifetime = durationpb.New(lifetime)
+	}
+	sb := s.newRow(name, lifetime, req.GetIdle())
+	sb.Body.Name, sb.Body.Labels, sb.Body.Spec = req.GetName(), req.GetLabels(), spec
+	m := making{provider: name, rows: []*state.Sandbox{sb}}
+	m.op = operation(s.createRequest(sb))
+	m.call = s.createCall(sb)
+	return m, nil
+}
+
+// endsByItself reports whether a provider ends sandboxes at their lifetime. It
+// waits for the provider to start.
+func (s *Service) endsByItself(ctx context.Context, name string) (bool, error) {
+	p, err := s.provider(name)
+	if err != nil {
+		return false, err
+	}
+	set, err := p.Capabilities(ctx)
+	return set.Has("lifetime.native"), err
+}
+
+func (s *Service) lifetime(asked ...*durationpb.Duration) time.Duration {
+	for _, d := range asked {
+		if d != nil {
+			return d.AsDuration()
+		}
+	}
+	return s.opts.Lifetime
+}
+
+// newRow returns a row for a sandbox that does not exist yet.
+func (s *Service) newRow(provider string, lifetime time.Duration, idle *brokerv1.Idle) *state.Sandbox {
+	now := time.Now()
+	if idle == nil {
+		idle = s.opts.Idle
+	}
+	body := &brokerv1.Sandbox{
+		SandboxId: newSandboxID(), Provider: provider, Idle: proto.CloneOf(idle),
+		CreatedAt: timestamppb.New(now), LastActiveAt: timestamppb.New(now),
+	}
+	if lifetime > 0 {
+		body.ExpiresAt = timestamppb.New(now.Add(lifetime))
+	}
+	return &state.Sandbox{Body: body, Status: lifecycle.New(), Version: 1}
+}
+
+// identity is what the sandbox is called at the vendor.
+func (s *Service) identity(sb *state.Sandbox) *providerv1.Identity {
+	return &providerv1.Identity{SandboxId: sb.ID(), Owner: s.owner, Labels: maps.Clone(sb.Body.GetLabels())}
+}
+
+func (s *Service) createRequest(sb *state.Sandbox) *providerv1.CreateSandboxRequest {
+	return &providerv1.CreateSandboxRequest{Identity: s.identity(sb), Spec: sb.Body.GetSpec()}
+}
+
+// createCall sends the create of a row with the row's own operation, however
+// often.
+func (s *Service) createCall(sb *state.Sandbox) func(context.Context, *provider.Provider) ([]*providerv1.Sandbox, error) {
+	return func(ctx context.Context, p *provider.Provider) ([]*providerv1.Sandbox, error) {
+		req := s.createRequest(sb)
+		req.Operation = sb.Operation
+		resp, err := p.CreateSandbox(ctx, req)
+		return []*providerv1.Sandbox{resp.GetSandbox()}, err
+	}
+}
+
+// once returns what an earlier call with the same idempotency key made, or runs
+// create, which stores the request it is given.
+func (s *Service) once(ctx context.Context, key string, req proto.Message, create func(*state.Request) ([]*state.Sandbox, error)) ([]*state.Sandbox, error) {
+	if key == "" {
+		return create(nil)
+	}
+	sum := provider.Digest(req)
+	for {
+		earlier, err := s.earlier(ctx, key, sum)
+		if err != nil {
+			return nil, err
+		}
+		if earlier != nil {
+			rows, err := s.replay(ctx, earlier)
+			if rows != nil || err != nil {
+				return rows, err
+			}
+		}
+		rows, err := create(&state.Request{Key: key, Digest: sum, At: time.Now()})
+		if !errors.Is(err, state.ErrKeyTaken) {
+			return rows, err
+		}
+	}
+}
+
+// earlier returns the stored request with a key, or nil.
+func (s *Service) earlier(ctx context.Context, key string, sum []byte) (*state.Request, error) {
+	r, err := s.store.Request(ctx, key)
+	switch {
+	case errors.Is(err, state.ErrNotFound):
+		return nil, nil
+	case err != nil:
+		return nil, storeFault(err)
+	case !bytes.Equal(r.Digest, sum):
+		return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_IDEMPOTENCY_KEY_REUSED,
+			"idempotency key %q was used for another request; use a fresh key", key).With("idempotency_key", key)
+	}
+	return r, nil
+}
+
+// replay returns the sandboxes of an earlier request, finishing what is not
+// finished. It returns none if that request was refused meanwhile.
+func (s *Service) replay(ctx context.Context, r *state.Request) ([]*state.Sandbox, error) {
+	opCtx, end, err := s.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	var rows []*state.Sandbox
+	for _, id := range r.IDs {
+		sb, err := s.replayOne(ctx, opCtx, id)
+		if err != nil || sb == nil {
+			return nil, err
+		}
+		rows = append(rows, sb)
+	}
+	return rows, nil
+}
+
+func (s *Service) replayOne(ctx, opCtx context.Context, id string) (*state.Sandbox, error) {
+	unlock, err := s.lock(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	sb, err := s.store.Sandbox(ctx, id)
+	if errors.Is(err, state.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, storeFault(err)
+	}
+	if sb.Status.Gone {
+		return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND,
+			"the sandbox %s that this idempotency key made was deleted", id).With("sandbox_id", id)
+	}
+	if sb.Status.Pending != lifecycle.Create {
+		return sb, nil
+	}
+	if sb.Body.GetParentId() == "" {
+		_, err = s.finish(ctx, opCtx, making{provider: sb.Body.GetProvider(), rows: []*state.Sandbox{sb}, call: s.createCall(sb)})
+		return sb, err
+	}
+	if _, err := s.ask(opCtx, sb); err != nil {
+		return nil, err
+	}
+	if sb.Status.Gone {
+		return nil, nil
+	}
+	return sb, s.awaitCreated(ctx, opCtx, sb)
+}
+
+func forked(sb *state.Sandbox) bool { return strings.HasPrefix(sb.Body.GetParentId(), "sbx_") }
+
+// makeSandboxes stores the rows, then calls the provider. The rows of a refused
+// creation are removed; those of one with unknown outcome stay and are settled.
+func (s *Service) makeSandboxes(ctx context.Context, r *state.Request, m making) ([]*state.Sandbox, error) {
+	opCtx, end, err := s.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	for _, sb := range m.rows {
+		sb.Operation = m.op
+		if r != nil {
+			sb.RequestKey = r.Key
+			r.IDs = append(r.IDs, sb.ID())
+		}
+		unlock, err := s.lock(ctx, sb.ID())
+		if err != nil {
+			return nil, err
+		}
+		defer unlock()
+	}
+	err = s.store.InsertSandboxes(ctx, r, m.rows...)
+	switch {
+	case errors.Is(err, state.ErrNameTaken):
+		name := m.rows[0].Body.GetName()
+		return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_OBJECT_EXISTS,
+			"name is %q: a live sandbox has it; choose another or delete that one", name).With("name", name)
+	case errors.Is(err, state.ErrKeyTaken):
+		return nil, err
+	case err != nil:
+		return nil, storeFault(err)
+	}
+	rows, err := s.finish(ctx, opCtx, m)
+	if ctx.Err() != nil && r == nil {
+		s.abandon(opCtx, m.rows)
+	}
+	return rows, err
+}
+
+// finish calls the provider for rows that are stored, and stores its answer.
+func (s *Service) finish(ctx, opCtx context.Context, m making) ([]*state.Sandbox, error) {
+	vendors, err := s.call(opCtx, m)
+	if err == nil && len(vendors) != len(m.rows) {
+		err = fault.New(providerv1.ErrorReason_ERROR_REASON_UPSTREAM_PROTOCOL,
+			"provider %s answered with %d sandboxes instead of %d", m.provider, len(vendors), len(m.rows)).With("provider", m.provider)
+	}
+	if err != nil {
+		return nil, s.notMade(opCtx, m, fault.From(err))
+	}
+	for i, sb := range m.rows {
+		if _, err := s.applyObserved(opCtx, sb, vendors[i]); err != nil {
+			return nil, err
+		}
+	}
+	for _, sb := range m.rows {
+		if err := s.awaitCreated(ctx, opCtx, sb); err != nil {
+			return nil, err
+		}
+	}
+	return m.rows, nil
+}
+
+func (s *Service) call(ctx context.Context, m making) ([]*providerv1.Sandbox, error) {
+	p, err := s.provider(m.provider)
+	if err != nil {
+		return nil, err
+	}
+	return m.call(ctx, p)
+}
+
+// notMade stores that a creation failed, and returns the error to tell.
+func (s *Service) notMade(ctx context.Context, m making, f *fault.Error) error {
+	for _, sb := range m.rows {
+		if _, err := s.apply(ctx, sb, failure(f)); err != nil {
+			return err
+		}
+	}
+	if f.Effect == providerv1.Effect_EFFECT_NONE {
+		return f
+	}
+	return withID(f, m.rows[0].ID())
+}
+
+// createPoll bounds how often a slow creation is asked about while somebody
+// waits for it.
+const (
+	createPollFirst = 100 * time.Millisecond
+	createPollMax   = 2 * time.Second
+)
+
+// awaitCreated asks until a slow creation is done or the caller leaves.
+func (s *Service) awaitCreated(ctx, opCtx context.Context, sb *state.Sandbox) error {
+	for wait := createPollFirst; sb.Status.State == providerv1.SandboxState_SANDBOX_STATE_CREATING; wait = min(2*wait, createPollMax) {
+		if !pause(ctx, wait) || s.life.Err() != nil {
+			return nil
+		}
+		if _, err := s.ask(opCtx, sb); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// abandon deletes sandboxes whose maker left without an idempotency key: nobody
+// can ever claim them.
+func (s *Service) abandon(ctx context.Context, rows []*state.Sandbox) {
+	for _, sb := range rows {
+		if sb.Status.Gone {
+			continue
+		}
+		if err := s.deleteLocked(ctx, sb, "its maker left before it was made"); err != nil {
+			s.log.WarnContext(ctx, "abandoned sandbox is not deleted yet", "sandbox_id", sb.ID(), "error", err)
+		}
+	}
+}
+
+// pause waits, and reports whether ctx still lives.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

@@ -1,0 +1,170 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+
+	"google.golang.org/grpc"
+
+	"github.com/sandbar-dev/sandbar/proto/fault"
+	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
+)
+
+// Receiver is the client's side of a stream of requests. Receive returns io.EOF
+// after the last one.
+type Receiver[In any] interface {
+	Receive() (*In, error)
+}
+
+// Sender is the client's side of a stream of answers. A message that was sent
+// may be overwritten by the caller.
+type Sender[Out any] interface {
+	Send(*Out) error
+}
+
+// BidiStream is the client's side of a stream both ways.
+type BidiStream[In, Out any] interface {
+	Receiver[In]
+	Sender[Out]
+	// StopReceiving makes a Receive under way, and every later one, return an
+	// error. It may be called from another goroutine.
+	StopReceiving()
+}
+
+// forwardOne passes one call on to the sandbox it names.
+func forwardOne[Res any](ctx context.Context, s *Service, ref *providerv1.SandboxRef, call func(*lease) (Res, error)) (Res, error) {
+	var res Res
+	l, err := s.use(ctx, ref)
+	if err != nil {
+		return res, err
+	}
+	res, err = call(l)
+	return res, l.close(ctx, err)
+}
+
+// forwardDown passes a call on whose answer is a stream.
+func forwardDown[Out any](ctx context.Context, s *Service, ref *providerv1.SandboxRef, out Sender[Out], call func(context.Context, *lease) (grpc.ServerStreamingClient[Out], error)) error {
+	l, err := s.use(ctx, ref)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // frees the provider's side if the client left
+	up, err := call(ctx, l)
+	if err == nil {
+		err = copyDown(ctx, up, out)
+	}
+	return l.close(ctx, err)
+}
+
+// reusing is implemented by streams that can receive into a message again and
+// again; every grpc.ClientStream is one.
+type reusing interface{ RecvMsg(m any) error }
+
+// copyDown sends every answer on. One message serves for all: Send has encoded
+// it when it returns.
+func copyDown[Out any](ctx context.Context, up reusing, out Sender[Out]) error {
+	msg := new(Out)
+	for {
+		err := up.RecvMsg(msg)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := out.Send(msg); err != nil {
+			return clientGone(ctx, err)
+		}
+	}
+}
+
+// clientGone is an error of the client's connection, which the client will not
+// see.
+func clientGone(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	return fault.New(providerv1.ErrorReason_ERROR_REASON_CANCELED, "the client left: %w", err)
+}
+
+// copyUp sends every request on until the client ends its side or a send fails;
+// the provider's reason for that comes with its answer.
+func copyUp[In any](in Receiver[In], send func(*In) error) error {
+	for {
+		msg, err := in.Receive()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := send(msg); err != nil {
+			return nil //nolint:nilerr // the answer says why
+		}
+	}
+}
+
+// forwardUp passes a stream of requests on; first has been read already and
+// holds the reference that names the sandbox.
+func forwardUp[In, Out any](ctx context.Context, s *Service, ref **providerv1.SandboxRef, first *In, in Receiver[In],
+	call func(context.Context, *lease) (grpc.ClientStreamingClient[In, Out], error)) (*Out, error) {
+	l, err := s.use(ctx, *ref)
+	if err != nil {
+		return nil, err
+	}
+	*ref = l.ref
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // a client that breaks off must not look like one that is done
+	up, err := call(ctx, l)
+	if err != nil {
+		return nil, l.close(ctx, err)
+	}
+	var out *Out
+	if err = up.Send(first); err == nil {
+		err = copyUp(in, up.Send)
+	} else if errors.Is(err, io.EOF) {
+		err = nil // the answer says why
+	}
+	if err != nil {
+		err = clientGone(ctx, err)
+	} else {
+		out, err = up.CloseAndRecv()
+	}
+	return out, l.close(ctx, err)
+}
+
+// forwardBidi passes a stream both ways on; first has been read already and ref
+// points into it. Nothing is kept back: a slow reader on either side stops the
+// writer on the other through the flow control of both connections.
+func forwardBidi[In, Out any](ctx context.Context, s *Service, ref **providerv1.SandboxRef, first *In, client BidiStream[In, Out],
+	call func(context.Context, *lease) (grpc.BidiStreamingClient[In, Out], error)) error {
+	l, err := s.use(ctx, *ref)
+	if err != nil {
+		return err
+	}
+	*ref = l.ref
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	up, err := call(ctx, l)
+	if err != nil {
+		return l.close(ctx, err)
+	}
+	if err := up.Send(first); err != nil && !errors.Is(err, io.EOF) {
+		return l.close(ctx, err)
+	}
+	var upward sync.WaitGroup
+	upward.Go(func() {
+		if err := copyUp(client, up.Send); err != nil {
+			cancel() // broken off, not ended
+			return
+		}
+		_ = up.CloseSend() // never fails; see grpc.ClientStream
+	})
+	err = copyDown(ctx, up, client)
+	client.StopReceiving()
+	upward.Wait()
+	return l.close(ctx, err)
+}

@@ -1,0 +1,234 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sandbar-dev/sandbar/broker/lifecycle"
+	"github.com/sandbar-dev/sandbar/broker/provider"
+	"github.com/sandbar-dev/sandbar/broker/state"
+	"github.com/sandbar-dev/sandbar/proto/fault"
+	brokerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1"
+	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
+)
+
+const (
+	// dueBatch is how many due sandboxes are read at once.
+	dueBatch = 256
+	// dueParallel is how many are tended at once.
+	dueParallel = 16
+	// busyWait is how long a sandbox that is being operated on is left alone.
+	busyWait = time.Second
+	// verifyRetry is how often a provider that could not tell is asked again.
+	verifyRetry = 30 * time.Second
+	// tombstoneLife is how long an idempotency key is remembered after its
+	// sandbox ended; the contract's minimum.
+	tombstoneLife = 24 * time.Hour
+	purgeInterval = time.Hour
+)
+
+// reconcile does what falls due: ends of lifetimes, idling, unfinished
+// operations, reaping. It sleeps until the next due time or a poke.
+func (s *Service) reconcile() {
+	ctx, cancel := context.WithCancel(s.life)
+	defer cancel()
+	defer s.cancelOnClose(cancel)()
+	now := time.Now()
+	reap, purge, reverify := now.Add(s.opts.ReapInterval), now, now.Add(verifyRetry)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.wake:
+		case <-timer.C:
+		}
+		busy := s.tendDue(ctx)
+		now := time.Now()
+		if !now.Before(reap) {
+			s.reap(ctx)
+			reap = time.Now().Add(s.opts.ReapInterval)
+		}
+		if !now.Before(purge) {
+			s.logged(ctx, "old records are not purged", s.store.PurgeGone(ctx, now.Add(-tombstoneLife)))
+			purge = now.Add(purgeInterval)
+		}
+		if !now.Before(reverify) {
+			for _, name := range s.verifying.failed() {
+				s.ProviderReady(name)
+			}
+			reverify = now.Add(verifyRetry)
+		}
+		timer.Reset(s.untilNext(ctx, busy, reap, purge, reverify))
+	}
+}
+
+func (s *Service) logged(ctx context.Context, message string, err error) {
+	if err != nil && ctx.Err() == nil {
+		s.log.WarnContext(ctx, message, "error", err) //nolint:sloglint // callers pass constants
+	}
+}
+
+// untilNext returns how long nothing is due. If something is due that could not
+// be tended, it is tried again after busyWait rather than at once.
+func (s *Service) untilNext(ctx context.Context, busy bool, others ...time.Time) time.Duration {
+	next := slices.MinFunc(others, time.Time.Compare)
+	due, err := s.store.NextDue(ctx)
+	s.logged(ctx, "next due time cannot be read", err)
+	if err != nil {
+		busy = true
+	}
+	if !due.IsZero() && due.Before(next) {
+		next = due
+	}
+	wait := time.Until(next)
+	if busy {
+		wait = max(wait, busyWait)
+	}
+	return max(wait, 0)
+}
+
+// tendDue tends all that is due. It reports whether something due was left.
+func (s *Service) tendDue(ctx context.Context) (left bool) {
+	seen := make(map[string]bool)
+	for {
+		ids := s.dueIDs(ctx)
+		ids = slices.DeleteFunc(ids, func(id string) bool { return seen[id] })
+		if len(ids) == 0 || ctx.Err() != nil {
+			return len(seen) > 0 && s.stillDue(ctx)
+		}
+		var g errgroup.Group
+		g.SetLimit(dueParallel)
+		for _, id := range ids {
+			seen[id] = true
+			g.Go(func() error {
+				err := s.tend(ctx, id)
+				if err != nil && ctx.Err() == nil {
+					s.log.WarnContext(ctx, "sandbox cannot be tended", "sandbox_id", id, "error", err)
+				}
+				return nil
+			})
+		}
+		_ = g.Wait() // the goroutines return no error
+	}
+}
+
+func (s *Service) stillDue(ctx context.Context) bool {
+	due, err := s.store.NextDue(ctx)
+	return err != nil || !due.IsZero() && !due.After(time.Now())
+}
+
+func (s *Service) dueIDs(ctx context.Context) []string {
+	ids := s.recheck.take()
+	rows, err := s.store.DueSandboxes(ctx, time.Now(), dueBatch)
+	s.logged(ctx, "due sandboxes cannot be read", err)
+	for _, sb := range rows {
+		if !slices.Contains(ids, sb.ID()) {
+			ids = append(ids, sb.ID())
+		}
+	}
+	return ids
+}
+
+// tend does for one sandbox what has to be done now: finish what is unfinished,
+// end what has outlived its time, put to rest what is idle, and otherwise ask.
+// One that somebody operates on is left to them.
+func (s *Service) tend(ctx context.Context, id string) error {
+	unlock, ok := s.locks.tryLock(id)
+	if !ok {
+		return nil
+	}
+	defer unlock()
+	sb, err := s.store.Sandbox(ctx, id)
+	if errors.Is(err, state.ErrNotFound) || err == nil && sb.Status.Gone {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	switch end, idle := sb.Expires(), sb.IdleAt(); {
+	case sb.Status.Pending == lifecycle.Delete:
+		return s.callDelete(ctx, sb)
+	case !end.IsZero() && !now.Before(end):
+		s.log.InfoContext(ctx, "lifetime ended", "sandbox_id", id, "provider", sb.Body.GetProvider())
+		return s.deleteLocked(ctx, sb, "its lifetime ended")
+	case sb.Status.Settled() && !idle.IsZero() && !now.Before(idle):
+		return s.tendIdle(ctx, sb)
+	default:
+		actions, err := s.ask(ctx, sb)
+		if err == nil && slices.Contains(actions, lifecycle.CallDelete) {
+			err = s.callDelete(ctx, sb)
+		}
+		return err
+	}
+}
+
+// tendIdle acts on a sandbox that looks idle, unless it is in use after all: a
+// call is open, was made since the stored time, or a command runs inside.
+func (s *Service) tendIdle(ctx context.Context, sb *state.Sandbox) error {
+	now := time.Now()
+	if last := s.uses.lastUse(sb.ID(), now); last.After(sb.LastActive()) {
+		return s.store.TouchSandbox(ctx, sb.ID(), last)
+	}
+	busy, err := s.runsCommands(ctx, sb)
+	if err != nil {
+		// Whether it is idle cannot be told; ask again later rather than end it.
+		_, err = s.apply(ctx, sb, lifecycle.Unreachable(fault.From(err).Message))
+		return err
+	}
+	if busy {
+		return s.store.TouchSandbox(ctx, sb.ID(), now)
+	}
+	s.log.InfoContext(ctx, "sandbox is idle", "sandbox_id", sb.ID(), "provider", sb.Body.GetProvider(), "action", sb.Body.GetIdle().GetAction().String())
+	if sb.Body.GetIdle().GetAction() != brokerv1.IdleAction_IDLE_ACTION_PAUSE {
+		return s.deleteLocked(ctx, sb, "it was idle")
+	}
+	return s.pauseIdle(ctx, sb)
+}
+
+// runsCommands reports whether a command runs inside. Of a provider that cannot
+// list commands only attached ones are known, and those are open uses.
+func (s *Service) runsCommands(ctx context.Context, sb *state.Sandbox) (bool, error) {
+	p, err := s.provider(sb.Body.GetProvider())
+	if err != nil {
+		return false, err
+	}
+	set, err := p.Capabilities(ctx)
+	if err != nil || !set.Has("exec.list") {
+		return false, err
+	}
+	resp, err := p.ListExecs(ctx, &providerv1.ListExecsRequest{Sandbox: sb.Ref()})
+	if err != nil {
+		return false, err
+	}
+	return slices.ContainsFunc(resp.GetExecs(), func(e *providerv1.Exec) bool {
+		return e.GetState() == providerv1.ExecState_EXEC_STATE_RUNNING
+	}), nil
+}
+
+// pauseIdle pauses with all the provider can keep. A refusal counts as use, so
+// that the pause is tried again after another idle time and not at once.
+func (s *Service) pauseIdle(ctx context.Context, sb *state.Sandbox) error {
+	p, err := s.provider(sb.Body.GetProvider())
+	if err != nil {
+		return err
+	}
+	set, err := p.Capabilities(ctx)
+	if err == nil {
+		err = s.pauseLocked(ctx, sb, allKept(set))
+	}
+	if err != nil && sb.Status.State == providerv1.SandboxState_SANDBOX_STATE_RUNNING {
+		return errors.Join(err, s.store.TouchSandbox(ctx, sb.ID(), time.Now()))
+	}
+	return err
+}
+
+func allKept(set provider.Set) *providerv1.Keeps {
+	return &providerv1.Keeps{Disk: set.Has("pause.disk"), Memory: set.Has("pause.memory"), Processes: set.Has("pause.processes")}
+}

@@ -1,0 +1,208 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/sandbar-dev/sandbar/broker/state"
+	"github.com/sandbar-dev/sandbar/proto/fault"
+	brokerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1"
+	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
+)
+
+// Options are the settings of a Service; zero values mean the defaults.
+type Options struct {
+	// Placer chooses providers. Nil: the one the request names, else the default.
+	Placer Placer
+	// Log is where the service tells what it did by itself. Nil: nowhere.
+	Log *slog.Logger
+	// Lifetime of sandboxes whose request says none. Zero: no end.
+	Lifetime time.Duration
+	// Idle policy of sandboxes whose request says none. Nil: none.
+	Idle *brokerv1.Idle
+	// OrphanGrace is how old a vendor object without a row must be to be deleted.
+	// Zero: 15 minutes.
+	OrphanGrace time.Duration
+	// ReapInterval is how often the vendors' listings are compared with the rows.
+	// Zero: 15 minutes.
+	ReapInterval time.Duration
+	// SettleGrace is how long after it was asked for a sandbox may still appear at
+	// the vendor, if the broker does not know what became of the call. Zero: 75 s,
+	// which is the longest create (60 s) and the time an orphaned plugin lives on
+	// (10 s), with some to spare.
+	SettleGrace time.Duration
+	// Retry is the first back-off after a failed attempt. Zero: 250 ms. It doubles
+	// up to 256 times itself.
+	Retry time.Duration
+}
+
+func (o Options) withDefaults(providers Providers) Options {
+	if o.Placer == nil {
+		o.Placer = namedOrDefault{providers}
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	o.OrphanGrace = orElse(o.OrphanGrace, 15*time.Minute)
+	o.ReapInterval = orElse(o.ReapInterval, 15*time.Minute)
+	o.SettleGrace = orElse(o.SettleGrace, 75*time.Second)
+	o.Retry = orElse(o.Retry, 250*time.Millisecond)
+	return o
+}
+
+func orElse(d, otherwise time.Duration) time.Duration {
+	if d <= 0 {
+		return otherwise
+	}
+	return d
+}
+
+// Service is the broker. New makes one, Close ends it.
+type Service struct {
+	store     state.Store
+	providers Providers
+	opts      Options
+	log       *slog.Logger
+	owner     string
+	locks     keyLocks
+	uses      uses
+
+	// life ends when Close gives up waiting; it bounds operations whose caller
+	// has left.
+	life    context.Context //nolint:containedctx // the life of the service itself
+	die     context.CancelFunc
+	ops     sync.WaitGroup
+	closed  chan struct{}
+	closing sync.Once
+
+	wake      chan struct{}
+	recheck   idQueue
+	verifying verifying
+	loops     sync.WaitGroup
+}
+
+// New returns a service that has begun to settle what an earlier one left
+// unfinished. The store and the providers must outlive it.
+func New(ctx context.Context, store state.Store, providers Providers, opts Options) (*Service, error) {
+	owner, err := store.Owner(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read the broker's id: %w", err)
+	}
+	opts = opts.withDefaults(providers)
+	life, die := context.WithCancel(context.WithoutCancel(ctx))
+	s := &Service{
+		store: store, providers: providers, opts: opts, log: opts.Log, owner: owner,
+		life: life, die: die, closed: make(chan struct{}), wake: make(chan struct{}, 1),
+	}
+	s.uses.init()
+	s.verifying.init()
+	for _, name := range providers.Names() {
+		s.ProviderReady(name)
+	}
+	s.loops.Go(s.reconcile)
+	return s, nil
+}
+
+// Owner returns the broker's id, which every vendor object carries.
+func (s *Service) Owner() string { return s.owner }
+
+// Close stops reconciling at once and waits for operations under way until ctx
+// ends; those it then cuts short are settled by the next service.
+func (s *Service) Close(ctx context.Context) {
+	s.closing.Do(func() { close(s.closed) })
+	idle := make(chan struct{})
+	go func() { s.ops.Wait(); close(idle) }()
+	select {
+	case <-idle:
+	case <-ctx.Done():
+	}
+	s.die()
+	<-idle
+	s.loops.Wait()
+	s.uses.flush(context.WithoutCancel(ctx), s.store)
+}
+
+// ProviderReady tells the service that a provider can be called (again), so that
+// its sandboxes are looked up. It returns at once.
+func (s *Service) ProviderReady(name string) {
+	s.verifying.begin(name, func() { s.loops.Go(func() { s.verify(name) }) })
+}
+
+// poke makes the reconciler look now.
+func (s *Service) poke() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// begin starts an operation that goes on when the caller leaves. end must be
+// called.
+func (s *Service) begin(ctx context.Context) (_ context.Context, end func(), err error) {
+	select {
+	case <-s.closed:
+		return nil, nil, fault.New(providerv1.ErrorReason_ERROR_REASON_DRAINING, "the broker is stopping")
+	default:
+	}
+	s.ops.Add(1)
+	opCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(s.life, cancel)
+	return opCtx, func() { stop(); cancel(); s.ops.Done() }, nil
+}
+
+// lock takes a sandbox's operation lock.
+func (s *Service) lock(ctx context.Context, id string) (unlock func(), err error) {
+	unlock, ok := s.locks.lock(ctx, id)
+	if !ok {
+		return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_OPERATION_IN_PROGRESS,
+			"another operation on %s is in progress and did not end in time", id).
+			With("sandbox_id", id).WithEffect(providerv1.Effect_EFFECT_NONE)
+	}
+	return unlock, nil
+}
+
+// find returns a sandbox by id or live name; a gone one only by id.
+func (s *Service) find(ctx context.Context, idOrName string) (*state.Sandbox, error) {
+	sb, err := s.store.Sandbox(ctx, idOrName)
+	if errors.Is(err, state.ErrNotFound) {
+		return nil, notFound(idOrName)
+	}
+	if err != nil {
+		return nil, storeFault(err)
+	}
+	return sb, nil
+}
+
+// findLive is find without gone ones.
+func (s *Service) findLive(ctx context.Context, idOrName string) (*state.Sandbox, error) {
+	sb, err := s.find(ctx, idOrName)
+	if err != nil {
+		return nil, err
+	}
+	if sb.Status.Gone {
+		return nil, notFound(idOrName)
+	}
+	return sb, nil
+}
+
+func notFound(idOrName string) error {
+	if idOrName == "" {
+		return fault.Field("sandbox", "", "want the id or the name of a sandbox")
+	}
+	return fault.New(providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND, "sandbox %q does not exist", idOrName).
+		With("sandbox_id", idOrName)
+}
+
+// storeFault is trouble with the broker's own state: nothing was sent to a
+// provider because of it.
+func storeFault(err error) error {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return fault.From(err).WithEffect(providerv1.Effect_EFFECT_NONE)
+	}
+	return fault.New(providerv1.ErrorReason_ERROR_REASON_PLUGIN_BUG, "the broker's state: %w", err).
+		WithEffect(providerv1.Effect_EFFECT_NONE)
+}

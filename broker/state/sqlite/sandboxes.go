@@ -1,0 +1,246 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/sandbar-dev/sandbar/broker/state"
+	brokerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1"
+	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
+)
+
+// InsertSandboxes stores new sandboxes.
+func (s *Store) InsertSandboxes(ctx context.Context, req *state.Request, sandboxes ...*state.Sandbox) error {
+	return s.inTx(ctx, func(tx *sql.Tx) error {
+		if err := insertRequest(ctx, tx, req); err != nil {
+			return err
+		}
+		for _, sb := range sandboxes {
+			if err := insertSandbox(ctx, tx, sb); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+const insertSandboxSQL = `INSERT INTO sandboxes
+(id, name, provider, state, pending, prior, reason, gone, gone_at, op_key, op_digest, request_key,
+ retry_at, attempts, expires_at, idle_ns, last_active_at, due_at, version, body)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+
+func insertSandbox(ctx context.Context, tx *sql.Tx, sb *state.Sandbox) error {
+	body, err := proto.Marshal(sb.Body)
+	if err != nil {
+		return fmt.Errorf("encode sandbox %s: %w", sb.ID(), err)
+	}
+	st := sb.Status
+	res, err := tx.ExecContext(ctx, insertSandboxSQL,
+		sb.ID(), sb.Body.GetName(), sb.Body.GetProvider(), st.State, st.Pending, st.Prior, st.Reason, st.Gone, nanos(sb.GoneAt),
+		sb.Operation.GetIdempotencyKey(), notNil(sb.Operation.GetRequestDigest()), sb.RequestKey,
+		nanos(sb.RetryAt), sb.Attempts, nanos(sb.Expires()), idleNanos(sb), sb.LastActive().UnixNano(), nanos(sb.DueAt()), sb.Version, body)
+	if err != nil {
+		return insertError(err, "sandboxes", sb.ID())
+	}
+	seq, err := res.LastInsertId()
+	if err != nil {
+		return fmt.Errorf("insert sandbox %s: %w", sb.ID(), err)
+	}
+	for k, v := range sb.Body.GetLabels() {
+		if _, err := tx.ExecContext(ctx, `INSERT INTO sandbox_labels (key, value, seq) VALUES (?, ?, ?)`, k, v, seq); err != nil {
+			return fmt.Errorf("insert label %q of sandbox %s: %w", k, sb.ID(), err)
+		}
+	}
+	return nil
+}
+
+func insertError(err error, table, id string) error {
+	if unique(err, table+".name") {
+		return state.ErrNameTaken
+	}
+	return fmt.Errorf("insert %s into %s: %w", id, table, err)
+}
+
+func notNil(b []byte) []byte {
+	if b == nil {
+		return []byte{}
+	}
+	return b
+}
+
+func idleNanos(sb *state.Sandbox) int64 {
+	return int64(sb.Body.GetIdle().GetTimeout().AsDuration())
+}
+
+const sandboxColumns = `s.seq, s.state, s.pending, s.prior, s.reason, s.gone, s.gone_at, s.op_key, s.op_digest, s.request_key,
+s.retry_at, s.attempts, s.last_active_at, s.version, s.body`
+
+type scanner interface{ Scan(dest ...any) error }
+
+func scanSandbox(row scanner) (seq int64, _ *state.Sandbox, err error) {
+	sb := &state.Sandbox{Operation: &providerv1.Operation{}, Body: &brokerv1.Sandbox{}}
+	var (
+		goneAt, retryAt sql.NullInt64
+		lastActive      int64
+		body            []byte
+		st              = &sb.Status
+	)
+	err = row.Scan(&seq, &st.State, &st.Pending, &st.Prior, &st.Reason, &st.Gone, &goneAt,
+		&sb.Operation.IdempotencyKey, &sb.Operation.RequestDigest, &sb.RequestKey, &retryAt, &sb.Attempts, &lastActive, &sb.Version, &body)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, nil, state.ErrNotFound
+	}
+	if err != nil {
+		return 0, nil, fmt.Errorf("read sandbox: %w", err)
+	}
+	if err := proto.Unmarshal(body, sb.Body); err != nil {
+		return 0, nil, fmt.Errorf("decode sandbox: %w", err)
+	}
+	sb.GoneAt, sb.RetryAt = fromNanos(goneAt), fromNanos(retryAt)
+	sb.Body.LastActiveAt = timestamppb.New(time.Unix(0, lastActive))
+	return seq, sb, nil
+}
+
+// Sandbox returns one by id or by the name of a live one. A name holds no
+// underscore and an id does, so they cannot be mixed up.
+func (s *Store) Sandbox(ctx context.Context, idOrName string) (*state.Sandbox, error) {
+	where := `s.id = ?`
+	if !strings.Contains(idOrName, "_") {
+		where = `s.name = ? AND s.name <> '' AND s.gone = 0`
+	}
+	_, sb, err := scanSandbox(s.read.QueryRowContext(ctx, `SELECT `+sandboxColumns+` FROM sandboxes s WHERE `+where, idOrName))
+	return sb, err
+}
+
+const updateSandboxSQL = `UPDATE sandboxes SET
+name = ?, state = ?, pending = ?, prior = ?, reason = ?, gone = ?, gone_at = ?, retry_at = ?, attempts = ?,
+expires_at = ?, idle_ns = ?, last_active_at = max(last_active_at, ?), due_at = ?, version = version + 1, body = ?
+WHERE id = ? AND version = ?`
+
+// UpdateSandbox stores s if its version is the stored one.
+func (s *Store) UpdateSandbox(ctx context.Context, sb *state.Sandbox) error {
+	body, err := proto.Marshal(sb.Body)
+	if err != nil {
+		return fmt.Errorf("encode sandbox %s: %w", sb.ID(), err)
+	}
+	st := sb.Status
+	res, err := s.write.ExecContext(ctx, updateSandboxSQL,
+		sb.Body.GetName(), st.State, st.Pending, st.Prior, st.Reason, st.Gone, nanos(sb.GoneAt), nanos(sb.RetryAt), sb.Attempts,
+		nanos(sb.Expires()), idleNanos(sb), sb.LastActive().UnixNano(), nanos(sb.DueAt()), body, sb.ID(), sb.Version)
+	if err != nil {
+		return insertError(err, "sandboxes", sb.ID())
+	}
+	n, err := res.RowsAffected()
+	if err != nil {
+		return fmt.Errorf("update sandbox %s: %w", sb.ID(), err)
+	}
+	if n == 0 {
+		return state.ErrConflict
+	}
+	sb.Version++
+	return nil
+}
+
+// The time it falls due moves along with its use, as state.Sandbox.DueAt has it.
+const touchSandboxSQL = `UPDATE sandboxes SET last_active_at = ?1,
+due_at = CASE WHEN retry_at IS NULL AND idle_ns > 0 AND state = ?3
+  THEN min(coalesce(expires_at, 9223372036854775807), ?1 + idle_ns) ELSE due_at END
+WHERE id = ?2 AND gone = 0 AND last_active_at < ?1`
+
+// TouchSandbox records use.
+func (s *Store) TouchSandbox(ctx context.Context, id string, at time.Time) error {
+	_, err := s.write.ExecContext(ctx, touchSandboxSQL, at.UnixNano(), id, providerv1.SandboxState_SANDBOX_STATE_RUNNING)
+	if err != nil {
+		return fmt.Errorf("touch sandbox %s: %w", id, err)
+	}
+	return nil
+}
+
+// RemoveSandboxes drops sandboxes and their requests.
+func (s *Store) RemoveSandboxes(ctx context.Context, ids ...string) error {
+	return s.inTx(ctx, func(tx *sql.Tx) error {
+		for _, id := range ids {
+			if err := removeSandbox(ctx, tx, id); err != nil {
+				return fmt.Errorf("remove sandbox %s: %w", id, err)
+			}
+		}
+		return nil
+	})
+}
+
+func removeSandbox(ctx context.Context, tx *sql.Tx, id string) error {
+	var key string
+	err := tx.QueryRowContext(ctx, `DELETE FROM sandboxes WHERE id = ? RETURNING request_key`, id).Scan(&key)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil
+	}
+	if err != nil || key == "" {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `DELETE FROM requests WHERE key = ?1
+		AND NOT EXISTS (SELECT 1 FROM sandboxes WHERE request_key = ?1 AND request_key <> '')`, key)
+	return err
+}
+
+// DueSandboxes returns sandboxes that the reconciler has to look at.
+func (s *Store) DueSandboxes(ctx context.Context, now time.Time, limit int) ([]*state.Sandbox, error) {
+	rows, err := s.read.QueryContext(ctx, `SELECT `+sandboxColumns+` FROM sandboxes s
+		WHERE s.due_at IS NOT NULL AND s.due_at <= ? ORDER BY s.due_at LIMIT ?`, now.UnixNano(), limit)
+	if err != nil {
+		return nil, fmt.Errorf("list due sandboxes: %w", err)
+	}
+	out, _, err := collect(rows, limit)
+	return out, err
+}
+
+// collect reads at most limit rows. more is the position of the last one if
+// there was another after it, else 0.
+func collect(rows *sql.Rows, limit int) (_ []*state.Sandbox, more int64, err error) {
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	var out []*state.Sandbox
+	var last int64
+	for rows.Next() {
+		if len(out) == limit {
+			return out, last, nil
+		}
+		seq, sb, err := scanSandbox(rows)
+		if err != nil {
+			return nil, 0, err
+		}
+		out, last = append(out, sb), seq
+	}
+	return out, 0, rows.Err()
+}
+
+// NextDue returns the earliest due time.
+func (s *Store) NextDue(ctx context.Context) (time.Time, error) {
+	var due sql.NullInt64
+	err := s.read.QueryRowContext(ctx, `SELECT min(due_at) FROM sandboxes WHERE due_at IS NOT NULL`).Scan(&due)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read next due time: %w", err)
+	}
+	return fromNanos(due), nil
+}
+
+// PurgeGone drops old tombstones and requests.
+func (s *Store) PurgeGone(ctx context.Context, cutoff time.Time) error {
+	return s.inTx(ctx, func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, `DELETE FROM sandboxes WHERE gone = 1 AND gone_at < ?`, cutoff.UnixNano()); err != nil {
+			return fmt.Errorf("purge sandboxes: %w", err)
+		}
+		_, err := tx.ExecContext(ctx, `DELETE FROM requests WHERE at < ?
+			AND NOT EXISTS (SELECT 1 FROM sandboxes WHERE request_key = requests.key AND request_key <> '')
+			AND NOT EXISTS (SELECT 1 FROM snapshots WHERE request_key = requests.key AND request_key <> '')`, cutoff.UnixNano())
+		if err != nil {
+			return fmt.Errorf("purge requests: %w", err)
+		}
+		return nil
+	})
+}

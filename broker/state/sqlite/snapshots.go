@@ -1,0 +1,207 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/sandbar-dev/sandbar/broker/state"
+	brokerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1"
+	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
+)
+
+func insertRequest(ctx context.Context, tx *sql.Tx, req *state.Request) error {
+	if req == nil {
+		return nil
+	}
+	ids, err := json.Marshal(req.IDs)
+	if err != nil {
+		return fmt.Errorf("encode request: %w", err)
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO requests (key, digest, ids, at) VALUES (?, ?, ?, ?)`,
+		req.Key, notNil(req.Digest), string(ids), req.At.UnixNano())
+	if unique(err, "requests.key") {
+		return state.ErrKeyTaken
+	}
+	if err != nil {
+		return fmt.Errorf("insert request: %w", err)
+	}
+	return nil
+}
+
+// Request returns the request with a key.
+func (s *Store) Request(ctx context.Context, key string) (*state.Request, error) {
+	req := &state.Request{Key: key}
+	var ids string
+	var at int64
+	err := s.read.QueryRowContext(ctx, `SELECT digest, ids, at FROM requests WHERE key = ?`, key).Scan(&req.Digest, &ids, &at)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil, state.ErrNotFound
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read request: %w", err)
+	}
+	if err := json.Unmarshal([]byte(ids), &req.IDs); err != nil {
+		return nil, fmt.Errorf("decode request: %w", err)
+	}
+	req.At = time.Unix(0, at).UTC()
+	return req, nil
+}
+
+// snapshotParts are the encoded columns of a snapshot.
+type snapshotParts struct{ handle, spec, body []byte }
+
+func encodeSnapshot(sn *state.Snapshot) (p snapshotParts, err error) {
+	if sn.Handle != nil {
+		if p.handle, err = proto.Marshal(sn.Handle); err != nil {
+			return p, fmt.Errorf("encode handle of snapshot %s: %w", sn.ID(), err)
+		}
+		p.handle = notNil(p.handle)
+	}
+	if sn.Spec != nil {
+		if p.spec, err = proto.Marshal(sn.Spec); err != nil {
+			return p, fmt.Errorf("encode spec of snapshot %s: %w", sn.ID(), err)
+		}
+		p.spec = notNil(p.spec)
+	}
+	if p.body, err = proto.Marshal(sn.Body); err != nil {
+		return p, fmt.Errorf("encode snapshot %s: %w", sn.ID(), err)
+	}
+	return p, nil
+}
+
+// InsertSnapshot stores a new snapshot.
+func (s *Store) InsertSnapshot(ctx context.Context, req *state.Request, sn *state.Snapshot) error {
+	p, err := encodeSnapshot(sn)
+	if err != nil {
+		return err
+	}
+	return s.inTx(ctx, func(tx *sql.Tx) error {
+		if err := insertRequest(ctx, tx, req); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, `INSERT INTO snapshots
+			(id, name, sandbox_id, ready, op_key, op_digest, request_key, handle, spec, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			sn.ID(), sn.Body.GetName(), sn.Body.GetSandboxId(), sn.Ready, sn.Operation.GetIdempotencyKey(),
+			notNil(sn.Operation.GetRequestDigest()), sn.RequestKey, p.handle, p.spec, p.body)
+		if err != nil {
+			return insertError(err, "snapshots", sn.ID())
+		}
+		return nil
+	})
+}
+
+const snapshotColumns = `seq, ready, op_key, op_digest, request_key, handle, spec, body`
+
+func scanSnapshot(row scanner) (seq int64, _ *state.Snapshot, err error) {
+	sn := &state.Snapshot{Operation: &providerv1.Operation{}, Body: &brokerv1.Snapshot{}}
+	var p snapshotParts
+	err = row.Scan(&seq, &sn.Ready, &sn.Operation.IdempotencyKey, &sn.Operation.RequestDigest, &sn.RequestKey, &p.handle, &p.spec, &p.body)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, nil, state.ErrNotFound
+	}
+	if err != nil {
+		return 0, nil, fmt.Errorf("read snapshot: %w", err)
+	}
+	if p.handle != nil {
+		sn.Handle = &providerv1.Handle{}
+		if err := proto.Unmarshal(p.handle, sn.Handle); err != nil {
+			return 0, nil, fmt.Errorf("decode handle of snapshot: %w", err)
+		}
+	}
+	if p.spec != nil {
+		sn.Spec = &providerv1.SandboxSpec{}
+		if err := proto.Unmarshal(p.spec, sn.Spec); err != nil {
+			return 0, nil, fmt.Errorf("decode spec of snapshot: %w", err)
+		}
+	}
+	if err := proto.Unmarshal(p.body, sn.Body); err != nil {
+		return 0, nil, fmt.Errorf("decode snapshot: %w", err)
+	}
+	return seq, sn, nil
+}
+
+// Snapshot returns one by id or name.
+func (s *Store) Snapshot(ctx context.Context, idOrName string) (*state.Snapshot, error) {
+	where := `id = ?`
+	if !strings.Contains(idOrName, "_") {
+		where = `name = ? AND name <> ''`
+	}
+	_, sn, err := scanSnapshot(s.read.QueryRowContext(ctx, `SELECT `+snapshotColumns+` FROM snapshots WHERE `+where, idOrName))
+	return sn, err
+}
+
+// UpdateSnapshot replaces what is stored.
+func (s *Store) UpdateSnapshot(ctx context.Context, sn *state.Snapshot) error {
+	p, err := encodeSnapshot(sn)
+	if err != nil {
+		return err
+	}
+	res, err := s.write.ExecContext(ctx, `UPDATE snapshots SET ready = ?, handle = ?, spec = ?, body = ? WHERE id = ?`,
+		sn.Ready, p.handle, p.spec, p.body, sn.ID())
+	if err != nil {
+		return fmt.Errorf("update snapshot %s: %w", sn.ID(), err)
+	}
+	n, err := res.RowsAffected()
+	if err != nil {
+		return fmt.Errorf("update snapshot %s: %w", sn.ID(), err)
+	}
+	if n == 0 {
+		return state.ErrNotFound
+	}
+	return nil
+}
+
+// RemoveSnapshot drops one and its request.
+func (s *Store) RemoveSnapshot(ctx context.Context, id string) error {
+	return s.inTx(ctx, func(tx *sql.Tx) error {
+		var key string
+		err := tx.QueryRowContext(ctx, `DELETE FROM snapshots WHERE id = ? RETURNING request_key`, id).Scan(&key)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil
+		}
+		if err == nil && key != "" {
+			_, err = tx.ExecContext(ctx, `DELETE FROM requests WHERE key = ?`, key)
+		}
+		if err != nil {
+			return fmt.Errorf("remove snapshot %s: %w", id, err)
+		}
+		return nil
+	})
+}
+
+// ListSnapshots returns one page of snapshots.
+func (s *Store) ListSnapshots(ctx context.Context, sandboxID string, p state.Page) (_ []*state.Snapshot, _ string, err error) {
+	h := fnv.New32a()
+	fmt.Fprintf(h, "snapshots %q", sandboxID)
+	before, err := parseToken(p.Token, h.Sum32())
+	if err != nil {
+		return nil, "", err
+	}
+	rows, err := s.read.QueryContext(ctx, `SELECT `+snapshotColumns+` FROM snapshots
+		WHERE seq < ?1 AND (?2 = '' OR sandbox_id = ?2) ORDER BY seq DESC LIMIT ?3`, before, sandboxID, p.Size+1)
+	if err != nil {
+		return nil, "", fmt.Errorf("list snapshots: %w", err)
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	var out []*state.Snapshot
+	var last int64
+	for rows.Next() {
+		if len(out) == p.Size {
+			return out, token(last, h.Sum32()), nil
+		}
+		seq, sn, err := scanSnapshot(rows)
+		if err != nil {
+			return nil, "", err
+		}
+		out, last = append(out, sn), seq
+	}
+	return out, "", rows.Err()
+}

@@ -1,0 +1,227 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/sandbar-dev/sandbar/broker/lifecycle"
+	brokerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1"
+	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
+)
+
+// Errors of a Store. Everything else is trouble with the store itself.
+var (
+	// ErrNotFound: no such record.
+	ErrNotFound = errors.New("no such record")
+	// ErrConflict: the record changed, or ended, since it was read.
+	ErrConflict = errors.New("the record changed since it was read")
+	// ErrNameTaken: a live record has this name.
+	ErrNameTaken = errors.New("the name is taken")
+	// ErrKeyTaken: a request with this idempotency key is stored.
+	ErrKeyTaken = errors.New("the idempotency key is taken")
+	// ErrBadToken: a page token that this store did not give for this filter.
+	ErrBadToken = errors.New("not a page token of this listing")
+)
+
+// Sandbox is one sandbox.
+type Sandbox struct {
+	// Body is what users see, except state and status_reason, which are in
+	// Status; View joins them. Body.Observed keeps the provider's handle.
+	Body *brokerv1.Sandbox
+	// Status is where it stands.
+	Status lifecycle.Status
+	// Operation is the key and digest it is made with; copies of one fork share
+	// them.
+	Operation *providerv1.Operation
+	// RequestKey is the client's idempotency key, or empty.
+	RequestKey string
+	// RetryAt is when the reconciler has to look at it again; zero: not because
+	// of an unfinished operation.
+	RetryAt time.Time
+	// Attempts counts reconciliations in a row that did not settle it.
+	Attempts int
+	// GoneAt is when it ended; zero while Status.Gone is false.
+	GoneAt time.Time
+	// Version grows with each update.
+	Version int64
+}
+
+// ID returns the sandbox's id.
+func (s *Sandbox) ID() string { return s.Body.GetSandboxId() }
+
+// Ref addresses the sandbox at its provider, with the handle if there is one.
+func (s *Sandbox) Ref() *providerv1.SandboxRef {
+	return &providerv1.SandboxRef{SandboxId: s.ID(), Handle: s.Body.GetObserved().GetHandle()}
+}
+
+// View returns the sandbox as users see it. Handle and operation are between
+// the broker and the provider and are left out.
+func (s *Sandbox) View() *brokerv1.Sandbox {
+	v := proto.CloneOf(s.Body)
+	v.State, v.StatusReason = s.Status.State, s.Status.Reason
+	if o := v.GetObserved(); o != nil {
+		o.Handle, o.Operation = nil, nil
+	}
+	return v
+}
+
+// Clone returns a deep copy.
+func (s *Sandbox) Clone() *Sandbox {
+	c := *s
+	c.Body = proto.CloneOf(s.Body)
+	c.Operation = proto.CloneOf(s.Operation)
+	return &c
+}
+
+// Expires returns the end of its lifetime, or zero.
+func (s *Sandbox) Expires() time.Time { return moment(s.Body.GetExpiresAt()) }
+
+// LastActive returns when it was used last.
+func (s *Sandbox) LastActive() time.Time { return moment(s.Body.GetLastActiveAt()) }
+
+// IdleAt returns when it becomes idle if nobody uses it before, or zero.
+func (s *Sandbox) IdleAt() time.Time {
+	timeout := s.Body.GetIdle().GetTimeout().AsDuration()
+	if timeout <= 0 || s.Status.State != providerv1.SandboxState_SANDBOX_STATE_RUNNING {
+		return time.Time{}
+	}
+	return s.LastActive().Add(timeout)
+}
+
+// DueAt returns when the reconciler has to look at it, or zero. A back-off goes
+// before everything else; what is being deleted need not expire.
+func (s *Sandbox) DueAt() time.Time {
+	if s.Status.Gone {
+		return time.Time{}
+	}
+	if !s.RetryAt.IsZero() {
+		return s.RetryAt
+	}
+	return earliest(s.Expires(), s.IdleAt())
+}
+
+func earliest(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+func moment(ts *timestamppb.Timestamp) time.Time {
+	if ts == nil {
+		return time.Time{}
+	}
+	return ts.AsTime()
+}
+
+// Snapshot is one snapshot.
+type Snapshot struct {
+	// Body is what users see.
+	Body *brokerv1.Snapshot
+	// Handle is the provider's own memory of it.
+	Handle *providerv1.Handle
+	// Spec is what the sandbox it was taken from was asked to be.
+	Spec *providerv1.SandboxSpec
+	// Operation is the key and digest it is made with.
+	Operation *providerv1.Operation
+	// RequestKey is the client's idempotency key, or empty.
+	RequestKey string
+	// Ready is false from before the provider is asked to make it until it
+	// answered that it did.
+	Ready bool
+}
+
+// ID returns the snapshot's id.
+func (s *Snapshot) ID() string { return s.Body.GetSnapshotId() }
+
+// Request remembers a client's call with an idempotency key: the same call
+// again gets the same records.
+type Request struct {
+	Key string
+	// Digest tells the same call from another with the same key.
+	Digest []byte
+	// IDs are the records it made.
+	IDs []string
+	At  time.Time
+}
+
+// Filter chooses sandboxes; the zero value chooses all live ones.
+type Filter struct {
+	// Labels must all match exactly.
+	Labels map[string]string
+	// Provider is a name, or empty for all.
+	Provider string
+	// States to include; empty for every state.
+	States []providerv1.SandboxState
+}
+
+// Page asks for one page of a listing.
+type Page struct {
+	// Size is at least 1.
+	Size int
+	// Token is empty for the first page, then the one the page before returned.
+	Token string
+}
+
+// Sandboxes keeps sandboxes.
+type Sandboxes interface {
+	// InsertSandboxes stores new sandboxes, and the request that asks for them
+	// unless it is nil, all or nothing. ErrNameTaken, ErrKeyTaken.
+	InsertSandboxes(ctx context.Context, req *Request, sandboxes ...*Sandbox) error
+	// Sandbox returns a live sandbox by name, or a live or gone one by id.
+	Sandbox(ctx context.Context, idOrName string) (*Sandbox, error)
+	// UpdateSandbox stores s, which must have the version that was read, and
+	// increments s.Version. A last_active_at older than the stored one does not
+	// go back. ErrConflict, ErrNameTaken.
+	UpdateSandbox(ctx context.Context, s *Sandbox) error
+	// TouchSandbox sets last_active_at without changing the version; a time
+	// before the stored one changes nothing.
+	TouchSandbox(ctx context.Context, id string, at time.Time) error
+	// RemoveSandboxes drops sandboxes and the requests that made nothing else, as
+	// if they had never been asked for. Absent ones are fine.
+	RemoveSandboxes(ctx context.Context, ids ...string) error
+	// ListSandboxes returns live sandboxes, the newest first, and a token for the
+	// next page or "". A record that lives throughout a walk over all pages
+	// appears in it exactly once. ErrBadToken.
+	ListSandboxes(ctx context.Context, f Filter, p Page) ([]*Sandbox, string, error)
+	// DueSandboxes returns at most limit sandboxes whose DueAt has passed, the
+	// longest overdue first.
+	DueSandboxes(ctx context.Context, now time.Time, limit int) ([]*Sandbox, error)
+	// NextDue returns the earliest DueAt, or zero.
+	NextDue(ctx context.Context) (time.Time, error)
+	// PurgeGone drops what ended before cutoff, and requests as old whose records
+	// are no longer live.
+	PurgeGone(ctx context.Context, cutoff time.Time) error
+}
+
+// Snapshots keeps snapshots.
+type Snapshots interface {
+	// InsertSnapshot stores a new snapshot. ErrNameTaken, ErrKeyTaken.
+	InsertSnapshot(ctx context.Context, req *Request, s *Snapshot) error
+	// Snapshot returns one by id or name.
+	Snapshot(ctx context.Context, idOrName string) (*Snapshot, error)
+	// UpdateSnapshot replaces what is stored. ErrNotFound.
+	UpdateSnapshot(ctx context.Context, s *Snapshot) error
+	// RemoveSnapshot drops one and its request. An absent one is fine.
+	RemoveSnapshot(ctx context.Context, id string) error
+	// ListSnapshots returns those of one sandbox, or all for "", the newest
+	// first, also those not ready. ErrBadToken.
+	ListSnapshots(ctx context.Context, sandboxID string, p Page) ([]*Snapshot, string, error)
+}
+
+// Store is everything the broker remembers.
+type Store interface {
+	Sandboxes
+	Snapshots
+	// Owner returns the broker's own id, which is made at the first call and
+	// stays for the life of the store.
+	Owner(ctx context.Context) (string, error)
+	// Request returns the request with a key. ErrNotFound.
+	Request(ctx context.Context, key string) (*Request, error)
+	// Close frees the store; calls under way fail.
+	Close() error
+}

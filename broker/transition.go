@@ -1,0 +1,185 @@
+package broker
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/sandbar-dev/sandbar/broker/lifecycle"
+	"github.com/sandbar-dev/sandbar/broker/state"
+	"github.com/sandbar-dev/sandbar/proto/fault"
+	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
+)
+
+// apply feeds an event to a sandbox and stores the outcome. The sandbox's lock
+// is held by the caller.
+func (s *Service) apply(ctx context.Context, sb *state.Sandbox, ev lifecycle.Event) ([]lifecycle.Action, error) {
+	next, actions, err := lifecycle.Step(sb.Status, ev)
+	if err != nil {
+		return nil, withID(err, sb.ID())
+	}
+	return actions, s.save(ctx, sb, next, actions)
+}
+
+// save stores a new status together with whatever else changed in sb.
+func (s *Service) save(ctx context.Context, sb *state.Sandbox, next lifecycle.Status, actions []lifecycle.Action) error {
+	before := sb.Status
+	sb.Status = next
+	switch {
+	case next.Gone && before.Gone:
+		return nil
+	case next.Gone:
+		return s.saveGone(ctx, sb, before)
+	case slices.Contains(actions, lifecycle.Ask):
+		sb.RetryAt = time.Now().Add(s.backoff(sb.Attempts))
+		sb.Attempts++
+	default:
+		sb.RetryAt = time.Time{}
+		if next.Settled() {
+			sb.Attempts = 0
+		}
+	}
+	if err := s.store.UpdateSandbox(ctx, sb); err != nil {
+		s.recheck.push(sb.ID())
+		return storeFault(err)
+	}
+	s.poke()
+	return nil
+}
+
+// saveGone ends a row. One that was never made leaves no trace, so that its
+// name and its idempotency key are free again; others leave a tombstone, which
+// answers a late repetition of the request.
+func (s *Service) saveGone(ctx context.Context, sb *state.Sandbox, before lifecycle.Status) error {
+	s.uses.forget(sb.ID())
+	var err error
+	if before.Pending == lifecycle.Create {
+		err = s.store.RemoveSandboxes(ctx, sb.ID())
+	} else {
+		sb.GoneAt, sb.RetryAt = time.Now(), time.Time{}
+		err = s.store.UpdateSandbox(ctx, sb)
+	}
+	if err != nil {
+		s.recheck.push(sb.ID())
+		return storeFault(err)
+	}
+	return nil
+}
+
+// backoffDoublings bounds the back-off at 256 times the first one.
+const backoffDoublings = 8
+
+func (s *Service) backoff(attempts int) time.Duration {
+	return s.opts.Retry << min(attempts, backoffDoublings)
+}
+
+// observe takes over what the provider says and reports whether that changed
+// anything. A provider that leaves out the handle keeps the old one, and an
+// earlier end of life than ours is the truth.
+func observe(sb *state.Sandbox, vendor *providerv1.Sandbox) (changed bool) {
+	if vendor == nil {
+		return false
+	}
+	old := sb.Body.GetObserved()
+	if vendor.GetHandle() == nil {
+		vendor.Handle = old.GetHandle()
+	}
+	if vendor.GetOperation() == nil {
+		vendor.Operation = old.GetOperation()
+	}
+	if end := vendor.GetExpiresAt(); end != nil && (sb.Expires().IsZero() || end.AsTime().Before(sb.Expires())) {
+		sb.Body.ExpiresAt = end
+		changed = true
+	}
+	if proto.Equal(old, vendor) {
+		return changed
+	}
+	sb.Body.Observed, sb.Body.ObservedAt = vendor, timestamppb.Now()
+	return true
+}
+
+// observed is the event that an answer of the provider makes.
+func observed(vendor *providerv1.Sandbox) lifecycle.Event {
+	return lifecycle.Observed(vendor.GetState(), vendor.GetStatusReason())
+}
+
+// failure is the event that an error of the pending operation makes.
+func failure(f *fault.Error) lifecycle.Event {
+	if f.Effect == providerv1.Effect_EFFECT_NONE {
+		final := f.Retry() == providerv1.Retry_RETRY_NO || f.Retry() == providerv1.Retry_RETRY_AFTER_CHANGE
+		return lifecycle.Refused(f.Message, final)
+	}
+	return lifecycle.Lost(f.Message)
+}
+
+// withID says which sandbox an error is about.
+func withID(err error, id string) error {
+	f := fault.From(err)
+	if f == nil || f.Metadata["sandbox_id"] != "" {
+		return err
+	}
+	return f.With("sandbox_id", id)
+}
+
+// ask asks the provider what is true about a sandbox and applies the answer.
+// The sandbox's lock is held by the caller. The error is one of the store's: a
+// provider that cannot be asked is an answer too.
+func (s *Service) ask(ctx context.Context, sb *state.Sandbox) ([]lifecycle.Action, error) {
+	p, err := s.provider(sb.Body.GetProvider())
+	if err != nil {
+		return s.apply(ctx, sb, lifecycle.Unreachable(fault.From(err).Message))
+	}
+	resp, err := p.GetSandbox(ctx, question(sb))
+	if err == nil {
+		return s.applyObserved(ctx, sb, resp.GetSandbox())
+	}
+	f := fault.From(err)
+	if f.Reason != providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND {
+		return s.apply(ctx, sb, lifecycle.Unreachable(f.Message))
+	}
+	return s.applyAbsent(ctx, sb)
+}
+
+// question asks by key while it is not known whether the sandbox was made.
+// Copies of one fork share their key and are asked for by id.
+func question(sb *state.Sandbox) *providerv1.GetSandboxRequest {
+	if sb.Status.Pending == lifecycle.Create && !forked(sb) {
+		return &providerv1.GetSandboxRequest{By: &providerv1.GetSandboxRequest_IdempotencyKey{
+			IdempotencyKey: sb.Operation.GetIdempotencyKey()}}
+	}
+	return &providerv1.GetSandboxRequest{By: &providerv1.GetSandboxRequest_Sandbox{Sandbox: sb.Ref()}}
+}
+
+// applyObserved applies what the provider says, and writes only if it is new.
+func (s *Service) applyObserved(ctx context.Context, sb *state.Sandbox, vendor *providerv1.Sandbox) ([]lifecycle.Action, error) {
+	changed := observe(sb, vendor)
+	next, actions, err := lifecycle.Step(sb.Status, observed(vendor))
+	if err != nil {
+		return nil, err
+	}
+	if !changed && next == sb.Status && next.Settled() && sb.RetryAt.IsZero() {
+		return actions, nil
+	}
+	return actions, s.save(ctx, sb, next, actions)
+}
+
+// applyAbsent applies the provider's proof that it has no such sandbox. While a
+// lost create may still arrive at the vendor, absence proves nothing; and a
+// sandbox that outlived its time was ended by the provider, as agreed.
+func (s *Service) applyAbsent(ctx context.Context, sb *state.Sandbox) ([]lifecycle.Action, error) {
+	now := time.Now()
+	if sb.Status.Pending == lifecycle.Create && now.Before(sb.Body.GetCreatedAt().AsTime().Add(s.opts.SettleGrace)) {
+		return s.apply(ctx, sb, lifecycle.Unreachable("it is not known yet whether the provider made it"))
+	}
+	if end := sb.Expires(); !end.IsZero() && !now.Before(end) && !sb.Status.Gone {
+		status, _, err := lifecycle.Step(sb.Status, lifecycle.AskDelete("its lifetime ended"))
+		if err != nil {
+			return nil, err
+		}
+		sb.Status = status
+	}
+	return s.apply(ctx, sb, lifecycle.Absent(""))
+}
