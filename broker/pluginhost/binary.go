@@ -1,7 +1,6 @@
 package pluginhost
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -165,14 +164,4 @@ func pinOf(program *os.File) (Pin, error) {
 		return Pin{}, fmt.Errorf("hash: %w", err)
 	}
 	return Pin{SHA256: hex.EncodeToString(h.Sum(nil)), Size: n}, nil
-}
-
-// Pin takes the digest of the binary as it is now.
-func (b Binary) Pin(context.Context) (Pin, error) {
-	program, err := openProgram(b.Path)
-	if err != nil {
-		return Pin{}, fmt.Errorf("provider %q: %w", b.Name, err)
-	}
-	defer program.Close() //nolint:errcheck // only read from
-	return pinOf(program)
 }

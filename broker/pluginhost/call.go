@@ -48,7 +48,7 @@ func (p *Plugin) NewStream(ctx context.Context, desc *grpc.StreamDesc, method st
 	if err != nil {
 		return nil, p.explain(ctx, w, err, false)
 	}
-	return &stream{ClientStream: s, plugin: p, worker: w}, nil
+	return &stream{ClientStream: s, ctx: ctx, plugin: p, worker: w}, nil
 }
 
 // Descriptor returns what the serving process says it can do, starting one if
@@ -76,7 +76,11 @@ func (p *Plugin) acquire(ctx context.Context) (worker, error) {
 		v := p.snapshot()
 		switch {
 		case v.state.Serving():
-			return v.worker, nil
+			select {
+			case <-v.worker.gone(): // the state is about to say so
+			default:
+				return v.worker, nil
+			}
 		case v.closed:
 			return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_DRAINING,
 				"provider %q: the plugin host is closed", p.name).With("provider", p.name)
@@ -116,7 +120,7 @@ func (p *Plugin) explain(ctx context.Context, w worker, err error, sent bool) er
 		return err
 	}
 	st, ok := status.FromError(err)
-	if !ok || st.Code() != codes.Unavailable || len(st.Details()) > 0 {
+	if !ok || !broken(st) {
 		return err // it answered
 	}
 	timer := time.NewTimer(farewellWait)
@@ -135,17 +139,26 @@ func (p *Plugin) explain(ctx context.Context, w worker, err error, sent bool) er
 	return fault.New(reason, "provider %q was lost: %s", p.name, words).With("provider", p.name).With("why", words)
 }
 
+// broken reports whether a status is what grpc makes of a lost connection, or of
+// one that was closed because the process had ended. A plugin's own answers carry
+// details.
+func broken(st *status.Status) bool {
+	return (st.Code() == codes.Unavailable || st.Code() == codes.Canceled) && len(st.Details()) == 0
+}
+
 // stream explains the errors of one stream.
 type stream struct {
 	grpc.ClientStream
+	// ctx is the caller's: the stream's own ends with the stream.
+	ctx    context.Context //nolint:containedctx // it is the call's
 	plugin *Plugin
 	worker worker
 }
 
 func (s *stream) RecvMsg(m any) error {
-	return s.plugin.explain(s.Context(), s.worker, s.ClientStream.RecvMsg(m), true)
+	return s.plugin.explain(s.ctx, s.worker, s.ClientStream.RecvMsg(m), true)
 }
 
 func (s *stream) SendMsg(m any) error {
-	return s.plugin.explain(s.Context(), s.worker, s.ClientStream.SendMsg(m), true)
+	return s.plugin.explain(s.ctx, s.worker, s.ClientStream.SendMsg(m), true)
 }

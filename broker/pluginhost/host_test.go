@@ -157,7 +157,7 @@ func TestStartAndCall(t *testing.T) {
 		}
 	}
 	slices.Sort(names)
-	want := []string{"COLOUR", "GOTRACEBACK", "PLUGIN_CLIENT_CERT", "PLUGIN_MAX_PORT", "PLUGIN_MIN_PORT", "PLUGIN_PROTOCOL_VERSIONS", "PLUGIN_UNIX_SOCKET_DIR", "SANDBAR_PLUGIN"}
+	want := []string{"COLOUR", "GOTRACEBACK", "PLUGIN_CLIENT_CERT", "PLUGIN_MAX_PORT", "PLUGIN_MIN_PORT", "PLUGIN_PROTOCOL_VERSIONS", "PLUGIN_UNIX_SOCKET_DIR", "SANDBAR_PLUGIN", "SANDBAR_PLUGIN_PARENT_PID"}
 	if !slices.Equal(names, want) {
 		t.Errorf("environment holds %v: want %v", names, want)
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -24,7 +25,6 @@ type instance struct {
 	name   string
 	gen    uint64
 	binary Binary
-	digest string // "" until it is known
 	dir    *launchDir
 	grace  time.Duration
 	log    *slog.Logger
@@ -41,8 +41,11 @@ type instance struct {
 	describe *providerv1.DescribeResponse
 	reasons  []string // why it is degraded right after the start
 
-	mu    sync.Mutex
-	conns []*grpc.ClientConn // all that were ever made
+	mu     sync.Mutex
+	digest string             // "" until it is known
+	conns  []*grpc.ClientConn // all that were ever made
+
+	hashing sync.WaitGroup
 
 	killOnce sync.Once
 }
@@ -64,7 +67,24 @@ func (in *instance) noteStart(pid int) {
 
 // facts is what the status shows of a process.
 func (in *instance) facts() facts {
+	in.mu.Lock()
+	defer in.mu.Unlock()
 	return facts{pid: in.runner.pid(), path: in.binary.Path, sha256: in.digest}
+}
+
+// hash takes the digest of a program that runs without one, on the side.
+func (in *instance) hash(program *os.File) {
+	in.hashing.Go(func() {
+		defer program.Close() //nolint:errcheck // only read from
+		pin, err := pinOf(program)
+		if err != nil {
+			in.log.Warn("cannot take the digest of the plugin binary", "path", in.binary.Path, "error", err)
+			return
+		}
+		in.mu.Lock()
+		defer in.mu.Unlock()
+		in.digest = pin.SHA256
+	})
 }
 
 func (in *instance) connection() grpc.ClientConnInterface { return in.conn }
@@ -167,6 +187,7 @@ func (in *instance) close() {
 		for _, cc := range conns {
 			_ = cc.Close()
 		}
+		in.hashing.Wait()
 		if err := in.dir.remove(); err != nil {
 			in.log.Warn("cannot remove the launch folder", "path", in.dir.path, "error", err)
 		}

@@ -2,6 +2,7 @@ package pluginhost
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os/exec"
@@ -67,11 +68,36 @@ func (w *lastWords) report() string {
 	if w.header != "" {
 		return w.header
 	}
-	lines := strings.Split(strings.TrimSpace(string(w.tail)), "\n")
+	var lines []string
+	for line := range strings.Lines(string(w.tail)) {
+		if line = readable(strings.TrimSpace(line)); line != "" {
+			lines = append(lines, line)
+		}
+	}
 	if len(lines) > reportLines {
 		lines = lines[len(lines)-reportLines:]
 	}
-	return strings.TrimSpace(strings.Join(lines, "\n"))
+	return strings.Join(lines, "\n")
+}
+
+// readable turns a line of hclog's JSON into what it says, and drops those that
+// are for developers.
+func readable(line string) string {
+	var entry struct {
+		Level   string `json:"@level"`
+		Message string `json:"@message"`
+		Error   any    `json:"error"`
+	}
+	if json.Unmarshal([]byte(line), &entry) != nil || entry.Message == "" {
+		return line
+	}
+	switch {
+	case entry.Level == "trace" || entry.Level == "debug":
+		return ""
+	case entry.Error != nil:
+		return fmt.Sprintf("%s: %v", entry.Message, entry.Error)
+	}
+	return entry.Message
 }
 
 // ending says in words how a process ended.

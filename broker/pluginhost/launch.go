@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -55,7 +56,11 @@ func (l *launcher) launch(ctx context.Context, gen uint64, connected func()) (_ 
 	if err != nil {
 		return nil, hopelessError{err}
 	}
-	defer program.Close() //nolint:errcheck // only read from, and executed by now
+	defer func() {
+		if program != nil {
+			_ = program.Close() // only read from, and executed by now
+		}
+	}()
 
 	in, err := l.prepare(binary, digest, gen)
 	if err != nil {
@@ -73,6 +78,10 @@ func (l *launcher) launch(ctx context.Context, gen uint64, connected func()) (_ 
 	connected()
 	if err := l.configure(ctx, in); err != nil {
 		return nil, err
+	}
+	if digest == "" {
+		in.hash(program)
+		program = nil
 	}
 	return in, nil
 }
@@ -131,6 +140,7 @@ func (l *launcher) environment(spec []string, in *instance) []string {
 		// One level less than go-plugin's own folder keeps the path short.
 		plugin.EnvUnixSocketDir+"="+in.dir.path,
 		"PLUGIN_CLIENT_CERT="+in.clientCert,
+		handshake.EnvParentPID+"="+strconv.Itoa(l.host.PID),
 		"GOTRACEBACK=all",
 	)
 	for name, value := range l.cfg.Env {
@@ -200,6 +210,10 @@ func (in *instance) dialOptions() []grpc.DialOption {
 			Time: handshake.KeepaliveTime, Timeout: handshake.KeepaliveTimeout, PermitWithoutStream: true,
 		}),
 		grpc.WithIdleTimeout(0), // a plugin takes a lost connection for a lost host
+		grpc.WithInitialWindowSize(handshake.StreamWindowBytes),
+		grpc.WithInitialConnWindowSize(handshake.ConnWindowBytes),
+		grpc.WithReadBufferSize(handshake.SocketBufferBytes),
+		grpc.WithWriteBufferSize(handshake.SocketBufferBytes),
 		grpc.WithChainStreamInterceptor(in.intercept),
 	}
 }

@@ -10,8 +10,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,6 +19,9 @@ import (
 
 // sweepWait is how long a killed leftover may take to be gone.
 const sweepWait = 2 * time.Second
+
+// unfinishedAge is when a launch folder without a record is nobody's.
+const unfinishedAge = time.Minute
 
 // sweep removes what a broker that was killed left in the runtime folder: it
 // ends its plugins and removes their folders. Folders of a broker that still
@@ -31,28 +34,37 @@ func sweep(ctx context.Context, runtimeDir string, log *slog.Logger) error {
 	}
 	var errs []error
 	for _, e := range entries {
-		if !e.IsDir() || !strings.HasPrefix(e.Name(), launchPrefix) {
-			continue
+		if e.IsDir() && launchName.MatchString(e.Name()) {
+			errs = append(errs, sweepLaunch(ctx, filepath.Join(runtimeDir, e.Name()), log))
 		}
-		dir := filepath.Join(runtimeDir, e.Name())
-		rec, err := readRecord(dir)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		if rec == nil || rec.Host.alive() {
-			continue
-		}
-		if rec.Plugin != nil && rec.Plugin.alive() {
-			log.WarnContext(ctx, "ending a plugin that a killed broker left behind", "provider", rec.Provider, "pid", rec.Plugin.PID)
-			if err := rec.Plugin.kill(); err != nil {
-				errs = append(errs, err)
-				continue
-			}
-		}
-		errs = append(errs, os.RemoveAll(dir))
 	}
 	return errors.Join(errs...)
+}
+
+// launchName is what os.MkdirTemp makes of launchPrefix.
+var launchName = regexp.MustCompile("^" + launchPrefix + "[0-9]+$")
+
+func sweepLaunch(ctx context.Context, dir string, log *slog.Logger) error {
+	rec, err := readRecord(dir)
+	if err != nil {
+		return err
+	}
+	if rec == nil { // being made, or left half-made or half-removed
+		if info, err := os.Stat(dir); err != nil || time.Since(info.ModTime()) < unfinishedAge {
+			return nil //nolint:nilerr // somebody else removed it
+		}
+		return os.RemoveAll(dir) //nolint:wrapcheck // says it all
+	}
+	if rec.Host.alive() {
+		return nil
+	}
+	if rec.Plugin != nil && rec.Plugin.alive() {
+		log.WarnContext(ctx, "ending a plugin that a killed broker left behind", "provider", rec.Provider, "pid", rec.Plugin.PID)
+		if err := rec.Plugin.kill(); err != nil {
+			return err
+		}
+	}
+	return os.RemoveAll(dir) //nolint:wrapcheck // says it all
 }
 
 // readRecord returns nil without an error for a folder that is not ours, or not

@@ -141,7 +141,7 @@ func (t *testPlugin) GetSandbox(ctx context.Context, req *providerv1.GetSandboxR
 		go func() { panic("the cat " + arg) }()
 		select {}
 	case "exit":
-		fmt.Fprintln(os.Stderr, "last words of", arg)
+		fmt.Fprintln(rawStderr(), "last words of", arg)
 		os.Exit(7)
 	case "freeze":
 		_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
@@ -155,7 +155,7 @@ func (t *testPlugin) GetSandbox(ctx context.Context, req *providerv1.GetSandboxR
 	case "big":
 		facts.Env = []string{strings.Repeat("x", 5<<20)}
 	case "child": // in the group, holding stderr; "session": outside
-		cmd := exec.Command("sleep", "300")
+		cmd := exec.Command("/bin/sleep", "300")
 		cmd.Stderr = rawStderr()
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: arg == "session"}
 		if err := cmd.Start(); err != nil {
