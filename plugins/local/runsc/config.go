@@ -1,0 +1,200 @@
+package runsc
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"gvisor.dev/gvisor/runsc/config"
+	"gvisor.dev/gvisor/runsc/flag"
+
+	"github.com/sandbar-dev/sandbar/plugins/local/runsc/internal/wire"
+)
+
+// Config describes a sandbox. ID, Dir, Root and Agent are required.
+type Config struct {
+	// ID names the sandbox in this shim; letters, digits, '_', '-' and '.'.
+	ID string
+	// Dir is the private directory given to Enter.
+	Dir string
+	// Root is the guest's lower root directory, never written to. It must contain what rootfs prepares.
+	Root string
+	// Agent is a host file that contains a binary which calls Dispatch, usually the running one. A checkpoint can be restored
+	// only with the very same file content.
+	Agent string
+	// Disk is a host directory for what the guest writes, in files without a name; empty keeps it in memory.
+	Disk string
+	// Hostname is the guest's; empty is "sandbox".
+	Hostname string
+	// Mounts are host directories visible in the guest.
+	Mounts []Mount
+	// Limits bound the sandbox; zero fields do not.
+	Limits Limits
+	// DebugLog is a directory for gVisor's own logs; empty is none.
+	DebugLog string
+}
+
+// Mount shows a host file or directory in the guest.
+//
+// Copy-on-write mounts are no concern of this package: bind the source into the tree at Root and the guest's overlay covers it.
+type Mount struct {
+	Source, Target string
+	ReadOnly       bool
+}
+
+// Limits bound what a sandbox may use. Each really holds, or Create refuses it.
+type Limits struct {
+	// CPUs is a number of whole processors.
+	CPUs int
+	// MemoryBytes bounds the guest's memory, including its memory file systems.
+	MemoryBytes int64
+	// DiskBytes bounds everything the guest writes outside of mounts.
+	DiskBytes int64
+	// Pids bounds the number of tasks in the guest, of which its agent takes some eight.
+	Pids int64
+}
+
+func (c *Config) validate() error {
+	for _, f := range []struct{ name, value string }{{"ID", c.ID}, {"Dir", c.Dir}, {"Root", c.Root}, {"Agent", c.Agent}} {
+		if f.value == "" {
+			return fmt.Errorf("check configuration: %s is required", f.name)
+		}
+	}
+	for _, m := range c.Mounts {
+		target := filepath.Clean(m.Target)
+		switch {
+		case !filepath.IsAbs(m.Source) || !filepath.IsAbs(m.Target):
+			return fmt.Errorf("check mount %q: paths must be absolute", m.Target)
+		case target == "/" || target == wire.Dir || strings.HasPrefix(target, wire.Dir+"/") ||
+			target == "/proc" || strings.HasPrefix(target, "/proc/"):
+			return fmt.Errorf("check mount %q: target is reserved", m.Target)
+		}
+	}
+	if c.Limits.CPUs < 0 || c.Limits.MemoryBytes < 0 || c.Limits.DiskBytes < 0 || c.Limits.Pids < 0 {
+		return errors.New("check limits: negative limit")
+	}
+	return nil
+}
+
+// guestCapabilities are Docker's default set without CAP_NET_RAW. gVisor grants them inside the guest only.
+var guestCapabilities = []string{
+	"CAP_AUDIT_WRITE", "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_MKNOD",
+	"CAP_NET_BIND_SERVICE", "CAP_SETFCAP", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID", "CAP_SYS_CHROOT",
+}
+
+// shmBytes is the size of /dev/shm, Docker's default; it counts as memory.
+const shmBytes = 64 << 20
+
+func (c *Config) spec() *specs.Spec {
+	host := c.Hostname
+	if host == "" {
+		host = "sandbox"
+	}
+	s := &specs.Spec{
+		Version:  specs.Version,
+		Hostname: host,
+		Root:     &specs.Root{Path: c.Root},
+		Process: &specs.Process{
+			Cwd: "/", Args: []string{wire.AgentPath}, Env: agentEnv,
+			Capabilities: &specs.LinuxCapabilities{
+				Bounding: guestCapabilities, Effective: guestCapabilities, Permitted: guestCapabilities,
+			},
+			Rlimits: []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 1 << 20, Hard: 1 << 20}},
+		},
+		Mounts: []specs.Mount{
+			{Destination: "/proc", Type: "proc", Source: "proc"},
+			{Destination: "/dev", Type: "tmpfs", Source: "tmpfs"},
+			{Destination: "/dev/shm", Type: "tmpfs", Source: "tmpfs", Options: []string{"mode=1777", "size=" + strconv.Itoa(shmBytes)}},
+			{Destination: wire.IODir, Type: "bind", Source: c.ioDir(), Options: []string{"rw"}},
+			{Destination: wire.AgentPath, Type: "bind", Source: c.Agent, Options: []string{"ro"}},
+		},
+		// The sandbox joins the shim's own network namespace, whose interfaces become the guest's.
+		Linux: &specs.Linux{Namespaces: []specs.LinuxNamespace{{Type: specs.NetworkNamespace, Path: "/proc/self/ns/net"}}},
+	}
+	if c.Limits.Pids > 0 {
+		s.Mounts = append(s.Mounts, specs.Mount{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup"})
+		s.Process.Args = append(s.Process.Args, wire.LimitArg, strconv.FormatInt(c.Limits.Pids+reservedTasks, 10))
+		// The agent drops it before it starts a command.
+		caps := append(slices.Clone(guestCapabilities), "CAP_SYS_ADMIN")
+		s.Process.Capabilities = &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps}
+	}
+	for _, m := range c.Mounts {
+		mode := "rw"
+		if m.ReadOnly {
+			mode = "ro"
+		}
+		s.Mounts = append(s.Mounts, specs.Mount{Destination: m.Target, Type: "bind", Source: m.Source, Options: []string{mode, "rbind"}})
+	}
+	return s
+}
+
+// agentEnv keeps the agent, which mostly waits, small: one processor's worth of scheduler and an early collector.
+var agentEnv = []string{"GOMAXPROCS=2", "GOGC=50"}
+
+func (c *Config) ioDir() string     { return filepath.Join(c.Dir, c.ID, "io") }
+func (c *Config) bundleDir() string { return filepath.Join(c.Dir, c.ID) }
+
+// runtime returns gVisor's configuration. Flags, because gVisor passes its configuration to its child processes that way.
+func (c *Config) runtime() (*config.Config, error) {
+	fs := flag.NewFlagSet("runsc", flag.ContinueOnError)
+	config.RegisterFlags(fs)
+	overlay := "root:memory"
+	if c.Disk != "" {
+		overlay = "root:dir=" + c.Disk
+	}
+	if c.Limits.DiskBytes > 0 {
+		overlay += ",size=" + strconv.FormatInt(c.Limits.DiskBytes, 10)
+	}
+	values := map[string]string{
+		"root":           filepath.Join(c.Dir, "state"),
+		"platform":       "systrap", // needs neither KVM nor ptrace rights
+		"network":        "sandbox",
+		"overlay2":       overlay,
+		"directfs":       "false", // the guest kernel gets no file system access of its own; opens are 0.3 ms slower
+		"host-fifo":      "open",  // for the streams in wire.IODir
+		"host-settings":  "ignore",
+		"ignore-cgroups": "true",
+		// With a real root the guest kernel runs as nobody; in a user namespace with one user there is only that one.
+		"rootless": strconv.FormatBool(inUserNamespace()),
+	}
+	if c.DebugLog != "" {
+		values["debug"], values["debug-log"] = "true", c.DebugLog+"/"
+	}
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		if err := fs.Set(name, values[name]); err != nil {
+			return nil, fmt.Errorf("set gVisor option %q: %w", name, err)
+		}
+	}
+	conf, err := config.NewFromFlags(fs)
+	if err != nil {
+		return nil, fmt.Errorf("make gVisor configuration: %w", err)
+	}
+	return conf, nil
+}
+
+// inUserNamespace says whether root here is somebody else outside.
+func inUserNamespace() bool {
+	b, err := os.ReadFile("/proc/self/uid_map")
+	return err != nil || !strings.HasSuffix(strings.TrimSpace(string(b)), "4294967295")
+}
+
+func (c *Config) writeBundle(spec *specs.Spec) error {
+	if err := os.MkdirAll(c.ioDir(), 0o711); err != nil {
+		return fmt.Errorf("create bundle: %w", err)
+	}
+	b, err := json.Marshal(spec)
+	if err != nil {
+		return fmt.Errorf("encode bundle: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(c.bundleDir(), "config.json"), b, 0o600); err != nil {
+		return fmt.Errorf("write bundle: %w", err)
+	}
+	return nil
+}

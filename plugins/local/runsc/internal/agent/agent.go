@@ -1,0 +1,146 @@
+// Package agent is process 1 of every guest: it starts processes, collects their results and does file and network work in the
+// guest's own view.
+//
+// Because commands are its children and not sessions of the sandbox runtime they survive a checkpoint: the runtime kills its own
+// exec sessions on restore. Their standard streams are FIFOs which the runtime opens again by name on restore, so output goes on
+// where it stopped, without a copy through the agent.
+//
+// FIFOs are used with blocking system calls, never through the Go network poller: a FIFO once known to an epoll instance can stay
+// referenced by it after its close, and the runtime then refuses to save.
+//
+// The package imports the standard library and wire only, and owns process-wide state (waiting for any child), so Main is called
+// once per process.
+package agent
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"syscall"
+
+	"github.com/sandbar-dev/sandbar/plugins/local/runsc/internal/wire"
+)
+
+// Main serves requests until the control pipe ends, which happens only when the sandbox ends. It never returns.
+func Main() {
+	if len(os.Args) == 3 && os.Args[1] == wire.LimitArg {
+		err := limitAndExec(os.Args[2])
+		(&agent{out: rawFile(wire.EventFD)}).send(wire.Event{Fatal: err.Error()})
+		os.Exit(1)
+	}
+	syscall.CloseOnExec(wire.RequestFD)
+	syscall.CloseOnExec(wire.EventFD)
+	a := &agent{
+		out: rawFile(wire.EventFD), byID: map[string]*process{}, byPID: map[int]*process{}, commits: map[uint64]chan int64{},
+	}
+	a.spawned = sync.NewCond(&a.mu)
+	syscall.Umask(0o022)
+	_ = os.Remove(wire.TmpMarker)
+	go a.reap()
+	if err := a.serve(rawFile(wire.RequestFD)); err != nil {
+		a.send(wire.Event{Fatal: err.Error()})
+	}
+	// Process 1 must not end by itself: it would take every process with it while the host may still want their results.
+	select {}
+}
+
+type agent struct {
+	outMu sync.Mutex
+	out   rawFile
+
+	// mu is held over fork and registration, so that reap cannot see a child before its entry.
+	mu      sync.Mutex
+	spawned *sync.Cond
+	byID    map[string]*process
+	byPID   map[int]*process
+	commits map[uint64]chan int64 // of writes under way, each with room for one length
+}
+
+func (a *agent) serve(in rawFile) error {
+	r := bufio.NewReaderSize(in, 64<<10)
+	for {
+		line, err := r.ReadBytes('\n')
+		if err != nil {
+			return fmt.Errorf("read request: %w", err)
+		}
+		var req wire.Request
+		if err := json.Unmarshal(line, &req); err != nil {
+			return fmt.Errorf("decode request: %w", err)
+		}
+		a.dispatch(&req)
+	}
+}
+
+// dispatch answers quick requests at once, in order; those that can block run in a goroutine each.
+func (a *agent) dispatch(req *wire.Request) {
+	switch req.Op {
+	case wire.OpHello:
+		a.hello(req)
+	case wire.OpStart:
+		pid, err := a.start(req)
+		a.send(wire.Event{ID: req.ID, PID: pid, Error: wireError(err)})
+	case wire.OpSignal:
+		a.answer(req, a.signal(req.ExecID, syscall.Signal(req.Signal)))
+	case wire.OpResize:
+		a.answer(req, a.resize(req.ExecID, req.Size))
+	case wire.OpForget:
+		a.forget(req.ExecID)
+		a.answer(req, nil)
+	case wire.OpReclaim:
+		a.answer(req, a.reclaim())
+	case wire.OpCommit:
+		a.answer(req, a.commit(req.Commit, req.Length))
+	case wire.OpWrite:
+		a.expectCommit(req.ID)
+		go a.serveFile(req)
+	default:
+		go a.serveFile(req)
+	}
+}
+
+func (a *agent) answer(req *wire.Request, err error) {
+	a.send(wire.Event{ID: req.ID, Error: wireError(err)})
+}
+
+// send writes one event with one write(2). An event too large for an atomic write can only be so by a message or a name, which
+// are cut.
+func (a *agent) send(ev wire.Event) {
+	b, err := json.Marshal(ev)
+	if err == nil && len(b) >= wire.MaxEvent {
+		if ev.Error != nil {
+			ev.Error.Message = ev.Error.Message[:min(len(ev.Error.Message), 512)]
+		}
+		if ev.Info != nil {
+			ev.Info.Name, ev.Info.Target = "", ""
+		}
+		b, err = json.Marshal(ev)
+	}
+	if err != nil {
+		return
+	}
+	a.outMu.Lock()
+	defer a.outMu.Unlock()
+	_, _ = a.out.Write(append(b, '\n'))
+}
+
+func wireError(err error) *wire.Error {
+	if err == nil {
+		return nil
+	}
+	e := &wire.Error{Message: err.Error()}
+	var errno syscall.Errno
+	switch {
+	case errors.As(err, &errno):
+		e.Errno = int(errno)
+	case errors.Is(err, os.ErrNotExist):
+		e.Errno = int(syscall.ENOENT)
+	case errors.Is(err, os.ErrExist):
+		e.Errno = int(syscall.EEXIST)
+	case errors.Is(err, os.ErrPermission):
+		e.Errno = int(syscall.EACCES)
+	}
+	return e
+}

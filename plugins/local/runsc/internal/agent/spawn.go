@@ -1,0 +1,277 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"unsafe"
+
+	"github.com/sandbar-dev/sandbar/plugins/local/runsc/internal/wire"
+)
+
+// defaultPath is what a process gets when its caller sets no PATH; it is Debian's and Docker's.
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+const rlimitNproc = 6 // RLIMIT_NPROC, which package syscall lacks
+
+// process is one exec. Its fields are guarded by agent.mu.
+type process struct {
+	status wire.ExecStatus
+	master rawFile // the terminal, or -1
+	oom    bool
+}
+
+func (a *agent) start(req *wire.Request) (int, error) {
+	ex := req.Exec
+	if ex == nil || len(ex.Argv) == 0 {
+		return 0, fmt.Errorf("start exec: empty argv: %w", syscall.EINVAL)
+	}
+	who, err := lookupUser(ex.User)
+	if err != nil {
+		return 0, err
+	}
+	env := defaultEnv(ex, who)
+	path, err := lookPath(ex.Argv[0], env, ex.Cwd)
+	if err != nil {
+		return 0, fmt.Errorf("find command %q: %w", ex.Argv[0], err)
+	}
+	files, master, err := openStdio(req)
+	if err != nil {
+		return 0, err
+	}
+	defer closeAll(files)
+
+	attr := &syscall.ProcAttr{Dir: ex.Cwd, Env: env, Sys: &syscall.SysProcAttr{Setsid: true, Credential: who.credential()}}
+	if attr.Dir == "" {
+		attr.Dir = "/"
+	}
+	if ex.TTY != nil {
+		attr.Sys.Setctty, attr.Sys.Ctty = true, 0
+	}
+	for _, f := range files[:3] {
+		attr.Files = append(attr.Files, uintptr(f))
+	}
+	pid, err := a.fork(path, ex, attr, master)
+	if err != nil {
+		_ = master.Close()
+		return 0, fmt.Errorf("start command %q: %w", ex.Argv[0], err)
+	}
+	if ex.TTY != nil {
+		a.relayTTY(req, master)
+	}
+	return pid, nil
+}
+
+func (a *agent) fork(path string, ex *wire.Exec, attr *syscall.ProcAttr, master rawFile) (int, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if _, ok := a.byID[ex.ID]; ok {
+		return 0, syscall.EEXIST
+	}
+	pid, err := syscall.ForkExec(path, ex.Argv, attr)
+	if err != nil {
+		return 0, err
+	}
+	if ex.MaxTasks > 0 {
+		// After the exec, since Go offers no place before it. What a child forks in between is caught by the sandbox's own limit.
+		lim := [2]uint64{uint64(ex.MaxTasks), uint64(ex.MaxTasks)}
+		_, _, _ = syscall.RawSyscall6(syscall.SYS_PRLIMIT64, uintptr(pid), rlimitNproc, uintptr(unsafe.Pointer(&lim)), 0, 0, 0)
+	}
+	p := &process{status: wire.ExecStatus{ID: ex.ID, PID: pid}, master: master}
+	a.byID[ex.ID], a.byPID[pid] = p, p
+	a.spawned.Signal()
+	return pid, nil
+}
+
+// reap waits for every child, which includes processes whose parent died, for ever.
+func (a *agent) reap() {
+	for {
+		var ws syscall.WaitStatus
+		pid, err := syscall.Wait4(-1, &ws, syscall.WALL, nil)
+		switch {
+		case errors.Is(err, syscall.EINTR):
+		case err != nil: // ECHILD: nothing to wait for until the next start
+			a.mu.Lock()
+			for len(a.byPID) == 0 {
+				a.spawned.Wait()
+			}
+			a.mu.Unlock()
+		default:
+			a.exited(pid, ws)
+		}
+	}
+}
+
+func (a *agent) exited(pid int, ws syscall.WaitStatus) {
+	a.mu.Lock()
+	p, ok := a.byPID[pid]
+	if !ok {
+		a.mu.Unlock()
+		return
+	}
+	delete(a.byPID, pid)
+	p.status.Ended, p.status.OOM = true, p.oom
+	if ws.Signaled() {
+		p.status.Signal = int(ws.Signal())
+	} else {
+		p.status.Code = ws.ExitStatus()
+	}
+	st := p.status
+	a.mu.Unlock()
+	a.send(wire.Event{Exit: &st})
+}
+
+func (a *agent) hello(req *wire.Request) {
+	a.mu.Lock()
+	all := make([]wire.ExecStatus, 0, len(a.byID))
+	for _, p := range a.byID {
+		all = append(all, p.status)
+	}
+	a.mu.Unlock()
+	for i := range all {
+		a.send(wire.Event{Status: &all[i]})
+	}
+	a.send(wire.Event{ID: req.ID, PID: os.Getpid()})
+}
+
+// signal reaches the whole process group, as a terminal would. An exec that has ended is no error.
+func (a *agent) signal(id string, sig syscall.Signal) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	p, ok := a.byID[id]
+	if !ok {
+		return fmt.Errorf("signal exec %q: %w", id, syscall.ESRCH)
+	}
+	if p.status.Ended {
+		return nil
+	}
+	// The pid cannot be reused here: it is reaped only through byPID, under mu.
+	if err := syscall.Kill(-p.status.PID, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return fmt.Errorf("signal exec %q: %w", id, err)
+	}
+	return nil
+}
+
+func (a *agent) forget(id string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if p, ok := a.byID[id]; ok && p.status.Ended {
+		delete(a.byID, id)
+	}
+}
+
+// reclaim kills the process with the largest resident set and marks every exec of its session as out of memory.
+func (a *agent) reclaim() error {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return fmt.Errorf("list processes: %w", err)
+	}
+	victim, most := 0, 0
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		b, err := os.ReadFile("/proc/" + e.Name() + "/statm")
+		if f := strings.Fields(string(b)); err == nil && len(f) > 1 {
+			if rss, _ := strconv.Atoi(f[1]); rss > most {
+				victim, most = pid, rss
+			}
+		}
+	}
+	if victim == 0 {
+		return fmt.Errorf("reclaim memory: no process: %w", syscall.ESRCH)
+	}
+	a.mu.Lock()
+	if sid, err := getsid(victim); err == nil {
+		if p := a.byPID[sid]; p != nil {
+			p.oom = true
+		}
+	}
+	a.mu.Unlock()
+	return syscall.Kill(victim, syscall.SIGKILL)
+}
+
+func getsid(pid int) (int, error) {
+	sid, _, errno := syscall.RawSyscall(syscall.SYS_GETSID, uintptr(pid), 0, 0)
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(sid), nil
+}
+
+func defaultEnv(ex *wire.Exec, who user) []string {
+	env := slices.Clone(ex.Env)
+	add := func(key, value string) {
+		if !slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, key+"=") }) {
+			env = append(env, key+"="+value)
+		}
+	}
+	add("PATH", defaultPath)
+	add("HOME", who.home)
+	add("LANG", "C.UTF-8")
+	if ex.TTY != nil {
+		add("TERM", "xterm-256color")
+	}
+	return env
+}
+
+func lookPath(name string, env []string, cwd string) (string, error) {
+	if strings.Contains(name, "/") {
+		return name, nil
+	}
+	path := defaultPath
+	for _, kv := range env {
+		if v, ok := strings.CutPrefix(kv, "PATH="); ok {
+			path = v
+		}
+	}
+	for _, dir := range filepath.SplitList(path) {
+		if !filepath.IsAbs(dir) {
+			dir = filepath.Join("/", cwd, dir)
+		}
+		full := filepath.Join(dir, name)
+		if st, err := os.Stat(full); err == nil && !st.IsDir() && st.Mode()&0o111 != 0 {
+			return full, nil
+		}
+	}
+	return "", syscall.ENOENT
+}
+
+// openStdio returns the three files of the child, and what else must be closed after the fork, and for a terminal its master.
+func openStdio(req *wire.Request) ([]rawFile, rawFile, error) {
+	if req.Exec.TTY != nil {
+		master, replica, err := openTTY(*req.Exec.TTY)
+		if err != nil {
+			return nil, -1, err
+		}
+		return []rawFile{replica, replica, replica}, master, nil
+	}
+	var files []rawFile
+	for i, name := range []string{req.Stdin, req.Stdout, req.Stderr} {
+		flags := syscall.O_WRONLY
+		if i == 0 {
+			flags = syscall.O_RDONLY
+		}
+		f, err := openStream(name, flags)
+		if err != nil {
+			closeAll(files)
+			return nil, -1, fmt.Errorf("open stream %q: %w", name, err)
+		}
+		files = append(files, f)
+	}
+	return files, -1, nil
+}
+
+// closeAll closes each distinct file once.
+func closeAll(files []rawFile) {
+	slices.Sort(files)
+	for _, f := range slices.Compact(files) {
+		_ = f.Close()
+	}
+}

@@ -1,0 +1,142 @@
+// Package wire is the protocol between a shim and the agent that is process 1 of its guest.
+//
+// Both directions are JSON documents, one per line, over one pipe each (RequestFD and EventFD in the guest). Bulk data never
+// travels here: every byte stream has a FIFO of its own, named in the request, in the directory IODir. A guest frame is at most
+// MaxEvent bytes, so that one write(2) is atomic and a checkpoint can never cut a frame in two.
+//
+// The package imports nothing but the standard library, since it is linked into the guest.
+package wire
+
+const (
+	// Dir holds everything Sandbar owns inside a guest. It is mounted, so it is no part of the guest's own tree.
+	Dir = "/.sandbar"
+	// AgentPath is the agent's executable; a process with this argv[0] is the agent.
+	AgentPath = Dir + "/agent"
+	// IODir holds the FIFOs of live streams.
+	IODir = Dir + "/io"
+	// TmpMarker keeps the lower /tmp non-empty until the guest has started: gVisor covers an empty /tmp with an unlimited
+	// memory file system, which would escape the disk limit. The agent removes it.
+	TmpMarker = "/tmp/.sandbar-boot"
+
+	// LimitArg, followed by a number, has the agent limit the guest's tasks before anything else.
+	LimitArg = "limit-tasks"
+
+	// RequestFD and EventFD are the agent's ends of the two control pipes.
+	RequestFD = 3
+	EventFD   = 4
+
+	// MaxEvent is PIPE_BUF: a write of at most this size to a pipe is atomic.
+	MaxEvent = 4096
+	// MaxRequest bounds one request line; argv and environment are limited by the kernel to about 2 MiB anyway.
+	MaxRequest = 4 << 20
+)
+
+// Op names what a request asks for.
+type Op string
+
+// The operations of the agent.
+const (
+	OpHello   Op = "hello"   // answer with the table of execs
+	OpStart   Op = "start"   // run Exec.Argv with the streams Stdin, Stdout, Stderr
+	OpSignal  Op = "signal"  // send Signal to the process group of exec Exec.ID
+	OpResize  Op = "resize"  // set the terminal size of exec Exec.ID
+	OpForget  Op = "forget"  // drop the result of an ended exec
+	OpDial    Op = "dial"    // connect to Network/Address, Stdin and Stdout are the two directions
+	OpStat    Op = "stat"    // describe Path, without following a final link
+	OpList    Op = "list"    // stream one JSON FileInfo per line to Stdout
+	OpRead    Op = "read"    // stream Path[Offset:Offset+Length] to Stdout
+	OpWrite   Op = "write"   // replace Path by the bytes of Stdin, once committed
+	OpCommit  Op = "commit"  // the write request Commit was Length bytes long (-1: give it up)
+	OpMkdir   Op = "mkdir"   // make directory Path, and parents when Recursive
+	OpRemove  Op = "remove"  // remove Path, and what is below when Recursive
+	OpRename  Op = "rename"  // rename Path to Target
+	OpTar     Op = "tar"     // stream Path as a tar archive to Stdout
+	OpUntar   Op = "untar"   // unpack the tar archive on Stdin below Path
+	OpReclaim Op = "reclaim" // kill the process with the largest resident set, because of a memory limit
+)
+
+// Request is one line from the shim to the agent.
+type Request struct {
+	ID      uint64 `json:"id"`
+	Op      Op     `json:"op"`
+	Exec    *Exec  `json:"exec,omitempty"`
+	ExecID  string `json:"exec_id,omitempty"`
+	Signal  int    `json:"signal,omitempty"`
+	Size    *Size  `json:"size,omitempty"`
+	Network string `json:"network,omitempty"`
+	Address string `json:"address,omitempty"`
+
+	Path      string `json:"path,omitempty"`
+	Target    string `json:"target,omitempty"`
+	Offset    int64  `json:"offset,omitempty"`
+	Length    int64  `json:"length,omitempty"` // of a read (0 is to the end) or a commit
+	Commit    uint64 `json:"commit,omitempty"` // the write request that OpCommit is about
+	Mode      uint32 `json:"mode,omitempty"`
+	User      string `json:"user,omitempty"` // owner of created files; empty is root
+	Recursive bool   `json:"recursive,omitempty"`
+
+	// Stdin, Stdout and Stderr name FIFOs in IODir; empty is the null device.
+	Stdin  string `json:"stdin,omitempty"`
+	Stdout string `json:"stdout,omitempty"`
+	Stderr string `json:"stderr,omitempty"`
+}
+
+// Exec describes a process to start.
+type Exec struct {
+	ID   string   `json:"id"`
+	Argv []string `json:"argv"`
+	Env  []string `json:"env,omitempty"`
+	Cwd  string   `json:"cwd,omitempty"`
+	User string   `json:"user,omitempty"` // name, uid or either with :group
+	TTY  *Size    `json:"tty,omitempty"`
+	// MaxTasks is RLIMIT_NPROC of the process; 0 is none.
+	MaxTasks int64 `json:"max_tasks,omitempty"`
+}
+
+// Size is a terminal's size.
+type Size struct {
+	Rows uint16 `json:"rows"`
+	Cols uint16 `json:"cols"`
+}
+
+// Event is one line from the agent to the shim: the answer to request ID, or with ID 0 something that happened.
+type Event struct {
+	ID    uint64      `json:"id,omitempty"`
+	Error *Error      `json:"error,omitempty"`
+	PID   int         `json:"pid,omitempty"`
+	Info  *FileInfo   `json:"info,omitempty"`
+	Exit  *ExecStatus `json:"exit,omitempty"`
+	// Done names the request whose streamed part has ended (Error says how); its answer came before.
+	Done uint64 `json:"done,omitempty"`
+	// Status is one row of the answer to OpHello; the answer itself follows the rows.
+	Status *ExecStatus `json:"status,omitempty"`
+	// Fatal says why the agent stopped serving.
+	Fatal string `json:"fatal,omitempty"`
+}
+
+// Error is an operating system error in the guest.
+type Error struct {
+	Errno   int    `json:"errno,omitempty"`
+	Message string `json:"message"`
+}
+
+// ExecStatus is what the agent knows of one exec.
+type ExecStatus struct {
+	ID     string `json:"id"`
+	PID    int    `json:"pid"`
+	Ended  bool   `json:"ended,omitempty"`
+	Code   int    `json:"code,omitempty"`
+	Signal int    `json:"signal,omitempty"`
+	OOM    bool   `json:"oom,omitempty"`
+}
+
+// FileInfo describes one file of the guest.
+type FileInfo struct {
+	Name    string `json:"name"`
+	Size    int64  `json:"size"`
+	Mode    uint32 `json:"mode"` // st_mode, with the type bits
+	UID     uint32 `json:"uid"`
+	GID     uint32 `json:"gid"`
+	ModTime int64  `json:"mtime"` // nanoseconds since 1970
+	Target  string `json:"target,omitempty"`
+}
