@@ -365,12 +365,15 @@ func limitsScenario(ctx context.Context, e *env) error {
 	}
 	_, exit, err := run(ctx, sb, runsc.Command{Argv: []string{"python3", "-c", "b = []\nwhile True: b.append(bytearray(8 << 20))"}})
 	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, runsc.ErrOutOfMemory):
+	case errors.Is(err, fs.ErrNotExist):
+		return sb.Close(ctx)
+	case errors.Is(err, runsc.ErrOutOfMemory):
+		fmt.Fprintln(e.out, "the whole sandbox was killed:", err)
 		return sb.Close(ctx)
 	case err != nil, !exit.OOM, exit.Signal != syscall.SIGKILL:
 		return fmt.Errorf("memory limit: %+v %w", exit, err)
 	}
-	// Only the process was killed.
+	fmt.Fprintln(e.out, "only the process was killed")
 	return errors.Join(expect(ctx, sb, "echo alive", "alive"), sb.Close(ctx))
 }
 
