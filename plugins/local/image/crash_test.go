@@ -1,0 +1,104 @@
+package image
+
+import (
+	"context"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// childPull is the test process executed again: it pulls until it is killed.
+func childPull(dir string) {
+	s, err := Open(context.Background(), dir, Options{})
+	if err == nil {
+		_, err = s.Pull(context.Background(), os.Getenv("IMAGE_TEST_REF"), PullOptions{Platform: testPlatform})
+	}
+	if err != nil {
+		_, _ = os.Stderr.WriteString(err.Error())
+	}
+	os.Exit(3)
+}
+
+// A process killed in the middle of a download or of flattening leaves nothing
+// that can be seen, and the next Open clears what it had.
+func TestKilledPullLeavesNothing(t *testing.T) {
+	reg := newRegistry(t)
+	small := gzipLayer(t, file("first", noise(1, 1<<20)))
+	ref := reg.push(t, imageOf(t, small, gzipLayer(t, file("a", noise(2, 8<<20)))), "app")
+	hold := make(chan struct{})
+	reached := make(chan struct{}, 10)
+	served := 0
+	// The config and one layer pass; the other layer stops half-way.
+	reg.setBend(func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.Contains(r.URL.Path, "/blobs/") {
+			return false
+		}
+		digest, err := small.Digest()
+		if err != nil || strings.HasSuffix(r.URL.Path, digest.String()) {
+			return false
+		}
+		if served++; served == 1 {
+			return false
+		}
+		w.Header().Set("Content-Length", "8000000")
+		_, _ = w.Write(make([]byte, 4<<20))
+		_ = http.NewResponseController(w).Flush()
+		reached <- struct{}{}
+		select {
+		case <-hold:
+		case <-r.Context().Done():
+		}
+		return true
+	})
+	defer close(hold)
+	dir := filepath.Join(t.TempDir(), "store")
+	child := exec.Command(os.Args[0])
+	child.Env = []string{"IMAGE_TEST_CHILD=" + dir, "IMAGE_TEST_REF=" + ref}
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	<-reached
+	if err := child.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := child.Wait(); err == nil || child.ProcessState.ExitCode() != -1 {
+		t.Fatalf("child ended with %v before it was killed", err)
+	}
+	if len(leftovers(t, dir)) == 0 {
+		t.Fatal("the child was killed when it had nothing in progress: the test shows nothing")
+	}
+	reg.setBend(nil)
+	s := openStore(t, dir, Options{})
+	if left := leftovers(t, dir); len(left) > 0 {
+		t.Errorf("left in tmp after Open: %v", left)
+	}
+	if images, err := s.List(t.Context()); err != nil || len(images) > 0 {
+		t.Errorf("images %v, %v", images, err)
+	}
+	img := pull(t, s, ref, PullOptions{})
+	if got := contents(t, img.RootfsPath)["/a"]; !strings.HasSuffix(got, sumOf(noise(2, 8<<20))) {
+		t.Errorf("content after the retry: %s", got)
+	}
+}
+
+// An open store's work is not taken for a dead one's.
+func TestASecondStoreSparesTheFirst(t *testing.T) {
+	dir := t.TempDir()
+	first := openStore(t, dir, Options{})
+	if err := os.WriteFile(filepath.Join(first.work.path, "busy"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	second := openStore(t, dir, Options{})
+	if left := leftovers(t, dir); len(left) != 1 {
+		t.Errorf("work of the first store: %v", left)
+	}
+	reg := newRegistry(t)
+	ref := reg.push(t, imageOf(t, gzipLayer(t, file("a", nil))), "app")
+	img := pull(t, first, ref, PullOptions{})
+	if got, err := second.Get(t.Context(), img.Digest); err != nil || got.Refs[0] != ref {
+		t.Errorf("the second store sees %+v, %v", got, err)
+	}
+}
