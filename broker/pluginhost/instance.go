@@ -46,6 +46,7 @@ type instance struct {
 	conns  []*grpc.ClientConn // all that were ever made
 
 	hashing sync.WaitGroup
+	hashed  chan struct{} // closed when digest is known, or cannot be
 
 	killOnce sync.Once
 }
@@ -72,9 +73,12 @@ func (in *instance) facts() facts {
 	return facts{pid: in.runner.pid(), path: in.binary.Path, sha256: in.digest}
 }
 
+func (in *instance) settled() <-chan struct{} { return in.hashed }
+
 // hash takes the digest of a program that runs without one, on the side.
 func (in *instance) hash(program *os.File) {
 	in.hashing.Go(func() {
+		defer close(in.hashed)
 		defer program.Close() //nolint:errcheck // only read from
 		pin, err := pinOf(program)
 		if err != nil {

@@ -79,10 +79,12 @@ func (l *launcher) launch(ctx context.Context, gen uint64, connected func()) (_ 
 	if err := l.configure(ctx, in); err != nil {
 		return nil, err
 	}
-	if digest == "" {
-		in.hash(program)
-		program = nil
+	if digest != "" {
+		close(in.hashed)
+		return in, nil
 	}
+	in.hash(program)
+	program = nil // hash closes it
 	return in, nil
 }
 
@@ -94,7 +96,7 @@ func (l *launcher) prepare(binary Binary, digest string, gen uint64) (*instance,
 	}
 	in := &instance{
 		name: l.cfg.Name, gen: gen, binary: binary, digest: digest, dir: dir,
-		grace: l.opts.DrainGrace, log: l.log, words: &lastWords{}, born: time.Now(),
+		grace: l.opts.DrainGrace, log: l.log, words: &lastWords{}, born: time.Now(), hashed: make(chan struct{}),
 	}
 	out := &lineLogger{log: func(line string) {
 		l.log.Warn("the plugin printed to standard output", "line", line)

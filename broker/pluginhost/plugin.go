@@ -51,6 +51,8 @@ type starter interface {
 // worker is one process; instance in production.
 type worker interface {
 	facts() facts
+	// settled is closed when facts will not change any more.
+	settled() <-chan struct{}
 	connection() grpc.ClientConnInterface
 	described() *providerv1.DescribeResponse
 	// degraded says what the probe at the start complained of.
@@ -231,10 +233,14 @@ func (p *Plugin) live(o orders, gen uint64) {
 func (p *Plugin) watch(o orders, w worker, gen uint64) {
 	ticker := time.NewTicker(healthEvery)
 	defer ticker.Stop()
+	settled := w.settled()
 	for {
 		select {
 		case <-o.ctx.Done():
 			return
+		case <-settled:
+			settled = nil
+			p.post(supervisor.Tick{}) // makes the facts public
 		case <-ticker.C:
 			health := supervisor.Health{Gen: gen}
 			if err := w.check(o.ctx); err != nil {

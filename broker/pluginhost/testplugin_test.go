@@ -10,7 +10,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	plugin "github.com/hashicorp/go-plugin"
 	"google.golang.org/grpc"
@@ -33,6 +32,12 @@ func TestMain(m *testing.M) {
 	}
 	if len(os.Args) > 1 && os.Args[1] == testHostArg {
 		beHost(os.Args[2:])
+		return
+	}
+	if len(os.Args) > 1 && os.Args[1] == handshake.DescribeFlag {
+		d, _ := (&testPlugin{does: map[string]string{"name": "test"}}).Describe(context.Background(), nil)
+		text, _ := handshake.Manifest{ProtocolMajors: []int{handshake.ProtocolMajor}, Describe: d}.Encode()
+		_, _ = os.Stdout.Write(text)
 		return
 	}
 	os.Exit(m.Run())
@@ -200,5 +205,3 @@ func (t *testPlugin) AttachExec(s grpc.BidiStreamingServer[providerv1.AttachExec
 		}
 	}
 }
-
-var _ = time.Second

@@ -53,7 +53,8 @@ type Machine struct {
 	wake         time.Time // zero: nothing to wait for
 	servingSince time.Time // zero: not serving
 	misses       int
-	attempt      int // restarts since the last stable run
+	verdict      string // why we killed the live process
+	attempt      int    // restarts since the last stable run
 	exits        []time.Time
 	halfOpen     bool // the live process is an attempt out of quarantine
 }
@@ -161,6 +162,7 @@ func (m *Machine) launch() []Action {
 	m.gen++
 	m.alive, m.again = true, false
 	m.state, m.wake, m.servingSince, m.misses = Starting, time.Time{}, time.Time{}, 0
+	m.verdict = ""
 	return []Action{{Act: Launch, Gen: m.gen}}
 }
 
@@ -203,6 +205,7 @@ func (m *Machine) health(ev Health) []Action {
 	if m.misses++; m.misses != m.limits.MaxMisses {
 		return nil
 	}
+	m.verdict = fmt.Sprintf("did not answer %d health checks in a row (%s); ", m.misses, ev.Missed)
 	return []Action{{Act: Kill, Gen: m.gen}}
 }
 
@@ -211,6 +214,7 @@ func (m *Machine) exited(now time.Time, ev Exited) []Action {
 		return nil
 	}
 	m.alive = false
+	ev.Reason = m.verdict + ev.Reason
 	if m.state == Stopped { // we asked for it
 		if m.again {
 			return m.launch()
