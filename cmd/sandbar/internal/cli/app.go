@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/alecthomas/kong"
@@ -39,6 +40,8 @@ type app struct {
 	client *client.Client
 	// place is set when the broker is our own, to be started when it is gone.
 	place *daemon.Place
+	// versionSaid keeps the note about another version to one line.
+	versionSaid atomic.Bool
 }
 
 func newApp(p Process, signals *signalRouter) *app {
@@ -104,7 +107,7 @@ func (a *app) ensure(ctx context.Context) error {
 	if err != nil || started {
 		return err
 	}
-	if card, ok := a.place.ReadCard(); ok && card.Version != version() {
+	if card, ok := a.place.ReadCard(); ok && card.Version != version() && !a.versionSaid.Swap(true) {
 		a.note("the running broker is version %s and this is %s; `sandbar daemon stop` lets the next command start the new one", card.Version, version())
 	}
 	return nil

@@ -1,3 +1,227 @@
 package cli
 
-type pluginCmd struct{}
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/sandbar-dev/sandbar/broker/pluginhost"
+	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/daemon"
+	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/render"
+	"github.com/sandbar-dev/sandbar/proto/handshake"
+)
+
+type pluginCmd struct {
+	Ls      pluginLsCmd      `cmd:"" aliases:"list" help:"List the plugins that were found, and how far each is trusted."`
+	Inspect pluginInspectCmd `cmd:"" help:"Show what a plugin says about itself."`
+	Verify  pluginVerifyCmd  `cmd:"" help:"Compare plugins with the lock file."`
+	Lock    pluginLockCmd    `cmd:"" help:"Accept plugins as they are now."`
+}
+
+// PluginPlaces says where plugins are looked for and what locks them in.
+type PluginPlaces struct {
+	Dirs     []pluginhost.Dir
+	LockFile string
+}
+
+// FindPlugins returns the places of a user's own broker: the folder of the
+// executable, and a folder of the user's, where only what is locked in runs.
+func FindPlugins(stateDir string) (PluginPlaces, error) {
+	exe, err := os.Executable()
+	if err != nil {
+		return PluginPlaces{}, fmt.Errorf("find our own executable: %w", err)
+	}
+	if exe, err = filepath.EvalSymlinks(exe); err != nil {
+		return PluginPlaces{}, fmt.Errorf("find our own executable: %w", err)
+	}
+	return PluginPlaces{
+		Dirs: []pluginhost.Dir{
+			{Path: filepath.Dir(exe), Trust: pluginhost.TrustLocation},
+			{Path: filepath.Join(stateDir, "plugins"), Trust: pluginhost.TrustLock},
+		},
+		LockFile: filepath.Join(stateDir, "plugins.lock.json"),
+	}, nil
+}
+
+// plugins lists what was found, or the named of it.
+func (a *app) plugins(names []string) (PluginPlaces, []pluginhost.Binary, error) {
+	place, err := daemon.Locate(a.getenv)
+	if err != nil {
+		return PluginPlaces{}, nil, err
+	}
+	places, err := FindPlugins(place.StateDir)
+	if err != nil {
+		return PluginPlaces{}, nil, err
+	}
+	all, err := pluginhost.Discover(places.Dirs)
+	if err != nil || len(names) == 0 {
+		return places, all, err
+	}
+	byName := map[string]pluginhost.Binary{}
+	for _, b := range all {
+		byName[b.Name] = b
+	}
+	var out []pluginhost.Binary
+	for _, name := range names {
+		b, ok := byName[name]
+		if !ok {
+			return places, nil, noPlugin(name, places)
+		}
+		out = append(out, b)
+	}
+	return places, out, nil
+}
+
+func noPlugin(name string, places PluginPlaces) error {
+	var dirs []string
+	for _, d := range places.Dirs {
+		dirs = append(dirs, d.Path)
+	}
+	return fmt.Errorf("there is no plugin %q: no executable %s%s in %s", name, handshake.BinaryPrefix, name, strings.Join(dirs, " or "))
+}
+
+// pluginReport is the form of a plugin under --json.
+type pluginReport struct {
+	Name   string `json:"name"`
+	Path   string `json:"path"`
+	Trust  string `json:"trust"`
+	SHA256 string `json:"sha256"`
+	Size   int64  `json:"size"`
+	// Refused says why it would not be run; empty if it would.
+	Refused string `json:"refused"`
+}
+
+var trustNames = map[pluginhost.Trust]string{
+	pluginhost.TrustLock: "lock", pluginhost.TrustFirstUse: "first-use", pluginhost.TrustLocation: "location",
+}
+
+func (a *app) printVerdicts(verdicts []pluginhost.Verdict) error {
+	reports := make([]pluginReport, 0, len(verdicts))
+	rows := make([][]string, 0, len(verdicts))
+	for _, v := range verdicts {
+		r := pluginReport{
+			Name: v.Binary.Name, Path: v.Binary.Path, Trust: trustNames[v.Binary.Trust], SHA256: v.Pin.SHA256, Size: v.Pin.Size,
+		}
+		runs := "runs"
+		if v.Err != nil {
+			r.Refused, runs = v.Err.Error(), "refused"
+		}
+		reports = append(reports, r)
+		rows = append(rows, []string{r.Name, r.Trust, runs, r.SHA256[:min(12, len(r.SHA256))], r.Path})
+	}
+	if a.JSON {
+		return render.Value(a.stdout, reports)
+	}
+	return render.Table(a.stdout, []string{"NAME", "TRUST", "STATUS", "SHA256", "PATH"}, rows)
+}
+
+type pluginLsCmd struct{}
+
+// Run lists what was found. It runs none of it.
+func (c *pluginLsCmd) Run(a *app) error {
+	places, binaries, err := a.plugins(nil)
+	if err != nil {
+		return err
+	}
+	verdicts, err := pluginhost.Verify(places.LockFile, binaries)
+	if err != nil {
+		return err
+	}
+	return a.printVerdicts(verdicts)
+}
+
+type pluginVerifyCmd struct {
+	Name []string `arg:"" optional:"" help:"Plugins; default: all that were found."`
+}
+
+// Run fails if a plugin would not be run as it is now.
+func (c *pluginVerifyCmd) Run(a *app) error {
+	places, binaries, err := a.plugins(c.Name)
+	if err != nil {
+		return err
+	}
+	verdicts, err := pluginhost.Verify(places.LockFile, binaries)
+	if err != nil {
+		return err
+	}
+	if err := a.printVerdicts(verdicts); err != nil {
+		return err
+	}
+	var errs []error
+	for _, v := range verdicts {
+		errs = append(errs, v.Err)
+	}
+	return errors.Join(errs...)
+}
+
+type pluginLockCmd struct {
+	Name []string `arg:"" help:"Plugins to accept."`
+}
+
+// Run records the digests of plugins as they are now.
+func (c *pluginLockCmd) Run(ctx context.Context, a *app) error {
+	places, binaries, err := a.plugins(c.Name)
+	if err != nil {
+		return err
+	}
+	locked, err := pluginhost.LockIn(ctx, places.LockFile, binaries)
+	if err != nil {
+		return err
+	}
+	for _, i := range locked {
+		if err := a.out("%s %s sha256:%s", i.Binary.Name, i.Pin.Version, i.Pin.SHA256); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+type pluginInspectCmd struct {
+	Name string `arg:"" help:"Plugin."`
+}
+
+// Run shows the manifest that the binary prints.
+func (c *pluginInspectCmd) Run(ctx context.Context, a *app) error {
+	_, binaries, err := a.plugins([]string{c.Name})
+	if err != nil {
+		return err
+	}
+	i, err := pluginhost.Inspect(ctx, binaries[0])
+	if err != nil {
+		return err
+	}
+	if a.JSON {
+		raw, err := i.Manifest.Encode()
+		if err != nil {
+			return err
+		}
+		_, err = a.stdout.Write(raw)
+		return err
+	}
+	d := i.Manifest.Describe
+	rows := [][]string{
+		{"vendor", d.GetVendor()},
+		{"version", d.GetVersion()},
+		{"path", i.Binary.Path},
+		{"sha256", i.Pin.SHA256},
+		{"protocol", fmt.Sprintf("major %v, minor %d", i.Manifest.ProtocolMajors, d.GetProtocolMinor())},
+		{"reaches", strings.Join(d.GetEgressHosts(), ", ")},
+	}
+	for _, s := range d.GetSettings() {
+		kind := render.Enum(s.GetType(), "SETTING_TYPE_")
+		if s.GetSecret() {
+			kind += ", secret"
+		}
+		if s.GetRequired() {
+			kind += ", required"
+		}
+		rows = append(rows, []string{"setting " + s.GetName(), kind + ": " + s.GetDescription()})
+	}
+	for _, capability := range d.GetCapabilities() {
+		rows = append(rows, []string{"can " + capability.GetId(), render.Enum(capability.GetState(), "CAPABILITY_STATE_")})
+	}
+	return render.Table(a.stdout, []string{"name", d.GetName()}, rows)
+}

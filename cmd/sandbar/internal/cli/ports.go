@@ -61,11 +61,7 @@ func (c *portCmd) Run(ctx context.Context, a *app) error {
 	if local < 0 || local > 65535 {
 		return badFlag("local", strconv.Itoa(local), "is not a port; write a number from 0 to 65535")
 	}
-	cl, err := a.connect(ctx)
-	if err != nil {
-		return err
-	}
-	if _, err := cl.GetSandbox(ctx, request(getRequest(c.Sandbox))); err != nil {
+	if _, err := a.getSandbox(ctx, c.Sandbox, false); err != nil {
 		return err
 	}
 	var lc net.ListenConfig

@@ -11,10 +11,6 @@ import (
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
 
-func getRequest(sandbox string) *brokerv1.GetSandboxRequest {
-	return &brokerv1.GetSandboxRequest{Sandbox: sandbox}
-}
-
 type providersCmd struct {
 	Name string `arg:"" optional:"" help:"Show what this provider can do."`
 }

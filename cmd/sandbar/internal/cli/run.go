@@ -95,6 +95,9 @@ func (a *app) createOwned(ctx context.Context, req *brokerv1.CreateSandboxReques
 		}
 		return res.Msg.GetSandbox(), nil
 	})
+	if err == nil {
+		res, err = a.usable(ctx, res)
+	}
 	done()
 	if err == nil {
 		return res, nil
@@ -103,6 +106,34 @@ func (a *app) createOwned(ctx context.Context, req *brokerv1.CreateSandboxReques
 		a.removeOwned(ctx, req.GetName())
 	}
 	return nil, err
+}
+
+// askEvery is how often a sandbox that is still being made is asked for.
+const askEvery = 200 * time.Millisecond
+
+// usable waits until a new sandbox can be used.
+func (a *app) usable(ctx context.Context, sb *brokerv1.Sandbox) (*brokerv1.Sandbox, error) {
+	tick := time.NewTicker(askEvery)
+	defer tick.Stop()
+	for {
+		switch sb.GetState() {
+		case providerv1.SandboxState_SANDBOX_STATE_CREATING:
+		case providerv1.SandboxState_SANDBOX_STATE_FAILED:
+			return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_STATE_LOST, "sandbox %s failed: %s", sb.GetSandboxId(), sb.GetStatusReason()).
+				With("sandbox_id", sb.GetSandboxId())
+		default:
+			return sb, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-tick.C:
+		}
+		var err error
+		if sb, err = a.getSandbox(ctx, sb.GetSandboxId(), false); err != nil {
+			return nil, err
+		}
+	}
 }
 
 // mayHaveCreated is false only where the broker itself said that nothing

@@ -26,8 +26,7 @@ func (c *createCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	named := req.GetName() != ""
-	if !named {
+	if req.GetName() == "" {
 		// A name of our own lets an interrupted creation be undone.
 		req.Name = "sb-" + randomID()[:10]
 	}
@@ -131,13 +130,7 @@ type getCmd struct {
 
 // Run shows one sandbox.
 func (c *getCmd) Run(ctx context.Context, a *app) error {
-	sb, err := steady(ctx, a, quickCall, func(ctx context.Context, cl *client.Client) (*brokerv1.Sandbox, error) {
-		res, err := cl.GetSandbox(ctx, request(&brokerv1.GetSandboxRequest{Sandbox: c.Sandbox, Refresh: c.Refresh}))
-		if err != nil {
-			return nil, err
-		}
-		return res.Msg.GetSandbox(), nil
-	})
+	sb, err := a.getSandbox(ctx, c.Sandbox, c.Refresh)
 	if err != nil {
 		return err
 	}
@@ -145,6 +138,16 @@ func (c *getCmd) Run(ctx context.Context, a *app) error {
 		return render.Message(a.stdout, sb)
 	}
 	return render.Table(a.stdout, []string{"id", sb.GetSandboxId()}, a.describe(sb))
+}
+
+func (a *app) getSandbox(ctx context.Context, sandbox string, refresh bool) (*brokerv1.Sandbox, error) {
+	return steady(ctx, a, quickCall, func(ctx context.Context, c *client.Client) (*brokerv1.Sandbox, error) {
+		res, err := c.GetSandbox(ctx, request(&brokerv1.GetSandboxRequest{Sandbox: sandbox, Refresh: refresh}))
+		if err != nil {
+			return nil, err
+		}
+		return res.Msg.GetSandbox(), nil
+	})
 }
 
 func (a *app) describe(sb *brokerv1.Sandbox) [][]string {

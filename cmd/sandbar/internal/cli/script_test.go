@@ -39,6 +39,9 @@ func TestScripts(t *testing.T) {
 	})
 }
 
+// noExitSleep takes away the second that the race detector waits at each exit.
+const noExitSleep = "atexit_sleep_ms=0"
+
 type brokerKey struct{}
 
 func setup(env *testscript.Env) error {
@@ -53,6 +56,7 @@ func setup(env *testscript.Env) error {
 	}
 	env.Defer(func() { _ = os.RemoveAll(run) })
 	env.Setenv("XDG_RUNTIME_DIR", run)
+	env.Setenv("GORACE", noExitSleep)
 	if strings.HasPrefix(filepath.Base(env.WorkDir), "script-daemon") {
 		return nil
 	}

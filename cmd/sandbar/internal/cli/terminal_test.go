@@ -40,7 +40,7 @@ func sandbarCommand(t *testing.T, address string, args ...string) *exec.Cmd {
 	}
 	cmd := exec.Command(exe)
 	cmd.Args = append([]string{"sandbar"}, args...)
-	cmd.Env = append(os.Environ(), "SANDBAR_SERVER="+address, "HOME="+t.TempDir(), "PS1=$ ", "TERM=xterm")
+	cmd.Env = append(os.Environ(), "SANDBAR_SERVER="+address, "HOME="+t.TempDir(), "TERM=xterm", "GORACE="+noExitSleep)
 	return cmd
 }
 

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/sandbar-dev/sandbar/proto/fault"
+	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
 
 // interceptor authenticates requests and turns Connect errors into faults.
@@ -89,8 +90,16 @@ func (i *interceptor) fault(ctx context.Context, err error) error {
 		}
 	}
 	f := fault.FromDetails(codes.Code(ce.Code()), ce.Message(), details)
-	if !connect.IsWireError(err) && ce.Code() == connect.CodeUnavailable {
+	if connect.IsWireError(err) {
+		return f
+	}
+	switch ce.Code() {
+	case connect.CodeUnavailable:
 		f.Message = fmt.Sprintf("cannot reach the broker at %s: %s", i.address, reasonOnly(ce.Message()))
+	case connect.CodeInternal, connect.CodeUnknown, connect.CodeInvalidArgument, connect.CodeAborted:
+		// The answer was cut short, or is none of ours; the broker did not say it.
+		f = fault.New(providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE,
+			"the connection to the broker at %s broke: %s", i.address, ce.Message())
 	}
 	return f
 }

@@ -195,7 +195,7 @@ func tail(path string, from int64) []string {
 // shell it was started from and serves others, so whatever secrets that shell
 // had, the API key included, stay behind.
 var passOn = []string{
-	"HOME", "PATH", "USER", "LOGNAME", "TMPDIR", "LANG", "TZ", "GOTRACEBACK", "GOCOVERDIR",
+	"HOME", "PATH", "USER", "LOGNAME", "TMPDIR", "LANG", "TZ", "GOTRACEBACK", "GOCOVERDIR", "GORACE",
 	"XDG_RUNTIME_DIR", "XDG_STATE_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME",
 	"SANDBAR_CONFIG", "SANDBAR_PLUGIN_PATH", "DOCKER_CONFIG", "REGISTRY_AUTH_FILE",
 	"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR",

@@ -7,15 +7,11 @@ import (
 	"sync"
 
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
+	"github.com/sandbar-dev/sandbar/proto/handshake"
 )
 
-const (
-	// chunkSize is the payload the framing recommends.
-	chunkSize = 32 << 10
-	// window is how much stdin is kept for sending again; it bounds memory and
-	// is enough to keep a local connection full.
-	window = 1 << 20
-)
+// chunkSize is the payload the framing recommends.
+const chunkSize = handshake.FrameBytes
 
 // chunk is a piece of stdin at its offset.
 type chunk struct {
@@ -60,10 +56,12 @@ func (in *input) fill(ctx context.Context, r io.Reader, poke func()) {
 	}
 }
 
+// waitRoom waits until one more chunk fits into the window that the contract
+// allows for stdin that was not taken over yet.
 func (in *input) waitRoom(ctx context.Context) bool {
 	for {
 		in.mu.Lock()
-		ok, closed := in.end-in.taken < window, in.closed
+		ok, closed := in.end-in.taken <= handshake.StdinWindowBytes-chunkSize, in.closed
 		in.mu.Unlock()
 		if closed || ctx.Err() != nil {
 			return false
