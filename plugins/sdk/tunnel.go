@@ -33,22 +33,34 @@ func (t *tunnel) carry(ctx context.Context, s *Server) error {
 	if err := t.send(&providerv1.TunnelFrame{Frame: &providerv1.TunnelFrame_Opened{Opened: &providerv1.TunnelOpened{}}}); err != nil {
 		return err
 	}
-	inward := make(chan error, 1)
-	s.wg.Go(func() { inward <- t.inward() })
+	halfClosed := make(chan struct{})
+	broken := make(chan error, 1)
+	s.wg.Go(func() {
+		if err := t.inward(halfClosed); err != nil {
+			broken <- err
+			_ = t.conn.Close() // outward's Read returns
+		}
+	})
 	outward := t.outward()
-	if outward != nil {
-		return t.reset(ctx, outward)
+	if outward == nil {
+		select {
+		case <-halfClosed:
+			return nil
+		case err := <-broken:
+			return t.farewell(ctx, err)
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
 	select {
-	case err := <-inward:
-		return t.reset(ctx, err)
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	case err := <-broken: // it came first: outward failed because of it
+		return t.farewell(ctx, err)
+	default:
+		return t.farewell(ctx, outward)
 	}
 }
 
-// outward moves what the connection sends to the client. It ends the connection
-// when it fails, so that inward ends too.
+// outward moves what the connection sends to the client.
 func (t *tunnel) outward() error {
 	buf := make([]byte, handshake.FrameBytes)
 	for {
@@ -62,19 +74,14 @@ func (t *tunnel) outward() error {
 			return t.send(&providerv1.TunnelFrame{Frame: &providerv1.TunnelFrame_HalfClose{HalfClose: &providerv1.TunnelHalfClose{}}})
 		}
 		if err != nil {
-			return &resetError{err}
+			return &brokenError{err}
 		}
 	}
 }
 
-// inward moves what the client sends to the connection. An error closes the
-// connection, which makes outward's Read return.
-func (t *tunnel) inward() (err error) {
-	defer func() {
-		if err != nil {
-			_ = t.conn.Close()
-		}
-	}()
+// inward moves what the client sends to the connection. Behind the half-close it
+// reads on, because a reset may still come, until the stream ends.
+func (t *tunnel) inward(halfClosed chan<- struct{}) error {
 	closed := false
 	for {
 		f, err := t.recv()
@@ -82,6 +89,7 @@ func (t *tunnel) inward() (err error) {
 			if closed {
 				return nil
 			}
+			defer close(halfClosed)
 			return t.closeWrite()
 		}
 		if err != nil {
@@ -89,14 +97,8 @@ func (t *tunnel) inward() (err error) {
 		}
 		switch f := f.GetFrame().(type) {
 		case *providerv1.TunnelFrame_Data:
-			if closed {
-				return fault.Field("frame.data", strconv.Itoa(len(f.Data))+" bytes", "want nothing behind half_close")
-			}
-			if len(f.Data) > handshake.FrameBytesHard {
-				return fault.Field("frame.data", strconv.Itoa(len(f.Data))+" bytes", "want at most "+strconv.Itoa(handshake.FrameBytesHard))
-			}
-			if _, err := t.conn.Write(f.Data); err != nil {
-				return &resetError{err}
+			if err := t.deliver(f.Data, closed); err != nil {
+				return err
 			}
 		case *providerv1.TunnelFrame_HalfClose:
 			if closed {
@@ -105,8 +107,8 @@ func (t *tunnel) inward() (err error) {
 			if err := t.closeWrite(); err != nil {
 				return err
 			}
-			// Half-closed; only a reset can still come. Do not wait for it.
-			return nil
+			closed = true
+			close(halfClosed)
 		case *providerv1.TunnelFrame_Reset_:
 			abort(t.conn)
 			return errReset
@@ -116,19 +118,33 @@ func (t *tunnel) inward() (err error) {
 	}
 }
 
+func (t *tunnel) deliver(data []byte, closed bool) error {
+	size := strconv.Itoa(len(data)) + " bytes"
+	if closed {
+		return fault.Field("frame.data", size, "want nothing behind half_close")
+	}
+	if len(data) > handshake.FrameBytesHard {
+		return fault.Field("frame.data", size, "want at most "+strconv.Itoa(handshake.FrameBytesHard)+" bytes")
+	}
+	if _, err := t.conn.Write(data); err != nil {
+		return &brokenError{err}
+	}
+	return nil
+}
+
 // errReset says that the client reset the connection; there is nobody to tell.
 var errReset = errors.New("reset by the client")
 
-// resetError is a broken connection.
-type resetError struct{ err error }
+// brokenError is a connection that ended without its proper close.
+type brokenError struct{ err error }
 
-func (e *resetError) Error() string { return e.err.Error() }
-func (e *resetError) Unwrap() error { return e.err }
+func (e *brokenError) Error() string { return e.err.Error() }
+func (e *brokenError) Unwrap() error { return e.err }
 
 func (t *tunnel) closeWrite() error {
 	if c, ok := t.conn.(interface{ CloseWrite() error }); ok {
 		if err := c.CloseWrite(); err != nil {
-			return &resetError{err}
+			return &brokenError{err}
 		}
 		return nil
 	}
@@ -144,11 +160,11 @@ func abort(conn net.Conn) {
 	}
 }
 
-// reset tells the client about a connection that broke.
-func (t *tunnel) reset(ctx context.Context, err error) error {
-	var broken *resetError
+// farewell tells the client about a connection that broke.
+func (t *tunnel) farewell(ctx context.Context, err error) error {
+	var broken *brokenError
 	switch {
-	case err == nil, errors.Is(err, errReset):
+	case errors.Is(err, errReset):
 		return nil
 	case ctx.Err() != nil:
 		return context.Cause(ctx)

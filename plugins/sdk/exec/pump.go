@@ -17,8 +17,10 @@ var errAbandoned = errors.New("the provider stopped before the output was read")
 type pumpState struct {
 	// reading says that a Read is in progress.
 	reading bool
-	// parked says that the pump waits for the end of a freeze.
-	parked bool
+	// parked says that the pump waits for the end of a freeze; interruptible, that
+	// a freeze can stop its Read.
+	parked        bool
+	interruptible bool
 	// drain cuts the stream when its drain time is over; left is what remains of
 	// that time, which runs only while a Read waits.
 	drain   *time.Timer
@@ -87,12 +89,16 @@ func (s *session) reserve(i int) []byte {
 		switch {
 		case s.abandoned || log.eof:
 			return nil
-		case s.frozen && !p.parked:
+		case s.frozen && !p.parked && p.interruptible:
 			// Processes are paused: what is left is at most a pipe's buffer, and
 			// it must be in the log before the log is exported.
 			return s.begin(i, fullChunk)
 		case !s.frozen && log.room(s.st.keep(i)) > 0:
 			return s.begin(i, log.room(s.st.keep(i)))
+		}
+		if s.frozen && !p.parked {
+			p.parked = true
+			s.cond.Broadcast()
 		}
 		s.cond.Wait()
 	}

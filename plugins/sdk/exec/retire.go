@@ -16,6 +16,10 @@ const deleteGrace = 2 * time.Second
 func (t *Table) retire(s *session) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.retireLocked(s)
+}
+
+func (t *Table) retireLocked(s *session) {
 	key := s.st.key
 	if t.closed || t.sessions[key] != s {
 		return

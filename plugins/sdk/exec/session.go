@@ -38,6 +38,7 @@ type session struct {
 	pumps     [2]pumpState
 	feeding   bool // a write to stdin is in progress
 	frozen    bool
+	frozenAt  time.Time
 	signals   []signalRequest
 	size      *providerv1.Terminal
 	control   chan struct{}

@@ -21,21 +21,16 @@ const (
 // steer is the one goroutine that signals and resizes, so that signals keep
 // their order; it also enforces the timeout.
 func (s *session) steer() {
-	expired := make(<-chan time.Time)
-	var timer *time.Timer
-	if !s.deadline.IsZero() {
-		timer = time.NewTimer(s.deadline.Sub(s.opts.now()))
-		defer timer.Stop()
-		expired = timer.C
-	}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	for {
 		select {
 		case <-s.ctx.Done():
 			s.refuseSignals()
 			return
-		case <-expired:
-			if !s.expire() {
-				timer.Reset(killAgain)
+		case <-timer.C:
+			if again := s.expire(); again > 0 {
+				timer.Reset(again)
 			}
 		case <-s.control:
 			s.applyControls()
@@ -43,25 +38,25 @@ func (s *session) steer() {
 	}
 }
 
-// expire kills the command because its time is over, and reports whether that
-// need not be tried again.
-func (s *session) expire() bool {
+// expire kills the command if its time is over, and returns after how long to
+// look again; 0 means never.
+func (s *session) expire() time.Duration {
 	s.mu.Lock()
-	over := s.st.exit != nil
-	frozen := s.frozen
-	s.did.timedOut = s.did.timedOut || !over
+	deadline, frozen, over := s.deadline, s.frozen, s.st.exit != nil
+	left := deadline.Sub(s.opts.now())
+	due := !deadline.IsZero() && !over && !frozen && left <= 0
+	s.did.timedOut = s.did.timedOut || due
 	s.mu.Unlock()
-	if over {
-		return true
-	}
-	if frozen {
-		return false
+	switch {
+	case deadline.IsZero() || over:
+		return 0
+	case !due:
+		return max(left, killAgain/10)
 	}
 	if err := s.callSignal(providerv1.ExecSignal_EXEC_SIGNAL_KILL); err != nil {
 		s.log.Warn("killing an expired command failed", "error", err)
-		return false
 	}
-	return true
+	return killAgain // until the end is seen: a kill may be lost on its way
 }
 
 func (s *session) applyControls() {

@@ -1,0 +1,336 @@
+package fake
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/sandbar-dev/sandbar/proto/fault"
+	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
+)
+
+// cloud is the vendor side: what a real vendor would hold in its own data
+// centre. The driver has no memory beside it.
+type cloud struct {
+	log *slog.Logger
+	now func() time.Time
+
+	mu    sync.Mutex
+	store *store
+	seq   uint64
+	boxes map[string]*box
+	// owners lists the sandboxes of each owner by seq.
+	owners    map[string][]*box
+	keys      map[string]usedKey
+	snapshots map[string]*savedTree
+	volumes   map[volumeKey]*volume
+	watchers  map[*watcher]struct{}
+}
+
+// usedKey remembers an idempotency key beyond the life of what it made.
+type usedKey struct {
+	Object string
+	Digest []byte
+}
+
+type volumeKey struct{ owner, name string }
+
+// box is one sandbox, as the vendor stores it.
+type box struct {
+	Seq       uint64    `json:"seq"`
+	VendorID  string    `json:"vendor_id"`
+	Identity  identity  `json:"identity"`
+	Operation operation `json:"operation"`
+	State     string    `json:"state"`
+	Reason    string    `json:"reason,omitempty"`
+	CreatedAt time.Time `json:"created_at"`
+	ExpiresAt time.Time `json:"expires_at,omitzero"`
+	// Active is the time spent running before Since; Since is zero while paused.
+	Active time.Duration `json:"active"`
+	Since  time.Time     `json:"since,omitzero"`
+	Kept   keeps         `json:"kept,omitzero"`
+	// Spec is the request's, as JSON of the contract.
+	Spec protoJSON[providerv1.SandboxSpec, *providerv1.SandboxSpec] `json:"spec"`
+	// Base is what the sandbox started with; Root is what it has, nil while it is
+	// the same.
+	Base *node `json:"base"`
+	Root *node `json:"root,omitempty"`
+	// Overlays are the copies of volumes that are mounted with mode OVERLAY.
+	Overlays map[string]*node `json:"overlays,omitempty"`
+
+	// live is what a restart of the plugin loses.
+	live live
+}
+
+// live is the running part of a sandbox.
+type live struct {
+	procs  map[*process]struct{}
+	ports  map[uint32]*process
+	expiry *time.Timer
+}
+
+type identity struct {
+	ID     string            `json:"id"`
+	Owner  string            `json:"owner"`
+	Labels map[string]string `json:"labels,omitempty"`
+}
+
+type operation struct {
+	Key    string `json:"key"`
+	Digest []byte `json:"digest"`
+}
+
+type keeps struct {
+	Disk      bool `json:"disk,omitempty"`
+	Memory    bool `json:"memory,omitempty"`
+	Processes bool `json:"processes,omitempty"`
+}
+
+func (k keeps) proto() *providerv1.Keeps {
+	return &providerv1.Keeps{Disk: k.Disk, Memory: k.Memory, Processes: k.Processes}
+}
+
+const (
+	running = "RUNNING"
+	paused  = "PAUSED"
+)
+
+// savedTree is a snapshot.
+type savedTree struct {
+	ID        string            `json:"id"`
+	Owner     string            `json:"owner"`
+	Sandbox   string            `json:"sandbox"`
+	Operation operation         `json:"operation"`
+	CreatedAt time.Time         `json:"created_at"`
+	Labels    map[string]string `json:"labels,omitempty"`
+	Spec      protoJSON[providerv1.SandboxSpec, *providerv1.SandboxSpec]
+	Root      *node `json:"root"`
+}
+
+type volume struct {
+	Owner     string            `json:"owner"`
+	Name      string            `json:"name"`
+	CreatedAt time.Time         `json:"created_at"`
+	Labels    map[string]string `json:"labels,omitempty"`
+	Root      *node             `json:"root"`
+}
+
+// protoJSON stores a message inside a JSON document.
+type protoJSON[T any, P interface {
+	*T
+	proto.Message
+}] struct{ M P }
+
+// MarshalJSON implements json.Marshaler.
+func (p protoJSON[T, P]) MarshalJSON() ([]byte, error) { return protojson.Marshal(p.M) }
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (p *protoJSON[T, P]) UnmarshalJSON(data []byte) error {
+	p.M = P(new(T))
+	return protojson.Unmarshal(data, p.M)
+}
+
+// newCloud returns the vendor side kept in dir, or in memory alone if dir is
+// empty.
+func newCloud(dir string, log *slog.Logger, now func() time.Time) (*cloud, error) {
+	c := &cloud{
+		log: log, now: now, store: &store{dir: dir},
+		boxes: map[string]*box{}, owners: map[string][]*box{}, keys: map[string]usedKey{},
+		snapshots: map[string]*savedTree{}, volumes: map[volumeKey]*volume{}, watchers: map[*watcher]struct{}{},
+	}
+	if dir == "" {
+		return c, nil
+	}
+	if err := c.load(); err != nil {
+		return nil, fmt.Errorf("read the fake vendor's state in %q: %w", dir, err)
+	}
+	return c, nil
+}
+
+// close ends what runs and leaves what is stored.
+func (c *cloud) close() {
+	c.mu.Lock()
+	var procs []*process
+	for _, b := range c.boxes {
+		if b.live.expiry != nil {
+			b.live.expiry.Stop()
+		}
+		for p := range b.live.procs {
+			procs = append(procs, p)
+		}
+	}
+	c.mu.Unlock()
+	for _, p := range procs {
+		p.end()
+	}
+}
+
+// add stores a new sandbox and starts its life. The caller holds mu.
+func (c *cloud) add(b *box) error {
+	c.seq++
+	b.Seq = c.seq
+	b.VendorID = fmt.Sprintf("fake-%06d", b.Seq)
+	if err := c.save(b); err != nil {
+		return err
+	}
+	c.index(b)
+	c.notify(b)
+	return nil
+}
+
+func (c *cloud) index(b *box) {
+	b.live = live{procs: map[*process]struct{}{}, ports: map[uint32]*process{}}
+	c.boxes[b.Identity.ID] = b
+	c.owners[b.Identity.Owner] = append(c.owners[b.Identity.Owner], b)
+	c.keys[b.Operation.Key] = usedKey{Object: b.Identity.ID, Digest: b.Operation.Digest}
+	c.schedule(b)
+}
+
+// schedule lets a lifetime end. A sandbox also ends, in every answer, by the
+// clock alone.
+func (c *cloud) schedule(b *box) {
+	if b.live.expiry != nil {
+		b.live.expiry.Stop()
+	}
+	if b.ExpiresAt.IsZero() {
+		return
+	}
+	b.live.expiry = time.AfterFunc(b.ExpiresAt.Sub(c.now()), func() { c.remove(b.Identity.ID) })
+}
+
+// remove ends a sandbox and all it holds; false: there was none.
+func (c *cloud) remove(id string) bool {
+	c.mu.Lock()
+	b := c.boxes[id]
+	if b == nil {
+		c.mu.Unlock()
+		return false
+	}
+	delete(c.boxes, id)
+	list := c.owners[b.Identity.Owner]
+	if i, ok := slices.BinarySearchFunc(list, b.Seq, func(b *box, seq uint64) int { return int(int64(b.Seq) - int64(seq)) }); ok { //nolint:gosec // small
+		c.owners[b.Identity.Owner] = slices.Delete(list, i, i+1)
+	}
+	if b.live.expiry != nil {
+		b.live.expiry.Stop()
+	}
+	if err := c.store.remove("sandboxes", id); err != nil {
+		c.log.Error("removing a stored sandbox failed", "sandbox_id", id, "error", err)
+	}
+	c.notify(b)
+	procs := make([]*process, 0, len(b.live.procs))
+	for p := range b.live.procs {
+		procs = append(procs, p)
+	}
+	c.mu.Unlock()
+	for _, p := range procs {
+		p.end()
+	}
+	return true
+}
+
+func (c *cloud) save(b *box) error { return c.store.write("sandboxes", b.Identity.ID, b) }
+
+// find returns a sandbox that is alive by the clock. The caller holds mu.
+func (c *cloud) find(id string) (*box, error) {
+	b := c.boxes[id]
+	if b == nil || (!b.ExpiresAt.IsZero() && !c.now().Before(b.ExpiresAt)) {
+		return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND, "sandbox %q does not exist", id).With("sandbox_id", id)
+	}
+	return b, nil
+}
+
+// findRunning is find for calls that need the sandbox running.
+func (c *cloud) findRunning(id string) (*box, error) {
+	b, err := c.find(id)
+	if err != nil {
+		return nil, err
+	}
+	if b.State != running {
+		return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_RUNNING, "sandbox %q is %s", id, strings.ToLower(b.State)).
+			With("sandbox_id", id).With("state", b.State)
+	}
+	return b, nil
+}
+
+// replay returns what an operation with this key made before: an object, or
+// nothing, or the refusal of a key that was used otherwise. The caller holds mu.
+func (c *cloud) replay(op *providerv1.Operation) (object string, err error) {
+	used, ok := c.keys[op.GetIdempotencyKey()]
+	if !ok {
+		return "", nil
+	}
+	if !bytes.Equal(used.Digest, op.GetRequestDigest()) {
+		return "", fault.New(providerv1.ErrorReason_ERROR_REASON_IDEMPOTENCY_KEY_REUSED,
+			"idempotency key %q was used with another request", op.GetIdempotencyKey()).With("idempotency_key", op.GetIdempotencyKey())
+	}
+	return used.Object, nil
+}
+
+// proto returns the contract's view of a sandbox. The caller holds mu.
+func (c *cloud) proto(b *box) *providerv1.Sandbox {
+	out := &providerv1.Sandbox{
+		Identity: &providerv1.Identity{SandboxId: b.Identity.ID, Owner: b.Identity.Owner, Labels: b.Identity.Labels},
+		Handle:   &providerv1.Handle{Version: 1, Data: []byte(b.VendorID)},
+		State:    providerv1.SandboxState(providerv1.SandboxState_value["SANDBOX_STATE_"+b.State]), StatusReason: b.Reason,
+		VendorId: b.VendorID, CreatedAt: timestamppb.New(b.CreatedAt), Region: b.Spec.M.GetRegion(),
+		Resources: b.Spec.M.GetResources(), EgressStrength: providerv1.EgressStrength_EGRESS_STRENGTH_ENFORCED,
+		Operation: &providerv1.Operation{IdempotencyKey: b.Operation.Key, RequestDigest: b.Operation.Digest},
+	}
+	if !b.ExpiresAt.IsZero() {
+		out.ExpiresAt = timestamppb.New(b.ExpiresAt)
+	}
+	if b.State == paused {
+		out.Kept = b.Kept.proto()
+	}
+	return out
+}
+
+// view returns the files of a sandbox for reading. The caller holds mu.
+func (c *cloud) view(b *box) *view {
+	v := &view{root: b.Root, mounts: map[string]*node{}, readOnly: map[string]bool{}}
+	if v.root == nil {
+		v.root = b.Base
+	}
+	for _, m := range b.Spec.M.GetMounts() {
+		target := cleanPath(m.GetTarget())
+		if copied := b.Overlays[target]; copied != nil {
+			v.mounts[target] = copied
+			continue
+		}
+		if vol := c.volumes[volumeKey{b.Identity.Owner, m.GetVolume()}]; vol != nil {
+			v.mounts[target] = vol.Root
+			v.readOnly[target] = m.GetMode() == providerv1.MountMode_MOUNT_MODE_RO
+		}
+	}
+	return v
+}
+
+// edit returns the files of a sandbox for writing; the caller calls saveFiles
+// after it wrote.
+func (c *cloud) edit(b *box) *view {
+	if b.Root == nil {
+		b.Root = b.Base.clone()
+	}
+	return c.view(b)
+}
+
+// saveFiles stores a sandbox and the volumes that it can write to.
+func (c *cloud) saveFiles(b *box) error {
+	for _, m := range b.Spec.M.GetMounts() {
+		if vol := c.volumes[volumeKey{b.Identity.Owner, m.GetVolume()}]; vol != nil && m.GetMode() == providerv1.MountMode_MOUNT_MODE_RW {
+			if err := c.store.write("volumes", vol.fileName(), vol); err != nil {
+				return err
+			}
+		}
+	}
+	return c.save(b)
+}

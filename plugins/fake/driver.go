@@ -1,0 +1,216 @@
+package fake
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/sandbar-dev/sandbar/plugins/sdk"
+	"github.com/sandbar-dev/sandbar/proto/fault"
+	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
+)
+
+// Options of a Driver. Zero values mean the defaults.
+type Options struct {
+	// Version is what Describe says; default "0.0.0-dev".
+	Version string
+	// Logger receives what no caller can be told; default: discard.
+	Logger *slog.Logger
+	// Now is the vendor's clock; default time.Now.
+	Now func() time.Time
+}
+
+// Driver is the fake provider. The caller calls Close when it is not served any
+// more.
+type Driver struct {
+	opts Options
+
+	mu       sync.RWMutex
+	cloud    *cloud
+	dir      string
+	settings settings
+	faults   *faults
+}
+
+// settings are the checked values of Configure.
+type settings struct {
+	latency   time.Duration
+	regions   []string
+	maxBoxes  int
+	templates []string
+}
+
+var defaultRegions = []string{"fake-east", "fake-west"}
+
+// New returns a driver with an empty vendor.
+func New(opts Options) *Driver {
+	if opts.Version == "" {
+		opts.Version = "0.0.0-dev"
+	}
+	if opts.Logger == nil {
+		opts.Logger = slog.New(slog.DiscardHandler)
+	}
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	d := &Driver{opts: opts, settings: settings{regions: defaultRegions}, faults: &faults{}}
+	d.cloud, _ = newCloud("", opts.Logger, opts.Now) // without a folder there is nothing to fail
+	return d
+}
+
+// Close ends all programs. What is stored stays.
+func (d *Driver) Close() { d.vendor().close() }
+
+func (d *Driver) vendor() *cloud {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return d.cloud
+}
+
+// capabilities are those that an in-memory vendor can truly have.
+var capabilities = []string{
+	"archive.download", "archive.upload",
+	"compute.cpu", "compute.disk", "compute.memory", "compute.pids",
+	"egress.deny",
+	"exec.list", "exec.pty", "exec.signal", "exec.stdin", "exec.user",
+	"fork", "fork.disk",
+	"fs.diff", "fs.owner", "fs.read", "fs.write", "fs.write.partial",
+	"image.oci", "image.template",
+	"lifetime.extend", "lifetime.native",
+	"mount.overlay", "mount.volume",
+	"pause", "pause.disk", "pause.memory", "pause.processes",
+	"placement.region",
+	"port.declare", "port.list", "port.tunnel",
+	"sandbox.hostname",
+	"snapshot", "snapshot.disk",
+	"usage", "volume", "watch",
+}
+
+// Describe implements sdk.Driver.
+func (d *Driver) Describe(context.Context) (*providerv1.DescribeResponse, error) {
+	return &providerv1.DescribeResponse{
+		Name: "fake", Vendor: "Sandbar", Version: d.opts.Version,
+		Capabilities: sdk.Supported(capabilities...),
+		Settings: []*providerv1.Setting{
+			{Name: "latency", Type: providerv1.SettingType_SETTING_TYPE_DURATION, Description: "How long every call takes at least; default 0s."},
+			{Name: "faults", Type: providerv1.SettingType_SETTING_TYPE_STRING_LIST, Description: "Faults to inject, such as CreateSandbox:lost_answer:2; default none."},
+			{Name: "regions", Type: providerv1.SettingType_SETTING_TYPE_STRING_LIST, Description: "Regions a sandbox may ask for; default fake-east and fake-west."},
+			{Name: "max_sandboxes", Type: providerv1.SettingType_SETTING_TYPE_INTEGER, Description: "Sandboxes alive at once, above which QUOTA_EXCEEDED is answered; default 0, no limit."},
+			{Name: "api_token", Type: providerv1.SettingType_SETTING_TYPE_STRING, Secret: true, Description: "Checked by Probe if given: \"invalid\" fails; default none."},
+		},
+	}, nil
+}
+
+// Configure implements sdk.Driver. Another state_dir is another vendor; the same
+// one keeps it.
+func (d *Driver) Configure(_ context.Context, req *providerv1.ConfigureRequest) error {
+	fields := req.GetSettings().GetFields()
+	next := settings{regions: defaultRegions, maxBoxes: int(fields["max_sandboxes"].GetNumberValue())}
+	if text := fields["latency"].GetStringValue(); text != "" {
+		latency, err := time.ParseDuration(text)
+		if err != nil || latency < 0 {
+			return fault.Field("settings.latency", text, "want a duration of 0s or more")
+		}
+		next.latency = latency
+	}
+	if list := texts(fields["regions"]); len(list) > 0 {
+		next.regions = list
+	}
+	injected, err := parseFaults(texts(fields["faults"]))
+	if err != nil {
+		return err
+	}
+	if string(req.GetSecrets()["api_token"]) == "invalid" {
+		return fault.New(providerv1.ErrorReason_ERROR_REASON_CREDENTIALS_INVALID, "the fake vendor refused api_token")
+	}
+	if next.maxBoxes < 0 {
+		return fault.Field("settings.max_sandboxes", strconv.Itoa(next.maxBoxes), "want 0 or more")
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if dir := req.GetStateDir(); dir != d.dir {
+		c, err := newCloud(dir, d.opts.Logger, d.opts.Now)
+		if err != nil {
+			return fault.Field("state_dir", dir, "want a folder the plugin can read and write: "+err.Error())
+		}
+		d.cloud.close()
+		d.cloud, d.dir = c, dir
+	}
+	d.settings, d.faults = next, injected
+	return nil
+}
+
+func texts(v *structpb.Value) []string {
+	var out []string
+	for _, e := range v.GetListValue().GetValues() {
+		out = append(out, e.GetStringValue())
+	}
+	return out
+}
+
+// Probe implements sdk.Driver.
+func (d *Driver) Probe(ctx context.Context) (*providerv1.ProbeResponse, error) {
+	return during(ctx, d, "Probe", func(*cloud) (*providerv1.ProbeResponse, error) {
+		return &providerv1.ProbeResponse{Ready: true, Checks: []*providerv1.ProbeCheck{
+			{Name: "memory", Status: providerv1.ProbeStatus_PROBE_STATUS_OK, Detail: "sandboxes live in the plugin's memory"},
+		}}, nil
+	})
+}
+
+// during runs one call with the configured latency and faults around it.
+func during[T any](ctx context.Context, d *Driver, method string, f func(*cloud) (*T, error)) (*T, error) {
+	d.mu.RLock()
+	c, latency, injected := d.cloud, d.settings.latency, d.faults
+	d.mu.RUnlock()
+	if err := pauseFor(ctx, latency); err != nil {
+		return nil, err
+	}
+	fired := injected.fire(method)
+	if err := fired.before(ctx); err != nil {
+		return nil, err
+	}
+	out, err := f(c)
+	if err == nil {
+		err = fired.after()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// pauseFor waits, or returns ctx's error.
+func pauseFor(ctx context.Context, wait time.Duration) error {
+	if wait <= 0 {
+		return ctx.Err()
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (d *Driver) config() settings {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return d.settings
+}
+
+func (s settings) checkRegion(region string) error {
+	if region == "" || slices.Contains(s.regions, region) {
+		return nil
+	}
+	return fault.New(providerv1.ErrorReason_ERROR_REASON_SPEC_UNSATISFIABLE,
+		"region %q does not exist: want one of %s", region, strings.Join(s.regions, ", ")).
+		With("region", region).With(fault.MetaField, "spec.region")
+}

@@ -1,0 +1,312 @@
+package fake
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sandbar-dev/sandbar/proto/fault"
+	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
+)
+
+// CreateSandbox implements sdk.Driver.
+func (d *Driver) CreateSandbox(ctx context.Context, req *providerv1.CreateSandboxRequest) (*providerv1.Sandbox, error) {
+	return during(ctx, d, "CreateSandbox", func(c *cloud) (*providerv1.Sandbox, error) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if made, err := c.made(req.GetOperation()); made != nil || err != nil {
+			return made, err
+		}
+		spec := req.GetSpec()
+		base, err := c.image(spec.GetImage())
+		if err != nil {
+			return nil, err
+		}
+		if err := d.config().checkRegion(spec.GetRegion()); err != nil {
+			return nil, err
+		}
+		if err := c.room(d.config(), req.GetIdentity().GetSandboxId(), 1); err != nil {
+			return nil, err
+		}
+		b := c.newBox(req.GetIdentity(), req.GetOperation(), spec, base)
+		if b.Overlays, err = c.overlays(b); err != nil {
+			return nil, err
+		}
+		if err := c.add(b); err != nil {
+			return nil, err
+		}
+		return c.proto(b), nil
+	})
+}
+
+// made returns the sandbox that the operation made before, or nothing. The
+// caller holds mu.
+func (c *cloud) made(op *providerv1.Operation) (*providerv1.Sandbox, error) {
+	id, err := c.replay(op)
+	if err != nil || id == "" {
+		return nil, err
+	}
+	b, err := c.find(id)
+	if err != nil {
+		return nil, err
+	}
+	return c.proto(b), nil
+}
+
+// room refuses sandboxes above the quota, and ids that exist.
+func (c *cloud) room(s settings, id string, more int) error {
+	if s.maxBoxes > 0 && len(c.boxes)+more > s.maxBoxes {
+		return fault.New(providerv1.ErrorReason_ERROR_REASON_QUOTA_EXCEEDED,
+			"%d sandboxes exist; max_sandboxes is %d", len(c.boxes), s.maxBoxes).
+			With("sandboxes", strconv.Itoa(len(c.boxes))).With("max", strconv.Itoa(s.maxBoxes))
+	}
+	if c.boxes[id] != nil {
+		return fault.New(providerv1.ErrorReason_ERROR_REASON_OBJECT_EXISTS, "sandbox %q exists", id).With("sandbox_id", id)
+	}
+	return nil
+}
+
+func (c *cloud) newBox(id *providerv1.Identity, op *providerv1.Operation, spec *providerv1.SandboxSpec, base *node) *box {
+	now := c.now()
+	b := &box{
+		Identity:  identity{ID: id.GetSandboxId(), Owner: id.GetOwner(), Labels: id.GetLabels()},
+		Operation: operation{Key: op.GetIdempotencyKey(), Digest: op.GetRequestDigest()},
+		State:     running, CreatedAt: now, Since: now, Base: base,
+	}
+	b.Spec.M = spec
+	if spec.GetLifetime() != nil {
+		b.ExpiresAt = now.Add(spec.GetLifetime().AsDuration())
+	}
+	return b
+}
+
+// image returns the files of an image. Any OCI reference exists unless its
+// repository ends in "missing"; templates are "base" and "empty".
+func (c *cloud) image(image *providerv1.Image) (*node, error) {
+	notFound := func(kind, name string) error {
+		return fault.New(providerv1.ErrorReason_ERROR_REASON_IMAGE_NOT_FOUND, "%s %q does not exist", kind, name).With("image", name)
+	}
+	switch src := image.GetSource().(type) {
+	case *providerv1.Image_Oci:
+		name, _, _ := strings.Cut(src.Oci, "@")
+		if i := strings.LastIndexByte(name, ':'); i > strings.LastIndexByte(name, '/') {
+			name = name[:i]
+		}
+		if strings.HasSuffix(name, "missing") {
+			return nil, notFound("image", src.Oci)
+		}
+	case *providerv1.Image_Template:
+		switch src.Template {
+		case "base":
+		case "empty":
+			return newFolder(c.now()), nil
+		default:
+			return nil, notFound("template", src.Template)
+		}
+	}
+	return baseTree, nil
+}
+
+// imageTime is the age of all files of the base image.
+var imageTime = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// baseTree is shared by all sandboxes until they write.
+var baseTree = makeBase()
+
+func makeBase() *node {
+	root := newFolder(imageTime)
+	v := &view{root: root}
+	for _, dir := range []string{"/bin", "/etc", "/home", "/root", "/tmp", "/usr/bin", "/var/tmp", "/work"} {
+		_ = v.makeFolders(dir, imageTime) // into an empty tree this cannot fail
+	}
+	root.Kids["tmp"].Mode = 0o1777
+	root.Kids["etc"].Kids["os-release"] = &node{Kind: regular, Mode: 0o644, MTime: imageTime, Data: []byte("ID=fake\nNAME=\"Sandbar fake\"\n")}
+	for name := range Programs {
+		root.Kids["bin"].Kids[name] = &node{Kind: regular, Mode: 0o755, MTime: imageTime, Data: []byte("#!fake\n")}
+	}
+	return root
+}
+
+// overlays copies the volumes that are mounted with mode OVERLAY, and checks that
+// all volumes exist.
+func (c *cloud) overlays(b *box) (map[string]*node, error) {
+	out := map[string]*node{}
+	for i, m := range b.Spec.M.GetMounts() {
+		vol := c.volumes[volumeKey{b.Identity.Owner, m.GetVolume()}]
+		if vol == nil {
+			return nil, noVolume(m.GetVolume()).With(fault.MetaField, "spec.mounts["+strconv.Itoa(i)+"].volume")
+		}
+		if m.GetMode() == providerv1.MountMode_MOUNT_MODE_OVERLAY {
+			out[cleanPath(m.GetTarget())] = vol.Root.clone()
+		}
+	}
+	return out, nil
+}
+
+// GetSandbox implements sdk.Driver.
+func (d *Driver) GetSandbox(ctx context.Context, req *providerv1.GetSandboxRequest) (*providerv1.Sandbox, error) {
+	return during(ctx, d, "GetSandbox", func(c *cloud) (*providerv1.Sandbox, error) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		id := req.GetSandbox().GetSandboxId()
+		if key := req.GetIdempotencyKey(); key != "" {
+			if id = c.keys[key].Object; id == "" {
+				return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND,
+					"no sandbox was made with idempotency key %q", key).With("idempotency_key", key)
+			}
+		}
+		b, err := c.find(id)
+		if err != nil {
+			return nil, err
+		}
+		return c.proto(b), nil
+	})
+}
+
+// ListSandboxes implements sdk.Driver. A page token is the sequence number of the
+// last sandbox seen, so that it never goes stale.
+func (d *Driver) ListSandboxes(ctx context.Context, req *providerv1.ListSandboxesRequest) (*providerv1.ListSandboxesResponse, error) {
+	return during(ctx, d, "ListSandboxes", func(c *cloud) (*providerv1.ListSandboxesResponse, error) {
+		after, err := parseToken(req.GetPageToken())
+		if err != nil {
+			return nil, err
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		out := &providerv1.ListSandboxesResponse{}
+		var last uint64
+		for _, b := range c.owners[req.GetOwner()] {
+			if b.Seq <= after || (!b.ExpiresAt.IsZero() && !c.now().Before(b.ExpiresAt)) {
+				continue
+			}
+			if len(out.GetSandboxes()) == int(req.GetPageSize()) {
+				out.NextPageToken = strconv.FormatUint(last, 10)
+				break
+			}
+			out.Sandboxes = append(out.Sandboxes, c.proto(b))
+			last = b.Seq
+		}
+		return out, nil
+	})
+}
+
+func parseToken(token string) (uint64, error) {
+	if token == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseUint(token, 10, 64)
+	if err != nil {
+		return 0, fault.Field("page_token", token, "want the token of the page before")
+	}
+	return n, nil
+}
+
+// DeleteSandbox implements sdk.Driver.
+func (d *Driver) DeleteSandbox(ctx context.Context, req *providerv1.DeleteSandboxRequest) (*providerv1.DeleteSandboxResponse, error) {
+	return during(ctx, d, "DeleteSandbox", func(c *cloud) (*providerv1.DeleteSandboxResponse, error) {
+		return &providerv1.DeleteSandboxResponse{AlreadyAbsent: !c.remove(req.GetSandbox().GetSandboxId())}, nil
+	})
+}
+
+// Recover implements sdk.Driver: the vendor's truth is at hand, so that nothing
+// is ever unknown.
+func (d *Driver) Recover(ctx context.Context, req *providerv1.RecoverRequest) (*providerv1.RecoverResponse, error) {
+	return during(ctx, d, "Recover", func(c *cloud) (*providerv1.RecoverResponse, error) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		out := &providerv1.RecoverResponse{}
+		for _, ref := range req.GetSandboxes() {
+			r := &providerv1.Recovery{SandboxId: ref.GetSandboxId(), Outcome: providerv1.RecoveryOutcome_RECOVERY_OUTCOME_GONE}
+			if b, err := c.find(ref.GetSandboxId()); err == nil {
+				r.Outcome, r.Sandbox = providerv1.RecoveryOutcome_RECOVERY_OUTCOME_RECOVERED, c.proto(b)
+			}
+			out.Recoveries = append(out.Recoveries, r)
+		}
+		return out, nil
+	})
+}
+
+// PauseSandbox implements sdk.Pauser.
+func (d *Driver) PauseSandbox(ctx context.Context, req *providerv1.PauseSandboxRequest) (*providerv1.Sandbox, error) {
+	return during(ctx, d, "PauseSandbox", func(c *cloud) (*providerv1.Sandbox, error) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		b, err := c.find(req.GetSandbox().GetSandboxId())
+		if err != nil || b.State == paused {
+			return c.maybe(b, err)
+		}
+		b.State, b.Kept = paused, keeps{Disk: true, Memory: true, Processes: true}
+		b.Active += c.now().Sub(b.Since)
+		b.Since = time.Time{}
+		for p := range b.live.procs {
+			p.freeze(true)
+		}
+		return c.changed(b)
+	})
+}
+
+// ResumeSandbox implements sdk.Pauser.
+func (d *Driver) ResumeSandbox(ctx context.Context, req *providerv1.ResumeSandboxRequest) (*providerv1.Sandbox, error) {
+	return during(ctx, d, "ResumeSandbox", func(c *cloud) (*providerv1.Sandbox, error) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		b, err := c.find(req.GetSandbox().GetSandboxId())
+		if err != nil || b.State == running {
+			return c.maybe(b, err)
+		}
+		b.State, b.Kept, b.Reason, b.Since = running, keeps{}, "", c.now()
+		for p := range b.live.procs {
+			p.freeze(false)
+		}
+		return c.changed(b)
+	})
+}
+
+func (c *cloud) maybe(b *box, err error) (*providerv1.Sandbox, error) {
+	if err != nil {
+		return nil, err
+	}
+	return c.proto(b), nil
+}
+
+// changed stores a sandbox and tells watchers.
+func (c *cloud) changed(b *box) (*providerv1.Sandbox, error) {
+	if err := c.save(b); err != nil {
+		return nil, err
+	}
+	c.notify(b)
+	return c.proto(b), nil
+}
+
+// ExtendLifetime implements sdk.LifetimeExtender.
+func (d *Driver) ExtendLifetime(ctx context.Context, req *providerv1.ExtendLifetimeRequest) (*providerv1.Sandbox, error) {
+	return during(ctx, d, "ExtendLifetime", func(c *cloud) (*providerv1.Sandbox, error) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		b, err := c.find(req.GetSandbox().GetSandboxId())
+		if err != nil {
+			return nil, err
+		}
+		end := req.GetExpiresAt().AsTime()
+		if !end.After(c.now()) || (!b.ExpiresAt.IsZero() && end.Before(b.ExpiresAt)) {
+			return nil, fault.Field("expires_at", end.Format(time.RFC3339), "want a time in the future and not before the present end")
+		}
+		b.ExpiresAt = end
+		c.schedule(b)
+		return c.changed(b)
+	})
+}
+
+// GetUsage implements sdk.UsageReader.
+func (d *Driver) GetUsage(ctx context.Context, req *providerv1.GetUsageRequest) (*providerv1.Usage, error) {
+	return during(ctx, d, "GetUsage", func(c *cloud) (*providerv1.Usage, error) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		b, err := c.find(req.GetSandbox().GetSandboxId())
+		if err != nil {
+			return nil, err
+		}
+		return c.usage(b), nil
+	})
+}

@@ -1,0 +1,131 @@
+package fake
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// store keeps the vendor's objects as one file each, replaced by rename: a plugin
+// that is killed at any moment leaves every object whole. With no folder it
+// keeps nothing.
+type store struct{ dir string }
+
+func (s *store) write(class, name string, object any) error {
+	if s.dir == "" {
+		return nil
+	}
+	data, err := json.Marshal(object)
+	if err != nil {
+		return fmt.Errorf("store %s %q: %w", class, name, err)
+	}
+	dir := filepath.Join(s.dir, class)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(dir, ".new-*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	err = errors.Join(err, f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), filepath.Join(dir, name+".json"))
+	}
+	if err != nil {
+		_ = os.Remove(f.Name())
+		return fmt.Errorf("store %s %q: %w", class, name, err)
+	}
+	return nil
+}
+
+func (s *store) remove(class, name string) error {
+	if s.dir == "" {
+		return nil
+	}
+	err := os.Remove(filepath.Join(s.dir, class, name+".json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// read calls f with each stored object of a class.
+func (s *store) read(class string, f func(data []byte) error) error {
+	entries, err := os.ReadDir(filepath.Join(s.dir, class))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		file := filepath.Join(s.dir, class, e.Name())
+		if !strings.HasSuffix(file, ".json") {
+			if err := os.Remove(file); err != nil { // a write that was cut
+				return err
+			}
+			continue
+		}
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		if err := f(data); err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
+	}
+	return nil
+}
+
+// load reads everything. Programs ran in the plugin that is gone: a sandbox that
+// was running has none left, and one that was paused with them says so.
+func (c *cloud) load() error {
+	var boxes []*box
+	err := errors.Join(
+		c.store.read("sandboxes", func(data []byte) error {
+			b := &box{}
+			boxes = append(boxes, b)
+			return json.Unmarshal(data, b)
+		}),
+		c.store.read("snapshots", func(data []byte) error {
+			s := &savedTree{}
+			if err := json.Unmarshal(data, s); err != nil {
+				return err
+			}
+			c.snapshots[s.ID] = s
+			c.keys[s.Operation.Key] = usedKey{Object: s.ID, Digest: s.Operation.Digest}
+			return nil
+		}),
+		c.store.read("volumes", func(data []byte) error {
+			v := &volume{}
+			if err := json.Unmarshal(data, v); err != nil {
+				return err
+			}
+			c.volumes[volumeKey{v.Owner, v.Name}] = v
+			return nil
+		}),
+	)
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(boxes, func(a, b *box) int { return int(int64(a.Seq) - int64(b.Seq)) }) //nolint:gosec // small
+	for _, b := range boxes {
+		c.seq = max(c.seq, b.Seq)
+		if b.State == paused && (b.Kept.Memory || b.Kept.Processes) {
+			b.Kept = keeps{Disk: true}
+			b.Reason = "its processes ended with the plugin that ran them; files are kept"
+		}
+		c.index(b)
+	}
+	return nil
+}
+
+// fileName is safe for any owner.
+func (v *volume) fileName() string { return hex.EncodeToString([]byte(v.Owner)) + "-" + v.Name }
