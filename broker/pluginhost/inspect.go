@@ -13,7 +13,7 @@ import (
 
 const (
 	// inspectDeadline is ample for printing a page of text.
-	inspectDeadline = 5 * time.Second
+	inspectDeadline = 3 * time.Second
 	// maxManifest bounds what is read of it.
 	maxManifest = 1 << 20
 )

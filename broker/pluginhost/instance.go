@@ -102,8 +102,6 @@ func (in *instance) gone() <-chan struct{} { return in.runner.exited }
 
 // check asks for a sign of life.
 func (in *instance) check(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, healthDeadline)
-	defer cancel()
 	resp, err := in.health.Check(ctx, &grpc_health_v1.HealthCheckRequest{Service: plugin.GRPCServiceName})
 	if err != nil {
 		return fmt.Errorf("health check: %w", err)

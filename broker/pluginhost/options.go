@@ -76,10 +76,6 @@ const (
 	defaultDrainGrace  = 5 * time.Second
 	// killGrace is how long a plugin may take to end by itself.
 	killGrace = 2 * time.Second
-	// healthEvery and healthDeadline notice a process that hangs. Connections
-	// that die are noticed by keepalive.
-	healthEvery    = 5 * time.Second
-	healthDeadline = 2 * time.Second
 	// probeDeadline bounds a probe outside the start budget.
 	probeDeadline = 10 * time.Second
 )

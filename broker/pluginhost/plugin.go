@@ -23,6 +23,7 @@ type Plugin struct {
 	name    string
 	log     *slog.Logger
 	start   starter
+	limits  supervisor.Limits
 	onReady func(context.Context, *Plugin, uint64)
 	notify  func(Status)
 
@@ -99,6 +100,7 @@ func newPlugin(name string, start starter, opts *Options, notify func(Status)) *
 		name:    name,
 		log:     opts.Logger.With("provider", name),
 		start:   start,
+		limits:  opts.Limits,
 		onReady: opts.OnReady,
 		notify:  notify,
 		events:  make(chan supervisor.Event),
@@ -231,7 +233,7 @@ func (p *Plugin) live(o orders, gen uint64) {
 // watch checks the health of a process, and probes it when told to, until its
 // context ends.
 func (p *Plugin) watch(o orders, w worker, gen uint64) {
-	ticker := time.NewTicker(healthEvery)
+	ticker := time.NewTicker(p.limits.HealthEvery)
 	defer ticker.Stop()
 	settled := w.settled()
 	for {
@@ -243,7 +245,10 @@ func (p *Plugin) watch(o orders, w worker, gen uint64) {
 			p.post(supervisor.Tick{}) // makes the facts public
 		case <-ticker.C:
 			health := supervisor.Health{Gen: gen}
-			if err := w.check(o.ctx); err != nil {
+			ctx, cancel := context.WithTimeout(o.ctx, p.limits.HealthDeadline)
+			err := w.check(ctx)
+			cancel()
+			if err != nil {
 				health.Missed = err.Error()
 				p.log.WarnContext(o.ctx, "health check was missed", "generation", gen, "error", err)
 			}

@@ -19,8 +19,10 @@ type Limits struct {
 	Window   time.Duration
 	// HalfOpen is the time between attempts in quarantine.
 	HalfOpen time.Duration
-	// MaxMisses health checks in a row, unanswered, mean that it hangs.
-	MaxMisses int
+	// HealthEvery and HealthDeadline say how the owner asks for signs of life;
+	// MaxMisses in a row mean that the process hangs.
+	HealthEvery, HealthDeadline time.Duration
+	MaxMisses                   int
 	// Reprobe is the time between probes of a degraded provider.
 	Reprobe time.Duration
 }
@@ -34,8 +36,11 @@ func Defaults() Limits {
 		MaxExits:    5,
 		Window:      5 * time.Minute,
 		HalfOpen:    time.Minute,
-		MaxMisses:   2, // one may be a busy machine
 		Reprobe:     30 * time.Second,
+
+		HealthEvery:    5 * time.Second,
+		HealthDeadline: 2 * time.Second,
+		MaxMisses:      2, // one may be a busy machine
 	}
 }
 

@@ -1,0 +1,73 @@
+package pluginhost_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/sandbar-dev/sandbar/broker/pluginhost"
+	"github.com/sandbar-dev/sandbar/broker/pluginhost/supervisor"
+	"github.com/sandbar-dev/sandbar/proto/fault"
+	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
+)
+
+// TestCloseOfFrozenPluginIsBounded: an order to drain and one to end are not
+// answered.
+func TestCloseOfFrozenPluginIsBounded(t *testing.T) {
+	opts := options(t)
+	opts.DrainGrace = 200 * time.Millisecond
+	h := start(t, opts)
+	s := until(t, h, "start", func(s pluginhost.Status) bool { return s.State == supervisor.Ready })
+	if err := syscall.Kill(s.PID, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	if err := h.Close(testContext(t)); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(began); took > 7*time.Second {
+		t.Errorf("closed after %s", took)
+	}
+	if exists(s.PID) {
+		t.Error("the process lives")
+	}
+}
+
+func TestCloseNow(t *testing.T) {
+	opts := options(t)
+	opts.DrainGrace = time.Hour
+	h := start(t, opts)
+	s := until(t, h, "start", func(s pluginhost.Status) bool { return s.State == supervisor.Ready })
+	if err := syscall.Kill(s.PID, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	began := time.Now()
+	if err := h.Close(ctx); err == nil {
+		t.Error("closing by force is not closing in good order")
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("closed after %s", took)
+	}
+}
+
+func TestCloseDrains(t *testing.T) {
+	note := filepath.Join(t.TempDir(), "note")
+	h := start(t, options(t, "note-drain="+note))
+	if _, err := ask(testContext(t), only(t, h), "facts"); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Close(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(note); err != nil {
+		t.Errorf("the plugin was not drained: %v", err)
+	}
+	if _, err := ask(testContext(t), only(t, h), "facts"); !fault.Has(err, providerv1.ErrorReason_ERROR_REASON_DRAINING) {
+		t.Errorf("call after close: %v", err)
+	}
+}
