@@ -93,7 +93,12 @@ func (i *interceptor) fault(ctx context.Context, err error) error {
 	if connect.IsWireError(err) {
 		return f
 	}
-	switch ce.Code() {
+	code := ce.Code()
+	if code == connect.CodeCanceled && ctx.Err() == nil {
+		// The HTTP client says so of a connection that was reset.
+		code = connect.CodeUnknown
+	}
+	switch code {
 	case connect.CodeUnavailable:
 		f.Message = fmt.Sprintf("cannot reach the broker at %s: %s", i.address, reasonOnly(ce.Message()))
 	case connect.CodeInternal, connect.CodeUnknown, connect.CodeInvalidArgument, connect.CodeAborted:

@@ -129,7 +129,8 @@ func start(ctx context.Context, p Place, argv, environ []string) error {
 // awaitReady waits for the word on the pipe. A server that does not say it is
 // ended: half a server is worse than none.
 func awaitReady(ctx context.Context, cmd *exec.Cmd, ready *os.File, log string, from int64) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, startTimeout, fmt.Errorf("it was not ready within %s", startTimeout))
+	slow := fmt.Errorf("it was not ready within %s", startTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, startTimeout, slow)
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { _ = ready.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
@@ -140,7 +141,7 @@ func awaitReady(ctx context.Context, cmd *exec.Cmd, ready *os.File, log string, 
 	if cause := context.Cause(ctx); cause != nil {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
-		if errors.Is(cause, context.Canceled) {
+		if !errors.Is(cause, slow) {
 			return cause
 		}
 		return &StartError{Reason: cause.Error(), Log: log, Tail: tail(log, from)}
