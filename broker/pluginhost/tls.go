@@ -18,8 +18,8 @@ const certLife = 365 * 24 * time.Hour
 
 // ephemeralTLS makes the host's half of go-plugin's automatic mutual TLS: a
 // certificate for one launch, which the plugin accepts and answers with its own.
-// go-plugin's own half uses P-521, which costs some 15 ms more for each start; the
-// protocol is the same.
+// go-plugin's own half uses P-521, which takes 4 ms instead of 0.1 ms to make and
+// as much again to shake hands with; the protocol is the same.
 func ephemeralTLS() (*tls.Config, string, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
