@@ -77,6 +77,16 @@ func (s *Store) Settle(idempotencyKey string) (*Key, error) {
 	return key, s.putKey(idempotencyKey, key)
 }
 
+// Fence makes a key unusable, whatever it was spent on.
+func (s *Store) Fence(idempotencyKey string) error {
+	s.keys.Lock()
+	defer s.keys.Unlock()
+	if !validID(idempotencyKey) {
+		return fmt.Errorf("fence key %q: invalid", idempotencyKey)
+	}
+	return s.putKey(idempotencyKey, &Key{Fenced: true})
+}
+
 // Forget gives a key back after a request that provably had no effect, so that
 // the caller may try again with it.
 func (s *Store) Forget(idempotencyKey string) error {

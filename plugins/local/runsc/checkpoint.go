@@ -42,10 +42,12 @@ type manifest struct {
 }
 
 type manifestExec struct {
-	ID     string `json:"id"`
-	PID    int    `json:"pid"`
-	TTY    bool   `json:"tty,omitempty"`
-	Stdin  bool   `json:"stdin,omitempty"`
+	ID    string `json:"id"`
+	PID   int    `json:"pid"`
+	TTY   bool   `json:"tty,omitempty"`
+	Stdin bool   `json:"stdin,omitempty"`
+	// Unread is what the guest had not read of its standard input.
+	Unread []byte `json:"unread,omitempty"`
 	Stdout int64  `json:"stdout"` // bytes the guest had written
 	Stderr int64  `json:"stderr"`
 	Ended  bool   `json:"ended,omitempty"`
@@ -58,8 +60,11 @@ type manifestExec struct {
 // can still be read from its streams. The offsets in the checkpoint are exact in both cases: a restored stream starts at the byte
 // after the last one that the saved guest had written.
 //
+// The guest is stopped first, and stopped is called while it is, with what it wrote waiting in its streams: the moment to bring
+// the readers of the streams to a rest and to add files to dir. It may be nil; its error gives the checkpoint up.
+//
 // If it fails the guest goes on and dir is removed.
-func (s *Sandbox) Checkpoint(ctx context.Context, dir string, keepRunning bool) (err error) {
+func (s *Sandbox) Checkpoint(ctx context.Context, dir string, keepRunning bool, stopped func() error) (err error) {
 	image := filepath.Join(dir, imageName)
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return fmt.Errorf("create checkpoint: %w", err)
@@ -87,13 +92,35 @@ func (s *Sandbox) Checkpoint(ctx context.Context, dir string, keepRunning bool) 
 	m := &manifest{
 		Version: manifestVersion, Runtime: runtimeVersion(), Agent: agent, Limits: s.cfg.Limits, Mounts: s.cfg.Mounts,
 	}
-	if keepRunning {
-		err = s.saveRunning(image, m)
-	} else {
-		err = s.saveAndEnd(ctx, image, m)
-	}
-	if err != nil {
+	if err := s.stopAndSave(ctx, dir, image, m, keepRunning, stopped); err != nil {
 		return fmt.Errorf("checkpoint sandbox %q: %w", s.cfg.ID, err)
+	}
+	return nil
+}
+
+// stopAndSave leaves the guest running if keepRunning or if it fails.
+func (s *Sandbox) stopAndSave(ctx context.Context, dir, image string, m *manifest, keepRunning bool, stopped func() error) (err error) {
+	if err := s.cont.Pause(); err != nil {
+		return err
+	}
+	defer func() {
+		if keepRunning || err != nil {
+			err = errors.Join(err, s.giveBack(m))
+			if s.cont != nil {
+				err = errors.Join(err, s.cont.Resume())
+			}
+		}
+	}()
+	if stopped != nil {
+		if err := stopped(); err != nil {
+			return err
+		}
+	}
+	if err := s.describe(m); err != nil {
+		return err
+	}
+	if err := s.save(image, keepRunning); err != nil {
+		return err
 	}
 	b, err := json.Marshal(m)
 	if err != nil {
@@ -103,7 +130,33 @@ func (s *Sandbox) Checkpoint(ctx context.Context, dir string, keepRunning bool) 
 	if err := os.WriteFile(filepath.Join(dir, manifestName), b, 0o600); err != nil {
 		return fmt.Errorf("write checkpoint: %w", err)
 	}
+	if keepRunning {
+		return nil
+	}
+	return s.end(ctx)
+}
+
+// end takes the guest away whose checkpoint is complete: what goes wrong here does not harm it.
+func (s *Sandbox) end(ctx context.Context) error {
+	cont := s.cont
+	s.cont = nil
+	_ = cont.Destroy()
+	select {
+	case <-s.done:
+	case <-ctx.Done():
+	}
 	return nil
+}
+
+// giveBack returns to the guest what describe took from its standard inputs.
+func (s *Sandbox) giveBack(m *manifest) error {
+	var errs []error
+	for _, me := range m.Execs {
+		if ex, err := s.Exec(me.ID); err == nil && len(me.Unread) > 0 {
+			errs = append(errs, ex.Stdin.putBack(me.Unread))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (s *Sandbox) save(image string, resume bool) error {
@@ -114,39 +167,8 @@ func (s *Sandbox) save(image string, resume bool) error {
 	})
 }
 
-// saveRunning stops the guest while its streams are counted and saved.
-func (s *Sandbox) saveRunning(image string, m *manifest) (err error) {
-	if err := s.cont.Pause(); err != nil {
-		return err
-	}
-	defer func() {
-		if rerr := s.cont.Resume(); rerr != nil {
-			err = errors.Join(err, rerr)
-		}
-	}()
-	if err := s.describe(m); err != nil {
-		return err
-	}
-	return s.save(image, true)
-}
-
-// saveAndEnd describes the streams after the guest is gone: only then nothing more is written.
-func (s *Sandbox) saveAndEnd(ctx context.Context, image string, m *manifest) error {
-	if err := s.save(image, false); err != nil {
-		return err
-	}
-	if err := s.cont.Destroy(); err != nil {
-		return err
-	}
-	s.cont = nil
-	select {
-	case <-s.done:
-		return s.describe(m)
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
+// describe fills in what the stopped guest's streams hold. Standard input that was not read is taken out of the pipe, which does
+// not outlive this process.
 func (s *Sandbox) describe(m *manifest) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -160,6 +182,11 @@ func (s *Sandbox) describe(m *manifest) error {
 		if ex.Stderr != nil {
 			if me.Stderr, err = ex.Stderr.total(); err != nil {
 				return fmt.Errorf("measure stream %q: %w", ex.Stderr.name, err)
+			}
+		}
+		if ex.Stdin != nil {
+			if me.Unread, err = ex.Stdin.takeUnread(); err != nil {
+				return err
 			}
 		}
 		select {
@@ -237,6 +264,11 @@ func (s *Sandbox) reopen(m *manifest) (keep []*os.File, err error) {
 		keep = append(keep, files...)
 		if err != nil {
 			return keep, err
+		}
+		if ex.Stdin != nil {
+			if err := ex.Stdin.putBack(me.Unread); err != nil {
+				return keep, err
+			}
 		}
 		if me.Ended {
 			ex.finish(me.Exit, nil)

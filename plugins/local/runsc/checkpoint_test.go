@@ -60,7 +60,7 @@ func saveScenario(ctx context.Context, e *env) error {
 		return err
 	}
 	began := time.Now()
-	if err := sb.Checkpoint(ctx, image, keep); err != nil {
+	if err := sb.Checkpoint(ctx, image, keep, nil); err != nil {
 		return err
 	}
 	fmt.Fprintf(e.out, "checkpoint %v\n", time.Since(began).Round(time.Millisecond))
@@ -147,7 +147,7 @@ func forkScenario(ctx context.Context, e *env) error {
 		return err
 	}
 	for i := range 3 {
-		if err := sb.Checkpoint(ctx, fmt.Sprintf("%s-%d", e.args[0], i), true); err != nil {
+		if err := sb.Checkpoint(ctx, fmt.Sprintf("%s-%d", e.args[0], i), true, nil); err != nil {
 			return err
 		}
 		if err := expect(ctx, sb, "cat /x", "1"); err != nil {

@@ -21,7 +21,19 @@ var ErrEnded = errors.New("sandbox has ended")
 type GuestError struct {
 	Errno   syscall.Errno
 	Message string
+	// Part is what of a Command was refused; empty for anything else.
+	Part Part
 }
+
+// Part names a part of a Command.
+type Part string
+
+// The parts that the guest can refuse: nothing was started then.
+const (
+	PartUser    Part = wire.PartUser
+	PartDir     Part = wire.PartDir
+	PartProgram Part = wire.PartProgram
+)
 
 func (e *GuestError) Error() string { return e.Message }
 
@@ -37,7 +49,7 @@ func guestError(e *wire.Error) error {
 	if e == nil {
 		return nil
 	}
-	return &GuestError{Errno: syscall.Errno(e.Errno), Message: e.Message}
+	return &GuestError{Errno: syscall.Errno(e.Errno), Message: e.Message, Part: Part(e.Part)}
 }
 
 // control talks to the guest's agent. What comes from there is untrusted: unknown ids are dropped and sizes are bounded.

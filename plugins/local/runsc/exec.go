@@ -103,6 +103,7 @@ func (e *Exec) Release(ctx context.Context) error {
 func (e *Exec) closeStreams() {
 	if e.Stdin != nil {
 		_ = e.Stdin.Close()
+		e.Stdin.remove()
 	}
 	for _, r := range []*Reader{e.Stdout, e.Stderr} {
 		if r != nil {

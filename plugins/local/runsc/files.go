@@ -165,6 +165,7 @@ func (s *Sandbox) upload(ctx context.Context, req *wire.Request, src io.Reader, 
 	if err != nil {
 		return err
 	}
+	defer w.remove()
 	defer w.Close()
 	req.Stdin = w.name
 	done := make(chan error, 1)
@@ -230,6 +231,7 @@ func (s *Sandbox) Dial(ctx context.Context, network, address string) (net.Conn, 
 	if err != nil {
 		_ = r.Close()
 		_ = w.Close()
+		w.remove()
 		return nil, fmt.Errorf("dial guest %q: %w", address, err)
 	}
 	return &guestConn{Reader: r, w: w, addr: guestAddr{network, address}}, nil
@@ -254,6 +256,7 @@ func (c *guestConn) CloseWrite() error { return c.w.Close() }
 
 func (c *guestConn) Close() error {
 	_ = c.w.Close()
+	c.w.remove()
 	return c.Reader.Close()
 }
 

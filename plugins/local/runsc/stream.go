@@ -4,10 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -60,6 +62,9 @@ func (r *Reader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// SetReadDeadline makes a pending Read return os.ErrDeadlineExceeded at t; zero takes the deadline away.
+func (r *Reader) SetReadDeadline(t time.Time) error { return r.f.SetReadDeadline(t) }
+
 // Offset is the number of bytes read since the process started, over all checkpoints.
 func (r *Reader) Offset() int64 {
 	r.mu.Lock()
@@ -96,10 +101,26 @@ type Writer struct {
 // Write blocks while the guest does not read. It fails with EPIPE once the guest has closed its end.
 func (w *Writer) Write(p []byte) (int, error) { return w.f.Write(p) }
 
-// Close ends the stream. Bytes written before remain readable in the guest.
-func (w *Writer) Close() error {
-	_ = os.Remove(w.path)
-	return w.f.Close()
+// SetWriteDeadline makes a pending Write return os.ErrDeadlineExceeded at t, with the number of bytes that went in.
+func (w *Writer) SetWriteDeadline(t time.Time) error { return w.f.SetWriteDeadline(t) }
+
+// Close ends the stream. Bytes written before remain readable in the guest. The FIFO keeps its name until the exec is released,
+// because a checkpoint must be able to save what was not read yet.
+func (w *Writer) Close() error { return w.f.Close() }
+
+func (w *Writer) remove() { _ = os.Remove(w.path) }
+
+// putBack writes what takeUnread returned. It fits: it was in the pipe a moment ago.
+func (w *Writer) putBack(unread []byte) error {
+	if len(unread) == 0 {
+		return nil
+	}
+	f, err := os.OpenFile(w.path, os.O_WRONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return fmt.Errorf("open stream %q: %w", w.name, err)
+	}
+	_, err = f.Write(unread)
+	return errors.Join(err, f.Close())
 }
 
 // newReader makes a FIFO. keep is a write end which its caller closes as soon as the guest has opened its own: without it the
@@ -136,6 +157,31 @@ func newWriter(dir, name string) (w *Writer, keep *os.File, err error) {
 		return nil, nil, fmt.Errorf("open stream %q: %w", name, err)
 	}
 	return &Writer{name: name, path: path, f: f}, keep, nil
+}
+
+// takeUnread removes and returns what the guest has not read yet. The guest must be stopped.
+func (w *Writer) takeUnread() ([]byte, error) {
+	f, err := os.OpenFile(w.path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil // the exec was released
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open stream %q: %w", w.name, err)
+	}
+	defer f.Close()
+	waiting := 0
+	rc, err := f.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	if cerr := rc.Control(func(fd uintptr) { waiting, err = unix.IoctlGetInt(int(fd), unix.TIOCINQ) }); cerr != nil || err != nil {
+		return nil, errors.Join(cerr, err)
+	}
+	unread := make([]byte, waiting)
+	if _, err := io.ReadFull(f, unread); err != nil {
+		return nil, fmt.Errorf("read back stream %q: %w", w.name, err)
+	}
+	return unread, nil
 }
 
 func makeFIFO(path string, flag int) (*os.File, error) {

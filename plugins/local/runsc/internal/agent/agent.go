@@ -131,6 +131,10 @@ func wireError(err error) *wire.Error {
 		return nil
 	}
 	e := &wire.Error{Message: err.Error()}
+	var refused *refusal
+	if errors.As(err, &refused) {
+		e.Part = refused.part
+	}
 	var errno syscall.Errno
 	switch {
 	case errors.As(err, &errno):

@@ -33,12 +33,15 @@ func (a *agent) start(req *wire.Request) (int, error) {
 	}
 	who, err := lookupUser(ex.User)
 	if err != nil {
-		return 0, err
+		return 0, &refusal{wire.PartUser, err}
+	}
+	if err := checkDir(ex.Cwd); err != nil {
+		return 0, &refusal{wire.PartDir, err}
 	}
 	env := defaultEnv(ex, who)
 	path, err := lookPath(ex.Argv[0], env, ex.Cwd)
 	if err != nil {
-		return 0, fmt.Errorf("find command %q: %w", ex.Argv[0], err)
+		return 0, &refusal{wire.PartProgram, fmt.Errorf("find command %q: %w", ex.Argv[0], err)}
 	}
 	files, master, err := openStdio(req)
 	if err != nil {
@@ -59,12 +62,40 @@ func (a *agent) start(req *wire.Request) (int, error) {
 	pid, err := a.fork(path, ex, attr, master)
 	if err != nil {
 		_ = master.Close()
-		return 0, fmt.Errorf("start command %q: %w", ex.Argv[0], err)
+		err = fmt.Errorf("start command %q: %w", ex.Argv[0], err)
+		if errors.Is(err, syscall.EEXIST) || errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.ENOMEM) {
+			return 0, err // not the program's fault
+		}
+		return 0, &refusal{wire.PartProgram, err}
 	}
 	if ex.TTY != nil {
 		a.relayTTY(req, master)
 	}
 	return pid, nil
+}
+
+// refusal is an error that one part of a start request is the cause of.
+type refusal struct {
+	part string
+	err  error
+}
+
+func (r *refusal) Error() string { return r.err.Error() }
+func (r *refusal) Unwrap() error { return r.err }
+
+// checkDir tells a missing working directory from a missing program, for which fork has one and the same error.
+func checkDir(dir string) error {
+	if dir == "" {
+		return nil
+	}
+	st, err := os.Stat(dir)
+	switch {
+	case err != nil:
+		return err
+	case !st.IsDir():
+		return fmt.Errorf("%q: %w", dir, syscall.ENOTDIR)
+	}
+	return nil
 }
 
 func (a *agent) fork(path string, ex *wire.Exec, attr *syscall.ProcAttr, master rawFile) (int, error) {

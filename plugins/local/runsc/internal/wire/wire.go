@@ -118,7 +118,16 @@ type Event struct {
 type Error struct {
 	Errno   int    `json:"errno,omitempty"`
 	Message string `json:"message"`
+	// Part is what of a start request was wrong: one of the Part constants, or empty.
+	Part string `json:"part,omitempty"`
 }
+
+// The parts of a start request that the guest itself can refuse.
+const (
+	PartUser    = "user"
+	PartDir     = "dir"
+	PartProgram = "program"
+)
 
 // ExecStatus is what the agent knows of one exec.
 type ExecStatus struct {

@@ -1,0 +1,30 @@
+// The command sandbar-provider-local is the provider that runs sandboxes on this
+// machine, in gVisor. It is started by a Sandbar broker; the same binary is also
+// the process of each sandbox, gVisor's own processes, and the first process
+// inside the guest.
+package main
+
+import (
+	"log/slog"
+	"os"
+
+	"github.com/sandbar-dev/sandbar/plugins/local"
+	"github.com/sandbar-dev/sandbar/plugins/local/runsc"
+	"github.com/sandbar-dev/sandbar/plugins/local/shim"
+	"github.com/sandbar-dev/sandbar/plugins/sdk"
+)
+
+// version is set by the build.
+var version = "0.0.0-dev"
+
+func main() {
+	runsc.Dispatch()
+	switch {
+	case shim.IsShim(os.Args):
+		os.Exit(shim.Main(os.Args[2]))
+	case len(os.Args) == 2 && os.Args[1] == local.ProbeCommand:
+		return
+	}
+	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
+	sdk.Serve(local.New(version, log), sdk.Options{Logger: log})
+}

@@ -1,0 +1,128 @@
+package local
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/sandbar-dev/sandbar/plugins/local/record"
+	"github.com/sandbar-dev/sandbar/plugins/local/shim"
+	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
+)
+
+// forkBudget is how many copies are brought up at once: more only makes all of
+// them wait for the same processors.
+const forkBudget = 4
+
+// ForkSandbox implements sdk.Forker: one checkpoint, restored once for each copy
+// while the original goes on.
+func (d *Driver) ForkSandbox(ctx context.Context, req *providerv1.ForkSandboxRequest) (_ *providerv1.ForkSandboxResponse, err error) {
+	id := req.GetSandbox().GetSandboxId()
+	store, conf, unlock, err := d.locked(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	ids := make([]string, len(req.GetIdentities()))
+	for i, identity := range req.GetIdentities() {
+		ids[i] = identity.GetSandboxId()
+	}
+	key, fresh, err := store.Spend(req.GetOperation(), ids)
+	if err != nil {
+		return nil, internal(providerv1.Effect_EFFECT_NONE, "spend idempotency key: %w", err)
+	}
+	if !fresh {
+		if out, err := d.forked(store, key.IDs); err == nil {
+			return out, nil
+		}
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, store.Forget(req.GetOperation().GetIdempotencyKey()))
+		}
+	}()
+	sb, err := d.refresh(store, id)
+	if err != nil {
+		return nil, err
+	}
+	rec, err := store.Sandbox(id)
+	if err != nil {
+		return nil, internal(providerv1.Effect_EFFECT_NONE, "read record: %w", err)
+	}
+	// A snapshot without a record: swept if this process dies on the way.
+	point := "fork-" + req.GetOperation().GetIdempotencyKey()
+	defer func() { err = errors.Join(err, store.RemoveSnapshot(point)) }()
+	if err := d.save(ctx, store, sb, &providerv1.CreateSnapshotRequest{
+		Sandbox: req.GetSandbox(), Operation: req.GetOperation(), SnapshotId: point, Minimum: everything(),
+	}, store.SnapshotDir(point)); err != nil {
+		return nil, err
+	}
+	return d.copies(ctx, store, conf, rec, req, point)
+}
+
+// forked returns the copies that an earlier call with the same key made, if all
+// are there.
+func (d *Driver) forked(store *record.Store, ids []string) (*providerv1.ForkSandboxResponse, error) {
+	out := &providerv1.ForkSandboxResponse{}
+	for _, id := range ids {
+		sb, err := d.current(store, id)
+		if err != nil {
+			return nil, err
+		}
+		out.Sandboxes = append(out.Sandboxes, sb)
+	}
+	return out, nil
+}
+
+// copies restores all copies, or leaves none.
+func (d *Driver) copies(ctx context.Context, store *record.Store, conf config, rec *record.Sandbox,
+	req *providerv1.ForkSandboxRequest, point string,
+) (*providerv1.ForkSandboxResponse, error) {
+	out := &providerv1.ForkSandboxResponse{Sandboxes: make([]*providerv1.Sandbox, len(req.GetIdentities()))}
+	errs := make([]error, len(req.GetIdentities()))
+	inParallel(forkBudget, len(errs), func(i int) {
+		identity := req.GetIdentities()[i]
+		unlock, err := d.locks.lock(ctx, identity.GetSandboxId())
+		if err != nil {
+			errs[i] = err
+			return
+		}
+		defer unlock()
+		spec, _ := proto.Clone(rec.Spec).(*providerv1.SandboxSpec)
+		out.Sandboxes[i], errs[i] = d.spawn(ctx, makeRequest{
+			store: store, conf: conf, operation: req.GetOperation(), identity: identity, spec: spec,
+			boot: &shim.Boot{Root: shim.Root{Host: true}, Checkpoint: shim.CheckpointDir(store.SnapshotDir(point))},
+		})
+	})
+	i := slices.IndexFunc(errs, func(err error) bool { return err != nil })
+	if i < 0 {
+		return out, nil
+	}
+	for j, sb := range out.Sandboxes {
+		if errs[j] == nil {
+			_, err := d.DeleteSandbox(context.WithoutCancel(ctx), &providerv1.DeleteSandboxRequest{
+				Sandbox: &providerv1.SandboxRef{SandboxId: sb.GetIdentity().GetSandboxId()},
+			})
+			errs[i] = errors.Join(errs[i], err)
+		}
+	}
+	return nil, errs[i]
+}
+
+// inParallel calls f(0) to f(n-1), at most limit at a time, and waits for all.
+func inParallel(limit, n int, f func(int)) {
+	slots := make(chan struct{}, limit)
+	done := make(chan struct{})
+	for i := range n {
+		go func() {
+			slots <- struct{}{}
+			defer func() { <-slots; done <- struct{}{} }()
+			f(i)
+		}()
+	}
+	for range n {
+		<-done
+	}
+}

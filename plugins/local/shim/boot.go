@@ -1,0 +1,161 @@
+package shim
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/sandbar-dev/sandbar/plugins/local/record"
+	"github.com/sandbar-dev/sandbar/proto/fault"
+	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
+)
+
+// Names in a sandbox's folder.
+const (
+	lockName       = "lock"
+	socketName     = "shim.sock"
+	logName        = "shim.log"
+	bootstrapName  = "bootstrap.json"
+	privateName    = "private"
+	diskName       = "disk"
+	checkpointName = "checkpoint"
+	execsName      = "execs.json"
+)
+
+// Boot is what a shim is told on its standard input.
+type Boot struct {
+	// Checkpoint is a folder to restore from; empty: make a new guest.
+	Checkpoint string `json:"checkpoint,omitempty"`
+	// DropCheckpoint has the folder removed once the guest is loaded.
+	DropCheckpoint bool `json:"drop_checkpoint,omitempty"`
+	// Root describes the guest's root file system.
+	Root Root `json:"root"`
+	// VolumeData maps the names of mounted volumes to their folders.
+	VolumeData map[string]string `json:"volume_data,omitempty"`
+	// RetainBytes is how much output of each stream is kept.
+	RetainBytes int `json:"retain_bytes"`
+}
+
+// Root is where the root file system comes from; exactly one is set.
+type Root struct {
+	// Host shows the machine's own programs.
+	Host bool `json:"host,omitempty"`
+	// Image is a file with a read-only file system.
+	Image string `json:"image,omitempty"`
+	// Env and User are the image's defaults.
+	Env     []string `json:"env,omitempty"`
+	User    string   `json:"user,omitempty"`
+	Workdir string   `json:"workdir,omitempty"`
+}
+
+// Bootstrap is what a running shim leaves for a plugin that did not start it.
+type Bootstrap struct {
+	// Protocol is the version of this file and of the shim's socket.
+	Protocol int `json:"protocol"`
+	// StartedAt is when the shim was ready.
+	StartedAt time.Time `json:"started_at"`
+	// Socket is the socket's name in the sandbox's folder.
+	Socket string `json:"socket"`
+}
+
+// bootstrapProtocol changes when an older plugin could no longer talk to a shim.
+const bootstrapProtocol = 1
+
+// ready is the one line a shim writes when it serves, or why it does not.
+type ready struct {
+	OK    bool        `json:"ok"`
+	Fault *readyFault `json:"fault,omitempty"`
+}
+
+// readyFault carries a fault.Error over the ready pipe.
+type readyFault struct {
+	Reason   int32             `json:"reason"`
+	Message  string            `json:"message"`
+	Metadata map[string]string `json:"metadata,omitempty"`
+}
+
+func faultOf(err error) *readyFault {
+	e := fault.From(err)
+	return &readyFault{Reason: int32(e.Reason), Message: e.Message, Metadata: e.Metadata}
+}
+
+func (f *readyFault) err() error {
+	e := fault.New(providerv1.ErrorReason(f.Reason), "%s", f.Message)
+	for k, v := range f.Metadata {
+		e = e.With(k, v)
+	}
+	return e.WithEffect(providerv1.Effect_EFFECT_NONE)
+}
+
+// Lock takes the lock of a sandbox's folder without waiting. held is true if a
+// shim lives there. The file is the caller's to hand to a new shim and close.
+func Lock(dir string) (lock *os.File, held bool, err error) {
+	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_CREATE|os.O_RDWR|syscall.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, false, fmt.Errorf("open lock of sandbox: %w", err)
+	}
+	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		_ = f.Close()
+		return nil, true, nil
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, false, fmt.Errorf("lock sandbox: %w", err)
+	}
+	return f, false, nil
+}
+
+// Alive reports whether a shim lives in a sandbox's folder. A folder that does
+// not exist has none.
+func Alive(dir string) (bool, error) {
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	lock, held, err := Lock(dir)
+	if lock != nil {
+		_ = lock.Close()
+	}
+	return held, err
+}
+
+// CheckpointDir is where a paused sandbox's guest is kept.
+func CheckpointDir(dir string) string { return filepath.Join(dir, checkpointName) }
+
+func writeBootstrap(dir string) error {
+	data, err := json.Marshal(Bootstrap{Protocol: bootstrapProtocol, StartedAt: time.Now().UTC(), Socket: socketName})
+	if err != nil {
+		return err
+	}
+	return record.WriteFile(filepath.Join(dir, bootstrapName), data)
+}
+
+func readBootstrap(dir string) (*Bootstrap, error) {
+	data, err := os.ReadFile(filepath.Join(dir, bootstrapName))
+	if err != nil {
+		return nil, err
+	}
+	b := &Bootstrap{}
+	if err := json.Unmarshal(data, b); err != nil {
+		return nil, fmt.Errorf("read bootstrap.json: %w", err)
+	}
+	if b.Protocol != bootstrapProtocol {
+		return nil, fmt.Errorf("the sandbox's shim speaks protocol %d, this plugin %d: use the plugin version that made it",
+			b.Protocol, bootstrapProtocol)
+	}
+	return b, nil
+}
+
+func readBoot(r io.Reader) (*Boot, error) {
+	b := &Boot{}
+	if err := json.NewDecoder(r).Decode(b); err != nil {
+		return nil, fmt.Errorf("read boot message: %w", err)
+	}
+	return b, nil
+}

@@ -1,0 +1,100 @@
+package shim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/sandbar-dev/sandbar/plugins/local/rootfs"
+	"github.com/sandbar-dev/sandbar/plugins/local/runsc"
+	"github.com/sandbar-dev/sandbar/plugins/sdk/exec"
+	"github.com/sandbar-dev/sandbar/proto/fault"
+	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
+)
+
+// bringUp enters the namespaces, builds the root file system and starts the
+// guest or restores it, with its commands.
+func bringUp(ctx context.Context, l *life, boot *Boot, log *slog.Logger) (*runsc.Sandbox, *exec.Table, error) {
+	for _, name := range []string{privateName, diskName} {
+		if err := os.MkdirAll(filepath.Join(l.dir, name), 0o711); err != nil {
+			return nil, nil, fmt.Errorf("make folder of sandbox: %w", err)
+		}
+	}
+	if err := runsc.Enter(l.private); err != nil {
+		return nil, nil, err
+	}
+	cfg, err := config(l, boot)
+	if err != nil {
+		return nil, nil, err
+	}
+	table := exec.NewTable(exec.Options{Retain: boot.RetainBytes, Logger: log})
+	if boot.Checkpoint == "" {
+		sb, err := runsc.Create(ctx, cfg)
+		if err != nil {
+			return nil, nil, err
+		}
+		return sb, table, nil
+	}
+	sb, err := restore(ctx, cfg, table, boot.Checkpoint)
+	if err != nil {
+		return nil, nil, err
+	}
+	return sb, table, nil
+}
+
+// config translates the record into the runtime's terms, and builds the root
+// file system on the way.
+func config(l *life, boot *Boot) (runsc.Config, error) {
+	spec := l.rec.Spec
+	root := l.rootDir()
+	var binds []rootfs.Bind
+	var mounts []runsc.Mount
+	for _, m := range spec.GetMounts() {
+		source := m.GetHostPath()
+		if m.GetVolume() != "" {
+			source = boot.VolumeData[m.GetVolume()]
+		}
+		if m.GetMode() == providerv1.MountMode_MOUNT_MODE_OVERLAY {
+			binds = append(binds, rootfs.Bind{Source: source, Target: m.GetTarget()})
+			continue
+		}
+		mounts = append(mounts, runsc.Mount{
+			Source: source, Target: m.GetTarget(), ReadOnly: m.GetMode() == providerv1.MountMode_MOUNT_MODE_RO,
+		})
+	}
+	if boot.Root.Image != "" {
+		return runsc.Config{}, errors.New("images are not served by this build")
+	}
+	if err := rootfs.Host(root, rootfs.Options{Hostname: spec.GetHostname(), Binds: binds}); err != nil {
+		return runsc.Config{}, err
+	}
+	exe, err := os.Readlink("/proc/self/exe")
+	if err != nil {
+		return runsc.Config{}, fmt.Errorf("find own binary: %w", err)
+	}
+	limits, err := limits(spec.GetResources())
+	if err != nil {
+		return runsc.Config{}, err
+	}
+	return runsc.Config{
+		ID: l.rec.Sandbox.GetIdentity().GetSandboxId(), Dir: l.private, Root: root, Agent: exe,
+		Disk: filepath.Join(l.dir, diskName), Hostname: spec.GetHostname(), Mounts: mounts, Limits: limits,
+	}, nil
+}
+
+// cpuMillis is one processor.
+const cpuMillis = 1000
+
+func limits(r *providerv1.Resources) (runsc.Limits, error) {
+	if r.GetCpuMillis()%cpuMillis != 0 {
+		return runsc.Limits{}, fault.New(providerv1.ErrorReason_ERROR_REASON_SPEC_UNSATISFIABLE,
+			"spec.resources.cpu_millis is %d: this provider limits whole processors, want a multiple of %d",
+			r.GetCpuMillis(), cpuMillis).With("field", "spec.resources.cpu_millis")
+	}
+	return runsc.Limits{
+		CPUs: int(r.GetCpuMillis() / cpuMillis), MemoryBytes: r.GetMemoryBytes(), DiskBytes: r.GetDiskBytes(), Pids: r.GetPids(),
+	}, nil
+}

@@ -1,0 +1,149 @@
+package shim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/sandbar-dev/sandbar/proto/handshake"
+)
+
+// past makes a pending read or write return at once.
+var past = time.Unix(1, 0)
+
+// NewConn returns a connection to the shim of a sandbox's folder. It connects
+// when it is first used; the caller closes it.
+//
+// The socket lies in the user's own folder of mode 0700, and the shim asks the
+// kernel who connects; there is no further handshake.
+func NewConn(dir string) (*grpc.ClientConn, error) {
+	conn, err := grpc.NewClient("passthrough:///"+filepath.Base(dir),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return dial(ctx, dir) }),
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(
+			grpc.MaxCallRecvMsgSize(handshake.MaxMessageBytes), grpc.MaxCallSendMsgSize(handshake.MaxMessageBytes)),
+		grpc.WithInitialWindowSize(handshake.StreamWindowBytes),
+		grpc.WithInitialConnWindowSize(handshake.ConnWindowBytes),
+		grpc.WithReadBufferSize(handshake.SocketBufferBytes), grpc.WithWriteBufferSize(handshake.SocketBufferBytes),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("connect to shim: %w", err)
+	}
+	return conn, nil
+}
+
+// dial connects through the folder's descriptor, since the path of a socket may
+// have at most 107 bytes and a state folder's path can be longer.
+func dial(ctx context.Context, dir string) (net.Conn, error) {
+	if _, err := readBootstrap(dir); err != nil {
+		return nil, err
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = d.Close() }()
+	var nd net.Dialer
+	return nd.DialContext(ctx, "unix", "/proc/self/fd/"+strconv.Itoa(int(d.Fd()))+"/"+socketName)
+}
+
+// Kill ends the shim of a sandbox's folder and waits until it is gone. It is a
+// no-op if there is none.
+//
+// The process is named by the kernel, as the peer of the shim's socket, and
+// signalled through a descriptor, so that no other process can be hit.
+func Kill(ctx context.Context, dir string) error {
+	alive, err := Alive(dir)
+	if err != nil || !alive {
+		return err
+	}
+	conn, err := dial(ctx, dir)
+	if err != nil {
+		return fmt.Errorf("find shim to kill: %w", err)
+	}
+	pidfd, err := peerPidfd(conn)
+	_ = conn.Close()
+	if err != nil {
+		return fmt.Errorf("find shim to kill: %w", err)
+	}
+	defer func() { _ = unix.Close(pidfd) }()
+	if err := unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("kill shim: %w", err)
+	}
+	return AwaitEnd(ctx, dir)
+}
+
+// peerPidfd returns a descriptor of the process that listens. SO_PEERPIDFD needs
+// Linux 6.5; before, the id is opened and the lock, still held, proves that the
+// shim lived all the while.
+func peerPidfd(conn net.Conn) (int, error) {
+	raw, err := conn.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	pidfd := -1
+	cerr := raw.Control(func(fd uintptr) {
+		if pidfd, err = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, soPeerPidfd); err == nil {
+			return
+		}
+		var cred *unix.Ucred
+		if cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil {
+			pidfd, err = unix.PidfdOpen(int(cred.Pid), 0)
+		}
+	})
+	return pidfd, errors.Join(cerr, err)
+}
+
+// soPeerPidfd is SO_PEERPIDFD of asm-generic/socket.h.
+const soPeerPidfd = 77
+
+// endPoll is how often a lock is looked at while a shim ends; the kernel offers
+// no wait for the release of a lock with a deadline.
+const endPoll = 5 * time.Millisecond
+
+// AwaitEnd waits until no shim lives in dir.
+func AwaitEnd(ctx context.Context, dir string) error {
+	ticker := time.NewTicker(endPoll)
+	defer ticker.Stop()
+	for {
+		alive, err := Alive(dir)
+		if err != nil || !alive {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait for shim to end: %w", ctx.Err())
+		case <-ticker.C:
+		}
+	}
+}
+
+// peerIsSelf reports whether the process at the other end has this process's
+// user, as the kernel says.
+func peerIsSelf(conn *net.UnixConn) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var cred *unix.Ucred
+	cerr := raw.Control(func(fd uintptr) {
+		cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	})
+	if err := errors.Join(cerr, err); err != nil {
+		return err
+	}
+	if int(cred.Uid) != syscall.Getuid() {
+		return fmt.Errorf("user %d may not talk to this sandbox", cred.Uid)
+	}
+	return nil
+}

@@ -1,0 +1,148 @@
+package shim
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/sandbar-dev/sandbar/plugins/local/record"
+	"github.com/sandbar-dev/sandbar/plugins/local/runsc"
+	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
+)
+
+// ending is why a shim stops.
+type ending int
+
+const (
+	// endDeleted: the plugin asked, and removes the folder.
+	endDeleted ending = iota + 1
+	// endExpired: the lifetime is over, and nobody else may be there to clean up.
+	endExpired
+	// endPaused: the guest is in a checkpoint and the record says so.
+	endPaused
+	// endGuest: the guest ended although nobody asked it to.
+	endGuest
+)
+
+// life is a shim's view of its own sandbox: the record, which it alone writes,
+// and its end.
+type life struct {
+	dir     string
+	private string
+	log     *slog.Logger
+	ends    chan ending
+	// pausing is true while a pause is under way, which ends the guest before it
+	// ends the shim; whoever sets it calls end when the guest is gone.
+	pausing atomic.Bool
+
+	mu  sync.Mutex
+	rec *record.Sandbox
+}
+
+func newLife(dir string, rec *record.Sandbox, log *slog.Logger) *life {
+	return &life{dir: dir, private: filepath.Join(dir, privateName), log: log, ends: make(chan ending, 1), rec: rec}
+}
+
+// rootDir is where the lower tree of the guest's root is built.
+func (l *life) rootDir() string { return filepath.Join(l.private, "root") }
+
+// sandbox returns the record's sandbox; the caller owns it.
+func (l *life) sandbox() *providerv1.Sandbox {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	out, _ := proto.Clone(l.rec.Sandbox).(*providerv1.Sandbox)
+	return out
+}
+
+// commit changes the record on disk and then in memory. While an error is
+// returned, the old record is in force.
+func (l *life) commit(change func(*providerv1.Sandbox)) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	next, _ := proto.Clone(l.rec.Sandbox).(*providerv1.Sandbox)
+	change(next)
+	rec := &record.Sandbox{Sandbox: next, Spec: l.rec.Spec}
+	if err := record.WriteSandbox(l.dir, rec); err != nil {
+		return err
+	}
+	l.rec = rec
+	return nil
+}
+
+// end asks the shim to stop; the first reason counts.
+func (l *life) end(why ending) {
+	select {
+	case l.ends <- why:
+	default:
+	}
+}
+
+// watch waits for the end of the sandbox: a reason given by end, the guest's own
+// end, or the end of its lifetime.
+func (l *life) watch(guest *runsc.Sandbox) ending {
+	var expired <-chan time.Time
+	if at := l.sandbox().GetExpiresAt(); at != nil {
+		timer := time.NewTimer(time.Until(at.AsTime()))
+		defer timer.Stop()
+		expired = timer.C
+	}
+	select {
+	case why := <-l.ends:
+		return why
+	case <-expired:
+		return endExpired
+	case <-guest.Done():
+	}
+	if l.pausing.Load() {
+		return <-l.ends
+	}
+	return endGuest
+}
+
+// close carries out an end. The guest is gone when it returns.
+func (l *life) close(ctx context.Context, guest *runsc.Sandbox, why ending) {
+	if err := guest.Close(ctx); err != nil {
+		l.log.ErrorContext(ctx, "close guest", "error", err)
+	}
+	var err error
+	switch why {
+	case endExpired:
+		err = l.vanish()
+	case endGuest:
+		err = l.commit(func(s *providerv1.Sandbox) {
+			s.State = providerv1.SandboxState_SANDBOX_STATE_FAILED
+			s.StatusReason = "the sandbox's kernel ended by itself"
+		})
+	case endDeleted, endPaused:
+	}
+	if err != nil {
+		l.log.ErrorContext(ctx, "end sandbox", "error", err)
+	}
+}
+
+// vanish removes the sandbox's folder: the record first, after which it exists
+// no more.
+func (l *life) vanish() error {
+	if err := os.Remove(record.SandboxRecord(l.dir)); err != nil {
+		return fmt.Errorf("remove record: %w", err)
+	}
+	// The private folder is a mount point and goes with the mount; the plugin's
+	// sweep takes what remains.
+	entries, err := os.ReadDir(l.dir)
+	if err != nil {
+		return fmt.Errorf("remove sandbox: %w", err)
+	}
+	for _, e := range entries {
+		if e.Name() != privateName {
+			_ = os.RemoveAll(filepath.Join(l.dir, e.Name()))
+		}
+	}
+	return nil
+}

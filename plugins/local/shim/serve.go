@@ -1,0 +1,208 @@
+package shim
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/sandbar-dev/sandbar/plugins/local/record"
+	"github.com/sandbar-dev/sandbar/plugins/local/runsc"
+	"github.com/sandbar-dev/sandbar/plugins/sdk"
+	"github.com/sandbar-dev/sandbar/plugins/sdk/exec"
+	"github.com/sandbar-dev/sandbar/proto/fault"
+	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
+)
+
+const (
+	// bootBudget ends a shim that cannot come up, in case nobody is left to kill
+	// it.
+	bootBudget = 60 * time.Second
+	// closeBudget bounds the end of the guest; after it the shim's own end takes
+	// the guest along.
+	closeBudget = 10 * time.Second
+)
+
+// Main is the body of a shim process, started by Spawn with the sandbox's folder
+// as its argument. It returns the exit code.
+func Main(dir string) int {
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	readyPipe := os.NewFile(readyFD, "ready")
+	// The lock must live as long as this process; the variable keeps the
+	// collector from closing it.
+	lock := os.NewFile(lockFD, "lock")
+	defer func() { _ = lock.Close() }()
+	for _, fd := range []int{lockFD, readyFD} {
+		syscall.CloseOnExec(fd)
+	}
+	stdin := os.Stdin
+	if err := serve(dir, stdin, readyPipe, log); err != nil {
+		log.Error("shim ends", "error", err)
+		return 1
+	}
+	return 0
+}
+
+func serve(dir string, stdin io.Reader, readyPipe *os.File, log *slog.Logger) error {
+	ctx, cancel := context.WithTimeout(context.Background(), bootBudget)
+	defer cancel()
+	s, err := start(ctx, dir, stdin, log)
+	if err != nil {
+		tell(readyPipe, ready{Fault: faultOf(err)})
+		return err
+	}
+	tell(readyPipe, ready{OK: true})
+	cancel()
+	return s.run()
+}
+
+// tell writes the one line that Spawn waits for. A plugin that is gone does not
+// hear it, which changes nothing.
+func tell(pipe *os.File, msg ready) {
+	_ = json.NewEncoder(pipe).Encode(msg)
+	_ = pipe.Close()
+}
+
+// server is a shim that has come up.
+type server struct {
+	guest    *guest
+	grpc     *grpc.Server
+	sdk      *sdk.Server
+	execs    *exec.Table
+	listener net.Listener
+}
+
+func start(ctx context.Context, dir string, stdin io.Reader, log *slog.Logger) (_ *server, err error) {
+	boot, err := readBoot(stdin)
+	if err != nil {
+		return nil, err
+	}
+	rec, err := record.ReadSandbox(dir)
+	if err != nil {
+		return nil, fmt.Errorf("read record of sandbox: %w", err)
+	}
+	l := newLife(dir, rec, log)
+	sb, table, err := bringUp(ctx, l, boot, log)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			_ = sb.Close(context.WithoutCancel(ctx))
+		}
+	}()
+	g := &guest{id: rec.Sandbox.GetIdentity().GetSandboxId(), sb: sb, spec: rec.Spec, root: boot.Root, life: l, execs: table}
+	s := &server{guest: g, execs: table}
+	if s.sdk, err = sdk.NewServer(g, sdk.Options{Table: table, Configured: true, Logger: log}); err != nil {
+		return nil, err
+	}
+	s.grpc = grpc.NewServer(sdk.ServerOptions()...)
+	s.sdk.Register(s.grpc)
+	if s.listener, err = listen(dir); err != nil {
+		return nil, err
+	}
+	if err := writeBootstrap(dir); err != nil {
+		return nil, err
+	}
+	err = l.commit(func(s *providerv1.Sandbox) {
+		s.State, s.StatusReason, s.Kept = providerv1.SandboxState_SANDBOX_STATE_RUNNING, "", nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if boot.DropCheckpoint {
+		go dropCheckpoint(sb, boot.Checkpoint, log)
+	}
+	return s, nil
+}
+
+// dropCheckpoint removes a checkpoint once nothing is read from it any more. Its
+// end is the guest's, or the shim's.
+func dropCheckpoint(sb *runsc.Sandbox, dir string, log *slog.Logger) {
+	if err := sb.Loaded(); err != nil {
+		log.Error("load checkpoint", "error", err)
+		return
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		log.Error("remove checkpoint", "error", err)
+	}
+}
+
+// run serves until the sandbox ends, and ends it.
+func (s *server) run() error {
+	served := make(chan error, 1)
+	go func() { served <- s.grpc.Serve(s.listener) }()
+	why := s.guest.life.watch(s.guest.sb)
+	ctx, cancel := context.WithTimeout(context.Background(), closeBudget)
+	defer cancel()
+	s.guest.life.close(ctx, s.guest.sb, why)
+	// Calls in flight, the one that asked for the end among them, get their
+	// answers; streams of a guest that is gone end by themselves.
+	stopped := make(chan struct{})
+	go func() { defer close(stopped); s.grpc.GracefulStop() }()
+	select {
+	case <-stopped:
+	case <-time.After(answerGrace):
+		s.grpc.Stop()
+		<-stopped
+	}
+	s.sdk.Close()
+	s.execs.Close()
+	err := <-served
+	if errors.Is(err, grpc.ErrServerStopped) {
+		return nil
+	}
+	return err
+}
+
+// answerGrace is how long streams may take to notice the end.
+const answerGrace = 2 * time.Second
+
+// listen makes the socket. The process changes into the folder for a moment,
+// because the path of a socket may have at most 107 bytes.
+func listen(dir string) (net.Listener, error) {
+	if err := os.Chdir(dir); err != nil {
+		return nil, fmt.Errorf("enter sandbox folder: %w", err)
+	}
+	defer func() { _ = os.Chdir("/") }()
+	var lc net.ListenConfig
+	l, err := lc.Listen(context.Background(), "unix", socketName)
+	if err != nil {
+		return nil, fmt.Errorf("listen for the plugin: %w", err)
+	}
+	unix, ok := l.(*net.UnixListener)
+	if !ok {
+		return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_PLUGIN_BUG, "the listener is no unix socket")
+	}
+	unix.SetUnlinkOnClose(false)
+	return &ownListener{UnixListener: unix}, nil
+}
+
+// ownListener accepts only the user that runs the shim.
+type ownListener struct{ *net.UnixListener }
+
+// Accept implements net.Listener.
+func (l *ownListener) Accept() (net.Conn, error) {
+	for {
+		conn, err := l.AcceptUnix()
+		if err != nil {
+			return nil, err
+		}
+		if peerIsSelf(conn) == nil {
+			return conn, nil
+		}
+		_ = conn.Close()
+	}
+}
+
+// privateDir is where the runtime keeps what must vanish with the shim.
+func privateDir(dir string) string { return filepath.Join(dir, privateName) }
