@@ -7,6 +7,9 @@ import (
 	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/cli"
 )
 
+// version is set by the linker for releases.
+var version string
+
 func main() {
 	os.Exit(cli.Main(cli.Process{
 		Args:    os.Args[1:],
@@ -14,5 +17,7 @@ func main() {
 		Stdout:  os.Stdout,
 		Stderr:  os.Stderr,
 		Environ: os.Environ(),
+		Version: version,
+		Serve:   cli.RunBroker,
 	}))
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,6 +34,7 @@ type app struct {
 	environ               []string
 	signals               *signalRouter
 	serve                 Server
+	version               string
 	model                 *kong.Application
 	failCode, usageCode   int
 	now                   func() time.Time
@@ -46,7 +48,8 @@ type app struct {
 
 func newApp(p Process, signals *signalRouter) *app {
 	return &app{
-		args: p.Args, stdin: p.Stdin, stdout: p.Stdout, stderr: p.Stderr,
+		version: cmp.Or(p.Version, buildVersion()),
+		args:    p.Args, stdin: p.Stdin, stdout: p.Stdout, stderr: p.Stderr,
 		environ: p.Environ, serve: p.Serve, signals: signals, now: time.Now,
 	}
 }
@@ -80,7 +83,7 @@ func (a *app) connect(ctx context.Context) (*client.Client, error) {
 		if err != nil {
 			return nil, err
 		}
-		a.client = client.New(address, client.Options{APIKey: a.getenv("SANDBAR_API_KEY"), Version: version()})
+		a.client = client.New(address, client.Options{APIKey: a.getenv("SANDBAR_API_KEY"), Version: a.version})
 	}
 	return a.client, a.ensure(ctx)
 }
@@ -107,8 +110,8 @@ func (a *app) ensure(ctx context.Context) error {
 	if err != nil || started {
 		return err
 	}
-	if card, ok := a.place.ReadCard(); ok && card.Version != version() && !a.versionSaid.Swap(true) {
-		a.note("the running broker is version %s and this is %s; `sandbar daemon stop` lets the next command start the new one", card.Version, version())
+	if card, ok := a.place.ReadCard(); ok && card.Version != a.version && !a.versionSaid.Swap(true) {
+		a.note("the running broker is version %s and this is %s; `sandbar daemon stop` lets the next command start the new one", card.Version, a.version)
 	}
 	return nil
 }

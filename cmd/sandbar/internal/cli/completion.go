@@ -65,7 +65,7 @@ func (a *app) dynamic(ctx context.Context, kind string) []string {
 	if err != nil {
 		return nil
 	}
-	a.client = client.New(address, client.Options{APIKey: a.getenv("SANDBAR_API_KEY"), Version: version()})
+	a.client = client.New(address, client.Options{APIKey: a.getenv("SANDBAR_API_KEY"), Version: a.version})
 	switch kind {
 	case "sandbox":
 		return sandboxNames(ctx, a.client)

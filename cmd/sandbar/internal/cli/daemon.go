@@ -64,8 +64,8 @@ func (c *daemonStatusCmd) Run(ctx context.Context, a *app) error {
 	if err := render.Table(a.stdout, []string{"socket", report.Socket}, rows); err != nil {
 		return err
 	}
-	if report.Version != version() {
-		a.warn("the broker is version %s and this is %s; `sandbar daemon stop` lets the next command start this version", report.Version, version())
+	if report.Version != a.version {
+		a.warn("the broker is version %s and this is %s; `sandbar daemon stop` lets the next command start this version", report.Version, a.version)
 	}
 	return nil
 }
@@ -79,7 +79,7 @@ func (a *app) askDaemon(ctx context.Context) (daemon.Place, *brokerv1.GetServerR
 	if !daemon.Listening(ctx, place) {
 		return place, nil, nil
 	}
-	a.client = client.New(place.Address(), client.Options{Version: version()})
+	a.client = client.New(place.Address(), client.Options{Version: a.version})
 	ctx, cancel := context.WithTimeout(ctx, quickCall)
 	defer cancel()
 	res, err := a.client.Admin.GetServer(ctx, request(&brokerv1.GetServerRequest{}))

@@ -103,8 +103,8 @@ func TestServerSeesNoSecrets(t *testing.T) {
 	if !bytes.Contains(environ, []byte("HOME="+home)) {
 		t.Errorf("the server does not see HOME: %q", environ)
 	}
-	info, err := os.Stat(filepath.Join(run, "sandbar", "sandbar.sock"))
-	if err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("socket: %v, %v; want mode 0600", info, err)
+	info, err := os.Stat(filepath.Join(run, "sandbar"))
+	if err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("folder of the socket: %v, %v; want mode 0700", info, err)
 	}
 }

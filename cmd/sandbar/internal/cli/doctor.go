@@ -80,9 +80,9 @@ func brokerCheck(a *app, server *brokerv1.GetServerResponse) check {
 		Area: "broker", Name: "reachable", Status: checkOK,
 		Detail: fmt.Sprintf("version %s at %s, process %d", server.GetVersion(), a.client.Address(), server.GetPid()),
 	}
-	if server.GetVersion() != version() {
+	if server.GetVersion() != a.version {
 		out.Status = checkDegraded
-		out.Detail += fmt.Sprintf("; this is version %s", version())
+		out.Detail += fmt.Sprintf("; this is version %s", a.version)
 		out.Remedy = "`sandbar daemon stop` lets the next command start this version"
 	}
 	return out

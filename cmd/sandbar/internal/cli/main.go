@@ -16,6 +16,8 @@ type Process struct {
 	Args                  []string
 	Stdin, Stdout, Stderr *os.File
 	Environ               []string
+	// Version of the binary; empty: what the module was built as.
+	Version string
 	// Serve runs a broker until the context ends; see Server.
 	Serve Server
 }

@@ -2,12 +2,15 @@ package cli_test
 
 import (
 	"context"
+	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/sandbar-dev/sandbar/broker/server"
 	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/apitest"
 	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/cli"
 )
@@ -25,18 +28,26 @@ func sandbar() int {
 	})
 }
 
-// serveFake is the in-memory broker behind the real serve command. A
-// configuration file called "broken" makes it fail.
-func serveFake(ctx context.Context, o cli.ServerOptions) error {
-	if o.ConfigFile != "" && filepath.Base(o.ConfigFile) == "broken" {
+// serveFake is the in-memory broker behind the real serve command. A state
+// folder called broken makes it fail.
+func serveFake(ctx context.Context, o server.Options) error {
+	if filepath.Base(o.Config.StateDir) == "broken" {
 		return os.ErrInvalid
 	}
 	b := apitest.New()
 	b.Version = o.Version
+	if err := os.Remove(o.Socket()); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	l, err := net.Listen("unix", o.Socket())
+	if err != nil {
+		return err
+	}
+	o.Log.InfoContext(ctx, "the fake broker serves")
 	if err := o.Ready(); err != nil {
 		return err
 	}
-	return b.Serve(ctx, o.Tenure.Listener())
+	return b.Serve(ctx, l)
 }
 
 // broker starts an in-memory broker on a socket of its own.

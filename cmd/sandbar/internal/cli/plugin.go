@@ -1,62 +1,58 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/sandbar-dev/sandbar/broker/pluginhost"
-	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/daemon"
 	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/render"
 	"github.com/sandbar-dev/sandbar/proto/handshake"
 )
 
 type pluginCmd struct {
+	Config string `short:"c" help:"Configuration file of the broker." type:"path" env:"SANDBAR_CONFIG" placeholder:"FILE"`
+
 	Ls      pluginLsCmd      `cmd:"" aliases:"list" help:"List the plugins that were found, and how far each is trusted."`
 	Inspect pluginInspectCmd `cmd:"" help:"Show what a plugin says about itself."`
 	Verify  pluginVerifyCmd  `cmd:"" help:"Compare plugins with the lock file."`
 	Lock    pluginLockCmd    `cmd:"" help:"Accept plugins as they are now."`
 }
 
-// PluginPlaces says where plugins are looked for and what locks them in.
-type PluginPlaces struct {
-	Dirs     []pluginhost.Dir
-	LockFile string
+// pluginPlaces says where plugins are looked for and what locks them in.
+type pluginPlaces struct {
+	dirs     []pluginhost.Dir
+	lockFile string
 }
 
-// FindPlugins returns the places of a user's own broker: the folder of the
-// executable, and a folder of the user's, where only what is locked in runs.
-func FindPlugins(stateDir string) (PluginPlaces, error) {
-	exe, err := os.Executable()
+// findPlugins returns the places that a broker with the same configuration uses.
+func (a *app) findPlugins() (pluginPlaces, error) {
+	place, cfg, err := a.configuration(a.Plugin.Config)
 	if err != nil {
-		return PluginPlaces{}, fmt.Errorf("find our own executable: %w", err)
+		return pluginPlaces{}, err
 	}
-	if exe, err = filepath.EvalSymlinks(exe); err != nil {
-		return PluginPlaces{}, fmt.Errorf("find our own executable: %w", err)
+	dir, err := ownFolder()
+	if err != nil {
+		return pluginPlaces{}, err
 	}
-	return PluginPlaces{
-		Dirs: []pluginhost.Dir{
-			{Path: filepath.Dir(exe), Trust: pluginhost.TrustLocation},
-			{Path: filepath.Join(stateDir, "plugins"), Trust: pluginhost.TrustLock},
-		},
-		LockFile: filepath.Join(stateDir, "plugins.lock.json"),
-	}, nil
+	out := pluginPlaces{lockFile: filepath.Join(cmp.Or(cfg.StateDir, place.StateDir), "plugins.lock")}
+	for _, d := range cfg.PluginDirs {
+		out.dirs = append(out.dirs, pluginhost.Dir{Path: d})
+	}
+	out.dirs = append(out.dirs, pluginhost.Dir{Path: dir, Trust: pluginhost.TrustLocation})
+	return out, nil
 }
 
 // plugins lists what was found, or the named of it.
-func (a *app) plugins(names []string) (PluginPlaces, []pluginhost.Binary, error) {
-	place, err := daemon.Locate(a.getenv)
+func (a *app) plugins(names []string) (pluginPlaces, []pluginhost.Binary, error) {
+	places, err := a.findPlugins()
 	if err != nil {
-		return PluginPlaces{}, nil, err
+		return pluginPlaces{}, nil, err
 	}
-	places, err := FindPlugins(place.StateDir)
-	if err != nil {
-		return PluginPlaces{}, nil, err
-	}
-	all, err := pluginhost.Discover(places.Dirs)
+	all, err := pluginhost.Discover(places.dirs)
 	if err != nil || len(names) == 0 {
 		return places, all, err
 	}
@@ -75,9 +71,9 @@ func (a *app) plugins(names []string) (PluginPlaces, []pluginhost.Binary, error)
 	return places, out, nil
 }
 
-func noPlugin(name string, places PluginPlaces) error {
+func noPlugin(name string, places pluginPlaces) error {
 	var dirs []string
-	for _, d := range places.Dirs {
+	for _, d := range places.dirs {
 		dirs = append(dirs, d.Path)
 	}
 	return fmt.Errorf("there is no plugin %q: no executable %s%s in %s", name, handshake.BinaryPrefix, name, strings.Join(dirs, " or "))
@@ -126,7 +122,7 @@ func (c *pluginLsCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	verdicts, err := pluginhost.Verify(places.LockFile, binaries)
+	verdicts, err := pluginhost.Verify(places.lockFile, binaries)
 	if err != nil {
 		return err
 	}
@@ -143,7 +139,7 @@ func (c *pluginVerifyCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	verdicts, err := pluginhost.Verify(places.LockFile, binaries)
+	verdicts, err := pluginhost.Verify(places.lockFile, binaries)
 	if err != nil {
 		return err
 	}
@@ -167,7 +163,7 @@ func (c *pluginLockCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	locked, err := pluginhost.LockIn(ctx, places.LockFile, binaries)
+	locked, err := pluginhost.LockIn(ctx, places.lockFile, binaries)
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -41,7 +42,12 @@ func server(kind string) error {
 	if kind == "dying" {
 		return errors.New("no such luck")
 	}
-	tenure, err := daemon.Claim(place)
+	tenure, err := daemon.Claim(context.Background(), place)
+	if err != nil {
+		return err
+	}
+	_ = os.Remove(place.Socket())
+	l, err := net.Listen("unix", place.Socket())
 	if err != nil {
 		return err
 	}
@@ -50,7 +56,7 @@ func server(kind string) error {
 	}
 	// One connection after the readiness check of the tests ends it.
 	for {
-		conn, err := tenure.Listener().Accept()
+		conn, err := l.Accept()
 		if err != nil {
 			return err
 		}
@@ -58,7 +64,7 @@ func server(kind string) error {
 		n, _ := conn.Read(word)
 		_ = conn.Close()
 		if string(word[:n]) == "stop" {
-			return tenure.Close()
+			return errors.Join(l.Close(), tenure.Close())
 		}
 	}
 }
@@ -108,7 +114,7 @@ func TestManyAtOnceStartOne(t *testing.T) {
 	if card, ok := p.ReadCard(); !ok || card.Version != "v1" || card.PID < 2 {
 		t.Errorf("card = %+v, %v", card, ok)
 	}
-	if _, err := daemon.Claim(p); !errors.Is(err, daemon.ErrRunning) {
+	if _, err := daemon.Claim(t.Context(), p); !errors.Is(err, daemon.ErrRunning) {
 		t.Errorf("Claim = %v, want ErrRunning", err)
 	}
 	stop(t, p)

@@ -21,6 +21,8 @@ type Place struct {
 	Dir string
 	// StateDir outlives reboots: database, plugin state.
 	StateDir string
+	// ConfigFile is the configuration that is used if it exists.
+	ConfigFile string
 }
 
 // Locate finds the folders from the environment: XDG_RUNTIME_DIR and
@@ -35,6 +37,11 @@ func Locate(getenv func(string) string) (Place, error) {
 		state = filepath.Join(home, ".local", "state")
 	}
 	p := Place{StateDir: filepath.Join(state, "sandbar")}
+	if conf := getenv("XDG_CONFIG_HOME"); filepath.IsAbs(conf) {
+		p.ConfigFile = filepath.Join(conf, "sandbar", "config.yaml")
+	} else if home := getenv("HOME"); filepath.IsAbs(home) {
+		p.ConfigFile = filepath.Join(home, ".config", "sandbar", "config.yaml")
+	}
 	if run := getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(run) {
 		p.Dir = filepath.Join(run, "sandbar")
 	} else {

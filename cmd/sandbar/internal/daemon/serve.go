@@ -3,9 +3,9 @@
 package daemon
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"syscall"
 	"time"
@@ -13,61 +13,54 @@ import (
 
 // Tenure is a server's hold on its place.
 type Tenure struct {
-	place    Place
-	lock     *lock
-	listener *net.UnixListener
+	place Place
+	lock  *lock
 }
 
 // ErrRunning says that a server lives in the place already.
 var ErrRunning = errors.New("a server of this user is running already; `sandbar daemon status` shows it")
 
-// Claim takes the place for this process and listens on its socket. A socket
-// left behind by a killed server is replaced: the lock proves that it is dead.
-func Claim(p Place) (*Tenure, error) {
+// claimWait is how long a starting server waits for one that does not answer
+// any more but has calls to end.
+const claimWait = 30 * time.Second
+
+// Claim takes the place for this process. A server that answers there gives
+// ErrRunning; one that is ending is waited for.
+func Claim(ctx context.Context, p Place) (*Tenure, error) {
 	if err := p.Make(); err != nil {
 		return nil, err
 	}
-	l, err := tryLock(p.serverLock())
-	if errors.Is(err, errLocked) {
-		return nil, ErrRunning
+	ctx, cancel := context.WithTimeoutCause(ctx, claimWait, fmt.Errorf("another server holds %s and does not answer", p.serverLock()))
+	defer cancel()
+	tick := time.NewTicker(lockPoll)
+	defer tick.Stop()
+	for {
+		l, err := tryLock(p.serverLock())
+		if !errors.Is(err, errLocked) {
+			return &Tenure{place: p, lock: l}, err
+		}
+		if Listening(ctx, p) {
+			return nil, ErrRunning
+		}
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-tick.C:
+		}
 	}
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Remove(p.Socket()); err != nil && !errors.Is(err, os.ErrNotExist) {
-		_ = l.Close()
-		return nil, fmt.Errorf("remove the socket of an earlier server: %w", err)
-	}
-	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: p.Socket(), Net: "unix"})
-	if err != nil {
-		_ = l.Close()
-		return nil, fmt.Errorf("listen: %w", err)
-	}
-	if err := os.Chmod(p.Socket(), 0o600); err != nil {
-		_ = listener.Close()
-		_ = l.Close()
-		return nil, fmt.Errorf("make the socket private: %w", err)
-	}
-	return &Tenure{place: p, lock: l, listener: listener}, nil
 }
-
-// Listener accepts the connections of CLIs.
-func (t *Tenure) Listener() net.Listener { return t.listener }
 
 // Announce writes the server's card.
 func (t *Tenure) Announce(version string, now time.Time) error {
 	return t.place.writeCard(Card{PID: os.Getpid(), Version: version, Started: now.UTC()})
 }
 
-// Close takes the socket away first, so that no CLI finds a server that is
-// going, and frees the place last.
+// Close takes the card away and frees the place. Call it when the server has
+// ended.
 func (t *Tenure) Close() error {
-	err := t.listener.Close()
-	if errors.Is(err, net.ErrClosed) {
+	err := os.Remove(t.place.cardPath())
+	if errors.Is(err, os.ErrNotExist) {
 		err = nil
-	}
-	if rerr := os.Remove(t.place.cardPath()); rerr != nil && !errors.Is(rerr, os.ErrNotExist) {
-		err = errors.Join(err, rerr)
 	}
 	return errors.Join(err, t.lock.Close())
 }
