@@ -3,6 +3,7 @@ package erofs_test
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -36,15 +37,15 @@ type object struct {
 
 // readBack reads an image with gVisor's reader: everything below the root, by
 // path. It also looks every name up, which searches instead of iterating.
-func readBack(t testing.TB, path string) map[string]object {
-	t.Helper()
+func readBack(tb testing.TB, path string) map[string]object {
+	tb.Helper()
 	f, err := os.Open(path)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	img, err := gvisor.OpenImage(f)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	defer img.Close()
 	all := map[string]object{}
@@ -52,7 +53,7 @@ func readBack(t testing.TB, path string) map[string]object {
 	visit = func(path string, nid, parent uint64) {
 		i, err := img.Inode(nid)
 		if err != nil {
-			t.Fatalf("%q: %v", path, err)
+			tb.Fatalf("%q: %v", path, err)
 		}
 		o := object{
 			Mode: i.Mode(), UID: i.UID(), GID: i.GID(), Seconds: i.Mtime(), Nanos: i.MtimeNsec(),
@@ -60,27 +61,27 @@ func readBack(t testing.TB, path string) map[string]object {
 		}
 		switch {
 		case i.IsRegular():
-			o.Sum = contentSum(t, &i)
+			o.Sum = contentSum(tb, &i)
 		case i.IsSymlink():
 			if o.Target, err = i.Readlink(); err != nil {
-				t.Fatal(err)
+				tb.Fatal(err)
 			}
 		case i.IsDir():
 			o.Size = 0
 			last, dots := "", 0
 			err := i.IterDirents(func(name string, _ uint8, child uint64) error {
 				if name <= last {
-					t.Errorf("%q: %q comes after %q", path, name, last)
+					tb.Errorf("%q: %q comes after %q", path, name, last)
 				}
 				last = name
 				if found, err := i.Lookup(name); err != nil || found != child {
-					t.Errorf("%q: lookup of %q is %d, %v; want %d", path, name, found, err, child)
+					tb.Errorf("%q: lookup of %q is %d, %v; want %d", path, name, found, err, child)
 				}
 				switch name {
 				case ".", "..":
 					dots++
 					if want := map[string]uint64{".": nid, "..": parent}[name]; child != want {
-						t.Errorf("%q: %q is %d, want %d", path, name, child, want)
+						tb.Errorf("%q: %q is %d, want %d", path, name, child, want)
 					}
 				default:
 					visit(path+"/"+name, child, nid)
@@ -88,7 +89,7 @@ func readBack(t testing.TB, path string) map[string]object {
 				return nil
 			})
 			if err != nil || dots != 2 {
-				t.Errorf("%q: %d dot entries, %v", path, dots, err)
+				tb.Errorf("%q: %d dot entries, %v", path, dots, err)
 			}
 		}
 		all[path] = o
@@ -97,39 +98,39 @@ func readBack(t testing.TB, path string) map[string]object {
 	return all
 }
 
-func contentSum(t testing.TB, i *gvisor.Inode) string {
-	t.Helper()
+func contentSum(tb testing.TB, i *gvisor.Inode) string {
+	tb.Helper()
 	if _, err := i.DataOffset(); err != nil {
-		t.Fatalf("file cannot be mapped: %v", err)
+		tb.Fatalf("file cannot be mapped: %v", err)
 	}
 	data, err := i.Data()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	h := sha256.New()
 	for ; !data.IsEmpty(); data = data.Tail() {
 		h.Write(data.Head().ToSlice())
 	}
-	return fmt.Sprintf("%x", h.Sum(nil))
+	return hex.EncodeToString(h.Sum(nil))
 }
 
 func sumOf(b []byte) string { return fmt.Sprintf("%x", sha256.Sum256(b)) }
 
-func create(t testing.TB, name string) *os.File {
-	t.Helper()
+func create(tb testing.TB, name string) *os.File {
+	tb.Helper()
 	f, err := os.Create(name)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { f.Close() })
+	tb.Cleanup(func() { f.Close() })
 	return f
 }
 
-func put(t testing.TB, w *erofs.Writer, content []byte) erofs.Extent {
-	t.Helper()
+func put(tb testing.TB, w *erofs.Writer, content []byte) erofs.Extent {
+	tb.Helper()
 	e, err := w.WriteFile(bytes.NewReader(content), int64(len(content)))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return e
 }
@@ -142,16 +143,16 @@ func noise(seed uint64, n int) []byte {
 
 // sample writes an image with every kind of object and returns what a reader
 // must see, numbers left out.
-func sample(t testing.TB, f *os.File) map[string]object {
-	t.Helper()
+func sample(tb testing.TB, f *os.File) map[string]object {
+	tb.Helper()
 	w := erofs.NewWriter(f, erofs.BlockSize)
 	big := noise(1, 3*erofs.BlockSize+17)
 	sparse := make([]byte, 2<<20+5)
 	copy(sparse[1<<20:], "island")
-	dropped := put(t, w, noise(2, 100_000))
-	bigAt, sparseAt := put(t, w, big), put(t, w, sparse)
+	dropped := put(tb, w, noise(2, 100_000))
+	bigAt, sparseAt := put(tb, w, big), put(tb, w, sparse)
 	if err := w.Discard(dropped); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	exact := noise(3, erofs.BlockSize)
 	linked := &erofs.Inode{Mode: erofs.TypeRegular | 0o4755, UID: 70000, GID: 80000, Seconds: 1700000000, Nanoseconds: 123456789, Data: bigAt}
@@ -177,7 +178,7 @@ func sample(t testing.TB, f *os.File) map[string]object {
 		erofs.Entry{Name: "set-uid", Inode: linked},
 		erofs.Entry{Name: "line\nbreak ☃", Inode: linked},
 		erofs.Entry{Name: "!", Inode: &erofs.Inode{Mode: erofs.TypeRegular | 0o644, Data: sparseAt}},
-		erofs.Entry{Name: strings.Repeat("n", erofs.MaxName), Inode: &erofs.Inode{Mode: erofs.TypeRegular | 0o644, Data: put(t, w, exact)}},
+		erofs.Entry{Name: strings.Repeat("n", erofs.MaxName), Inode: &erofs.Inode{Mode: erofs.TypeRegular | 0o644, Data: put(tb, w, exact)}},
 		erofs.Entry{Name: "short", Inode: &erofs.Inode{Mode: erofs.TypeSymlink | 0o777, Target: "../a/b"}},
 		erofs.Entry{Name: "long", Inode: &erofs.Inode{Mode: erofs.TypeSymlink | 0o777, Target: long}},
 		erofs.Entry{Name: "fifo", Inode: &erofs.Inode{Mode: erofs.TypeFIFO | 0o600}},
@@ -199,13 +200,13 @@ func sample(t testing.TB, f *os.File) map[string]object {
 	note("/disk", 0o060660, 1, object{})
 	stats, err := w.Finish(root)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if want := int64(len(want) - 1); stats.Inodes != want { // one object has two names
-		t.Errorf("%d inodes, want %d", stats.Inodes, want)
+		tb.Errorf("%d inodes, want %d", stats.Inodes, want)
 	}
 	if info, err := f.Stat(); err != nil || info.Size() != stats.Size || stats.Size%erofs.BlockSize != 0 {
-		t.Errorf("file of %d bytes, stats say %d: %v", info.Size(), stats.Size, err)
+		tb.Errorf("file of %d bytes, stats say %d: %v", info.Size(), stats.Size, err)
 	}
 	return want
 }

@@ -150,7 +150,11 @@ func (s *Store) applyLayer(ctx context.Context, tree *union.Tree, layer *os.File
 		if err := ctx.Err(); err != nil {
 			return 0, err
 		}
-		return layer.Read(p)
+		n, err := layer.Read(p)
+		if err != nil && err != io.EOF {
+			err = disk(err)
+		}
+		return n, err
 	}))
 	if err == nil {
 		defer plain.Close()
@@ -207,8 +211,10 @@ type damaged struct {
 
 func (d damaged) Read(p []byte) (int, error) {
 	n, err := d.r.Read(p)
+	var local *diskError
 	switch {
-	case err == nil, err == io.EOF, errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	case err == nil, err == io.EOF, errors.As(err, &local),
+		errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return n, err
 	}
 	return n, &union.Invalid{Problem: "layer is damaged: " + err.Error(), Err: err}

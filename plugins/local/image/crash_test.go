@@ -10,16 +10,30 @@ import (
 	"testing"
 )
 
-// childPull is the test process executed again: it pulls until it is killed.
-func childPull(dir string) {
-	s, err := Open(context.Background(), dir, Options{})
+// childPull is the test process executed again: it pulls what the file ref says
+// into the folder store, both in its working directory, until it is killed.
+func childPull() {
+	here, err := os.Getwd()
 	if err == nil {
-		_, err = s.Pull(context.Background(), os.Getenv("IMAGE_TEST_REF"), PullOptions{Platform: testPlatform})
+		err = childPullIn(here)
 	}
 	if err != nil {
 		_, _ = os.Stderr.WriteString(err.Error())
 	}
 	os.Exit(3)
+}
+
+func childPullIn(dir string) error {
+	ref, err := os.ReadFile("ref")
+	if err != nil {
+		return err
+	}
+	s, err := Open(context.Background(), filepath.Join(dir, "store"), Options{})
+	if err != nil {
+		return err
+	}
+	_, err = s.Pull(context.Background(), string(ref), PullOptions{Platform: testPlatform})
+	return err
 }
 
 // A process killed in the middle of a download or of flattening leaves nothing
@@ -54,9 +68,17 @@ func TestKilledPullLeavesNothing(t *testing.T) {
 		return true
 	})
 	defer close(hold)
-	dir := filepath.Join(t.TempDir(), "store")
-	child := exec.Command(os.Args[0])
-	child.Env = []string{"IMAGE_TEST_CHILD=" + dir, "IMAGE_TEST_REF=" + ref}
+	here := t.TempDir()
+	dir := filepath.Join(here, "store")
+	if err := os.WriteFile(filepath.Join(here, "ref"), []byte(ref), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	child := exec.Command(self)
+	child.Dir, child.Env = here, []string{"IMAGE_TEST_CHILD=1"}
 	if err := child.Start(); err != nil {
 		t.Fatal(err)
 	}

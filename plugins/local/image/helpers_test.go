@@ -52,8 +52,8 @@ func (r *testRegistry) setBend(f func(w http.ResponseWriter, r *http.Request) bo
 	r.bend = f
 }
 
-func newRegistry(t testing.TB) *testRegistry {
-	t.Helper()
+func newRegistry(tb testing.TB) *testRegistry {
+	tb.Helper()
 	inner := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
 	reg := &testRegistry{}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -67,22 +67,22 @@ func newRegistry(t testing.TB) *testRegistry {
 			inner.ServeHTTP(w, r)
 		}
 	}))
-	t.Cleanup(server.Close)
+	tb.Cleanup(server.Close)
 	reg.host = strings.TrimPrefix(server.URL, "http://")
 	return reg
 }
 
 // push uploads an image and returns its reference.
-func (r *testRegistry) push(t testing.TB, img v1.Image, repo string) string {
-	t.Helper()
+func (r *testRegistry) push(tb testing.TB, img v1.Image, repo string) string {
+	tb.Helper()
 	ref, err := name.ParseReference(r.host + "/" + repo)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	transport := &http.Transport{}
 	defer transport.CloseIdleConnections()
 	if err := remote.Write(ref, img, remote.WithTransport(transport)); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return ref.Name()
 }
@@ -97,8 +97,8 @@ func file(path string, content []byte) item {
 	return item{tar.Header{Name: path, Typeflag: tar.TypeReg, Mode: 0o644}, content}
 }
 
-func tarOf(t testing.TB, items ...item) []byte {
-	t.Helper()
+func tarOf(tb testing.TB, items ...item) []byte {
+	tb.Helper()
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
 	for _, i := range items {
@@ -107,36 +107,36 @@ func tarOf(t testing.TB, items ...item) []byte {
 			i.Mode = 0o755
 		}
 		if err := w.WriteHeader(&i.Header); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		if _, err := w.Write(i.content); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 	if err := w.Close(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return b.Bytes()
 }
 
-func gzipped(t testing.TB, b []byte) []byte {
-	t.Helper()
+func gzipped(tb testing.TB, b []byte) []byte {
+	tb.Helper()
 	var out bytes.Buffer
 	w, _ := gzip.NewWriterLevel(&out, gzip.BestSpeed)
 	if _, err := w.Write(b); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := w.Close(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return out.Bytes()
 }
 
-func zstandard(t testing.TB, b []byte) []byte {
-	t.Helper()
+func zstandard(tb testing.TB, b []byte) []byte {
+	tb.Helper()
 	w, err := zstd.NewWriter(nil)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	defer w.Close()
 	return w.EncodeAll(b, nil)
@@ -150,29 +150,29 @@ type layer struct {
 
 func (l layer) DiffID() (v1.Hash, error) { return l.diffID, nil }
 
-func layerOf(t testing.TB, compressed, plain []byte, mediaType types.MediaType) v1.Layer {
-	t.Helper()
+func layerOf(tb testing.TB, compressed, plain []byte, mediaType types.MediaType) v1.Layer {
+	tb.Helper()
 	diffID, _, err := v1.SHA256(bytes.NewReader(plain))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return layer{static.NewLayer(compressed, mediaType), diffID}
 }
 
-func gzipLayer(t testing.TB, items ...item) v1.Layer {
-	t.Helper()
-	plain := tarOf(t, items...)
-	return layerOf(t, gzipped(t, plain), plain, types.OCILayer)
+func gzipLayer(tb testing.TB, items ...item) v1.Layer {
+	tb.Helper()
+	plain := tarOf(tb, items...)
+	return layerOf(tb, gzipped(tb, plain), plain, types.OCILayer)
 }
 
 // imageOf makes an image for linux/amd64.
-func imageOf(t testing.TB, layers ...v1.Layer) v1.Image {
-	t.Helper()
-	return imageFor(t, v1.Platform{OS: "linux", Architecture: "amd64"}, layers...)
+func imageOf(tb testing.TB, layers ...v1.Layer) v1.Image {
+	tb.Helper()
+	return imageFor(tb, v1.Platform{OS: "linux", Architecture: "amd64"}, layers...)
 }
 
-func imageFor(t testing.TB, p v1.Platform, layers ...v1.Layer) v1.Image {
-	t.Helper()
+func imageFor(tb testing.TB, p v1.Platform, layers ...v1.Layer) v1.Image {
+	tb.Helper()
 	img, err := mutate.ConfigFile(mutate.ConfigMediaType(mutate.MediaType(empty.Image, types.OCIManifestSchema1), types.OCIConfigJSON), &v1.ConfigFile{
 		OS: p.OS, Architecture: p.Architecture, Variant: p.Variant,
 		Config: v1.Config{
@@ -181,72 +181,72 @@ func imageFor(t testing.TB, p v1.Platform, layers ...v1.Layer) v1.Image {
 		},
 	})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if img, err = mutate.AppendLayers(img, layers...); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return img
 }
 
 const testPlatform = "linux/amd64"
 
-func openStore(t testing.TB, dir string, opts Options) *Store {
-	t.Helper()
+func openStore(tb testing.TB, dir string, opts Options) *Store {
+	tb.Helper()
 	if opts.RetryWait == 0 {
 		opts.RetryWait = time.Millisecond
 	}
 	s, err := Open(context.Background(), dir, opts)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := s.Close(); err != nil {
-			t.Errorf("close: %v", err)
+			tb.Errorf("close: %v", err)
 		}
 	})
 	return s
 }
 
-func pull(t testing.TB, s *Store, ref string, opts PullOptions) *Image {
-	t.Helper()
+func pull(tb testing.TB, s *Store, ref string, opts PullOptions) *Image {
+	tb.Helper()
 	if opts.Platform == "" {
 		opts.Platform = testPlatform
 	}
 	img, err := s.Pull(context.Background(), ref, opts)
 	if err != nil {
-		t.Fatalf("pull %s: %v", ref, err)
+		tb.Fatalf("pull %s: %v", ref, err)
 	}
 	return img
 }
 
 // wantFault checks the reason and the effect of an error.
-func wantFault(t testing.TB, err error, reason providerv1.ErrorReason, words ...string) {
-	t.Helper()
+func wantFault(tb testing.TB, err error, reason providerv1.ErrorReason, words ...string) {
+	tb.Helper()
 	if !fault.Has(err, reason) {
-		t.Fatalf("error %v, want reason %s", err, fault.Name(reason))
+		tb.Fatalf("error %v, want reason %s", err, fault.Name(reason))
 	}
 	if e := fault.From(err); e.Effect != providerv1.Effect_EFFECT_NONE {
-		t.Errorf("effect %s, want none", fault.EffectName(e.Effect))
+		tb.Errorf("effect %s, want none", fault.EffectName(e.Effect))
 	}
 	for _, word := range words {
 		if !strings.Contains(err.Error(), word) {
-			t.Errorf("error %q does not say %q", err, word)
+			tb.Errorf("error %q does not say %q", err, word)
 		}
 	}
 }
 
 // contents reads all files of an image with gVisor's reader: a sha256 for
 // regular files, else the mode.
-func contents(t testing.TB, path string) map[string]string {
-	t.Helper()
+func contents(tb testing.TB, path string) map[string]string {
+	tb.Helper()
 	f, err := os.Open(path)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	img, err := gvisor.OpenImage(f)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	defer img.Close()
 	all := map[string]string{}
@@ -254,14 +254,14 @@ func contents(t testing.TB, path string) map[string]string {
 	visit = func(at string, nid uint64) {
 		i, err := img.Inode(nid)
 		if err != nil {
-			t.Fatalf("%q: %v", at, err)
+			tb.Fatalf("%q: %v", at, err)
 		}
 		head := fmt.Sprintf("%o %d:%d %d links", i.Mode(), i.UID(), i.GID(), i.Nlink())
 		switch {
 		case i.IsRegular():
 			data, err := i.Data()
 			if err != nil {
-				t.Fatal(err)
+				tb.Fatal(err)
 			}
 			h := sha256.New()
 			for ; !data.IsEmpty(); data = data.Tail() {
@@ -271,7 +271,7 @@ func contents(t testing.TB, path string) map[string]string {
 		case i.IsSymlink():
 			target, err := i.Readlink()
 			if err != nil {
-				t.Fatal(err)
+				tb.Fatal(err)
 			}
 			all[at] = head + " " + target
 		case i.IsDir():
@@ -282,7 +282,7 @@ func contents(t testing.TB, path string) map[string]string {
 				}
 				return nil
 			}); err != nil {
-				t.Fatal(err)
+				tb.Fatal(err)
 			}
 		default:
 			all[at] = head
@@ -302,11 +302,11 @@ func sumOf(b []byte) string { return fmt.Sprintf("%x", sha256.Sum256(b)) }
 
 // leftovers lists what is in the store's tmp beside the empty work folders of
 // open stores.
-func leftovers(t testing.TB, dir string) []string {
-	t.Helper()
+func leftovers(tb testing.TB, dir string) []string {
+	tb.Helper()
 	paths, err := filepath.Glob(filepath.Join(dir, "tmp", "*", "*"))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return paths
 }

@@ -112,6 +112,7 @@ func (s *Store) pull(ctx context.Context, ref reference, opts PullOptions) (*Ima
 			}
 		}
 	}
+	//nolint:contextcheck // a flight outlives the caller that started it
 	fl, leave, err := s.board(key, ref, platform, opts.Progress)
 	if err != nil {
 		return nil, err

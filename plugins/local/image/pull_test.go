@@ -29,9 +29,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if dir := os.Getenv("IMAGE_TEST_CHILD"); dir != "" {
-		childPull(dir)
-		return
+	if os.Getenv("IMAGE_TEST_CHILD") != "" {
+		childPull()
 	}
 	goleak.VerifyTestMain(m)
 }
@@ -284,9 +283,9 @@ func TestABrokenDownloadGoesOnWhereItBroke(t *testing.T) {
 }
 
 // firstBytes returns the start of an image's only layer.
-func firstBytes(t testing.TB, n int) []byte {
-	t.Helper()
-	return gzipped(t, tarOf(t, file("a", noise(1, 4<<20))))[:n]
+func firstBytes(tb testing.TB, n int) []byte {
+	tb.Helper()
+	return gzipped(tb, tarOf(tb, file("a", noise(1, 4<<20))))[:n]
 }
 
 func TestRefusals(t *testing.T) {

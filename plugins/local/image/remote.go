@@ -81,7 +81,7 @@ func (r *registrySource) blob(ctx context.Context, desc v1.Descriptor, offset in
 	if offset > 0 {
 		req.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", offset, desc.Size-1))
 	}
-	resp, err := (&http.Client{Transport: r.session}).Do(req)
+	resp, err := (&http.Client{Transport: r.session}).Do(req) //nolint:bodyclose // download.Close closes it
 	if err != nil {
 		cancel(nil)
 		return nil, err
@@ -111,7 +111,7 @@ type download struct {
 func (d *download) Read(p []byte) (int, error) {
 	d.stall.Reset(stallTimeout)
 	n, err := d.body.Read(p)
-	if err != nil && context.Cause(d.ctx) == errStalled {
+	if err != nil && errors.Is(context.Cause(d.ctx), errStalled) {
 		err = errStalled
 	}
 	return n, err
