@@ -221,9 +221,13 @@ func TestFrozenPluginIsReplaced(t *testing.T) {
 	opts.Limits.HealthEvery, opts.Limits.HealthDeadline = 300*time.Millisecond, 400*time.Millisecond
 	h := start(t, opts)
 	p := only(t, h)
-	ctx, cancel := context.WithTimeout(testContext(t), 100*time.Millisecond)
+	frozen := until(t, h, "start", func(s pluginhost.Status) bool { return s.State == supervisor.Ready })
+	if err := syscall.Kill(frozen.PID, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(testContext(t), 50*time.Millisecond)
 	defer cancel()
-	if _, err := ask(ctx, p, "freeze"); status.Code(err) != codes.DeadlineExceeded {
+	if _, err := ask(ctx, p, "facts"); status.Code(err) != codes.DeadlineExceeded {
 		t.Errorf("call to a frozen plugin: %v", err)
 	}
 	began := time.Now()

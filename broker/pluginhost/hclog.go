@@ -134,8 +134,8 @@ func (l *hcLogger) GetLevel() hclog.Level {
 	return hclog.Off
 }
 
-func (l *hcLogger) StandardLogger(opts *hclog.StandardLoggerOptions) *log.Logger {
-	return log.New(l.StandardWriter(opts), "", 0)
+func (l *hcLogger) StandardLogger(opts *hclog.StandardLoggerOptions) *log.Logger { //nolint:forbidigo // hclog wants it
+	return log.New(l.StandardWriter(opts), "", 0) //nolint:forbidigo // as above
 }
 
 func (l *hcLogger) StandardWriter(*hclog.StandardLoggerOptions) io.Writer {

@@ -34,7 +34,7 @@ func Inspect(ctx context.Context, b Binary) (Inspection, error) {
 	if err != nil {
 		return Inspection{}, fmt.Errorf("provider %q: %w", b.Name, err)
 	}
-	defer program.Close() //nolint:errcheck // only read from
+	defer program.Close()
 	if err := b.guarded(program); err != nil {
 		return Inspection{}, err
 	}
@@ -160,7 +160,7 @@ func verify(lock Lock, b Binary) (Pin, error) {
 	if err != nil {
 		return Pin{}, fmt.Errorf("provider %q: %w", b.Name, err)
 	}
-	defer program.Close() //nolint:errcheck // only read from
+	defer program.Close()
 	if err := b.guarded(program); err != nil {
 		return Pin{}, err
 	}

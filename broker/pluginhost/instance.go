@@ -79,7 +79,7 @@ func (in *instance) settled() <-chan struct{} { return in.hashed }
 func (in *instance) hash(program *os.File) {
 	in.hashing.Go(func() {
 		defer close(in.hashed)
-		defer program.Close() //nolint:errcheck // only read from
+		defer program.Close()
 		pin, err := pinOf(program)
 		if err != nil {
 			in.log.Warn("cannot take the digest of the plugin binary", "path", in.binary.Path, "error", err)
@@ -153,10 +153,10 @@ func (in *instance) end(ctx context.Context) {
 		in.log.Debug("drain was not answered", "error", err)
 	}
 	if ctx.Err() != nil {
-		in.kill()
+		in.kill() //nolint:contextcheck // ending goes on when ctx has ended
 		return
 	}
-	in.close()
+	in.close() //nolint:contextcheck // as above
 }
 
 // kill ends the process group at once, and cleans up.
@@ -217,10 +217,8 @@ func (in *instance) explain(ctx context.Context, err error) error {
 	default:
 	}
 	// go-plugin repeats the diagnosis in some of its messages.
-	text, _, _ := strings.Cut(err.Error(), "\n")
-	for _, w := range words {
-		text += "; " + w
-	}
+	first, _, _ := strings.Cut(err.Error(), "\n")
+	text := strings.Join(append([]string{first}, words...), "; ")
 	explained := fmt.Errorf("provider %q did not start: %s", in.name, text)
 	var hopeless hopelessError
 	if errors.As(err, &hopeless) {

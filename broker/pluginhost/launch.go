@@ -68,7 +68,7 @@ func (l *launcher) launch(ctx context.Context, gen uint64, connected func()) (_ 
 	}
 	defer func() {
 		if err != nil {
-			in.kill()
+			in.kill() //nolint:contextcheck // cleaning up goes on when ctx has ended
 			err = in.explain(ctx, err)
 		}
 	}()

@@ -69,7 +69,7 @@ func UpdateLock(path string, change func(*Lock) error) (err error) {
 	if err != nil {
 		return fmt.Errorf("write plugin lock file: %w", err)
 	}
-	defer guard.Close() //nolint:errcheck // nothing is written to it; closing lets go of the lock
+	defer guard.Close()
 	if err := unix.Flock(int(guard.Fd()), unix.LOCK_EX); err != nil {
 		return fmt.Errorf("write plugin lock file: lock %s: %w", guard.Name(), err)
 	}

@@ -109,7 +109,7 @@ func newPlugin(name string, start starter, opts *Options, notify func(Status)) *
 		done:    make(chan struct{}),
 		view:    &view{state: supervisor.Stopped, since: time.Now(), changed: make(chan struct{})},
 		machine: supervisor.New(opts.Limits, func(limit time.Duration) time.Duration {
-			return rand.N(limit + 1)
+			return rand.N(limit + 1) //nolint:gosec // spreads load, guards nothing
 		}),
 	}
 }
@@ -168,13 +168,14 @@ func (p *Plugin) step(ev supervisor.Event) {
 
 func (p *Plugin) logTransition(before, after supervisor.State) {
 	level := slog.LevelDebug
-	switch {
-	case after == supervisor.Quarantined:
+	switch after {
+	case supervisor.Quarantined:
 		level = slog.LevelError
-	case after == supervisor.Backoff || after == supervisor.Degraded:
+	case supervisor.Backoff, supervisor.Degraded:
 		level = slog.LevelWarn
-	case after == supervisor.Ready:
+	case supervisor.Ready:
 		level = slog.LevelInfo
+	default:
 	}
 	p.log.Log(context.Background(), level, "plugin state changed", "from", before.String(), "to", after.String(),
 		"generation", p.machine.Generation(), "reason", p.machine.Reason())

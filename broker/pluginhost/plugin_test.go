@@ -3,6 +3,7 @@ package pluginhost
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,7 +17,6 @@ import (
 
 // fakeWorker is a process that lives in virtual time.
 type fakeWorker struct {
-	worker // what is not overridden is not called
 	died   chan struct{}
 	health func() error
 	probes func() []string
@@ -121,11 +121,12 @@ func wait(t *testing.T, d time.Duration) {
 
 func TestQuarantineAndHalfOpenInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		broken := true
-		starts := 0
+		var broken atomic.Bool
+		var starts atomic.Int32
+		broken.Store(true)
 		p := supervise(t, func(context.Context, uint64) (*fakeWorker, error) {
-			starts++
-			if broken {
+			starts.Add(1)
+			if broken.Load() {
 				return nil, errors.New("no handshake")
 			}
 			return newFakeWorker(), nil
@@ -136,14 +137,14 @@ func TestQuarantineAndHalfOpenInTime(t *testing.T) {
 		}
 		wait(t, 10*time.Second)
 		_, err = p.acquire(t.Context())
-		if !fault.Has(err, providerv1.ErrorReason_ERROR_REASON_PLUGIN_QUARANTINED) || starts != 5 {
-			t.Errorf("after %d starts: %v", starts, err)
+		if !fault.Has(err, providerv1.ErrorReason_ERROR_REASON_PLUGIN_QUARANTINED) || starts.Load() != 5 {
+			t.Errorf("after %d starts: %v", starts.Load(), err)
 		}
 		wait(t, time.Minute)
-		if starts != 6 {
-			t.Errorf("%d starts after a minute of quarantine, want one more", starts)
+		if starts.Load() != 6 {
+			t.Errorf("%d starts after a minute of quarantine, want one more", starts.Load())
 		}
-		broken = false
+		broken.Store(false)
 		wait(t, time.Minute)
 		if s := p.Status(); s.State != supervisor.Ready {
 			t.Errorf("half-open attempt: %+v", s)
@@ -153,10 +154,15 @@ func TestQuarantineAndHalfOpenInTime(t *testing.T) {
 
 func TestDegradedIsProbedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		reasons := []string{"quota: none left"}
+		var mended atomic.Bool
 		p := supervise(t, func(context.Context, uint64) (*fakeWorker, error) {
 			w := newFakeWorker()
-			w.probes = func() []string { return reasons }
+			w.probes = func() []string {
+				if mended.Load() {
+					return nil
+				}
+				return []string{"quota: none left"}
+			}
 			return w, nil
 		})
 		if _, err := p.acquire(t.Context()); err != nil { // degraded serves
@@ -165,7 +171,7 @@ func TestDegradedIsProbedAgain(t *testing.T) {
 		if s := p.Status(); s.State != supervisor.Degraded || s.Reason != "quota: none left" {
 			t.Errorf("got %+v", s)
 		}
-		reasons = nil
+		mended.Store(true)
 		wait(t, 31*time.Second)
 		if s := p.Status(); s.State != supervisor.Ready || s.Reason != "" {
 			t.Errorf("after the next probe: %+v", s)

@@ -123,8 +123,8 @@ func (id identity) kill() error {
 	if err != nil {
 		return fmt.Errorf("open process %d: %w", id.PID, err)
 	}
-	defer unix.Close(fd) //nolint:errcheck // a pidfd has nothing to lose
-	if !id.alive() {     // checked after opening: from here on fd cannot mean another
+	defer unix.Close(fd)
+	if !id.alive() { // checked after opening: from here on fd cannot mean another
 		return nil
 	}
 	if pgid, err := unix.Getpgid(id.PID); err == nil && pgid == id.PID {
@@ -133,7 +133,7 @@ func (id identity) kill() error {
 	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("kill process %d: %w", id.PID, err)
 	}
-	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}} //nolint:gosec // descriptors are small
+	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 	for {
 		n, err := unix.Poll(fds, int(sweepWait.Milliseconds()))
 		switch {

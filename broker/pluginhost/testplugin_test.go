@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"strings"
@@ -148,8 +149,6 @@ func (t *testPlugin) GetSandbox(ctx context.Context, req *providerv1.GetSandboxR
 	case "exit":
 		fmt.Fprintln(rawStderr(), "last words of", arg)
 		os.Exit(7)
-	case "freeze":
-		_ = syscall.Kill(os.Getpid(), syscall.SIGSTOP)
 	case "wait":
 		<-ctx.Done()
 		return nil, status.FromContextError(ctx.Err()).Err()
@@ -197,8 +196,12 @@ func ownFacts() testFacts {
 // AttachExec echoes until the client closes.
 func (t *testPlugin) AttachExec(s grpc.BidiStreamingServer[providerv1.AttachExecRequest, providerv1.AttachExecResponse]) error {
 	for {
-		if _, err := s.Recv(); err != nil {
+		_, err := s.Recv()
+		if errors.Is(err, io.EOF) {
 			return nil
+		}
+		if err != nil {
+			return err
 		}
 		if err := s.Send(&providerv1.AttachExecResponse{}); err != nil {
 			return err

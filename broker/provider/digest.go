@@ -68,7 +68,7 @@ func encode(b []byte, m protoreflect.Message) []byte {
 	})
 	slices.SortFunc(fields, func(x, y protoreflect.FieldDescriptor) int { return int(x.Number()) - int(y.Number()) })
 	for _, fd := range fields {
-		b = binary.AppendUvarint(b, uint64(fd.Number())) //nolint:gosec // field numbers are positive
+		b = binary.AppendUvarint(b, uint64(fd.Number()))
 		b = appendBlock(b, encodeField(fd, m.Get(fd)))
 	}
 	return b

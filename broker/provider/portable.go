@@ -89,7 +89,7 @@ func (c *portable) again(method string, attempt int, err *fault.Error) (time.Dur
 	if attempt < 30 { // a larger shift overflows
 		limit = min(limit, c.retry.Base<<(attempt-1))
 	}
-	return rand.N(limit + 1), true
+	return rand.N(limit + 1), true //nolint:gosec // spreads load, guards nothing
 }
 
 func internal(err *fault.Error) bool {

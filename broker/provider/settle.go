@@ -11,11 +11,11 @@ import (
 type Outcome uint8
 
 const (
-	// Unknown: it cannot be told yet; ask again.
+	// Unknown means that it cannot be told yet; ask again.
 	Unknown Outcome = iota
-	// Found: the sandbox exists.
+	// Found means that the sandbox exists.
 	Found
-	// Absent: none was made and none will be, by the provider's own word.
+	// Absent means that none was made and none will be, by the provider's own word.
 	Absent
 )
 

@@ -63,7 +63,7 @@ func (a *Attachment) accept(frame *providerv1.ExecOutput) (done bool, err error)
 	a.mu.Unlock()
 	for i := range after {
 		if lost := after[i] - before[i]; lost > 0 && a.opts.Lost != nil {
-			a.opts.Lost(providerv1.ExecStream(i+1), lost) //nolint:gosec // 1 or 2
+			a.opts.Lost(providerv1.ExecStream(i+1), lost)
 		}
 	}
 	if err != nil || chunk == nil {

@@ -130,7 +130,7 @@ func (a *Attachment) Close() error {
 // Resize tells the command the size of its terminal.
 func (a *Attachment) Resize(rows, cols uint32) {
 	// The clock makes a later client's first size win over an earlier one's last.
-	seq := uint64(time.Now().UnixNano()) //nolint:gosec // positive until 2262
+	seq := uint64(time.Now().UnixNano())
 	a.locked(func() { a.ledger.Resize(seq, rows, cols) })
 }
 
@@ -228,7 +228,7 @@ func reattach(err error, failures int) (time.Duration, bool) {
 	if failures < 16 { // a larger shift is above the maximum anyway
 		limit = min(limit, reattachBase<<failures)
 	}
-	return rand.N(limit + 1), true
+	return rand.N(limit + 1), true //nolint:gosec // spreads load, guards nothing
 }
 
 func sleep(ctx context.Context, d time.Duration) bool {

@@ -7,19 +7,19 @@ import "fmt"
 type State uint8
 
 const (
-	// Stopped: not wanted, or not yet.
+	// Stopped means not wanted, or not yet.
 	Stopped State = iota + 1
-	// Starting: a process was asked for and has not shaken hands.
+	// Starting means that a process was asked for and has not shaken hands.
 	Starting
-	// Configuring: it talks, and is being described, configured and probed.
+	// Configuring means that it talks, and is being described, configured and probed.
 	Configuring
-	// Ready: calls go through.
+	// Ready means that calls go through.
 	Ready
-	// Degraded: calls go through, but the provider says that something is amiss.
+	// Degraded means that calls go through, but the provider says that something is amiss.
 	Degraded
-	// Backoff: it ended; the next start is scheduled.
+	// Backoff means that it ended; the next start is scheduled.
 	Backoff
-	// Quarantined: it ended too often, or cannot be started until somebody changes
+	// Quarantined means that it ended too often, or cannot be started until somebody changes
 	// something. One attempt is made from time to time.
 	Quarantined
 )
