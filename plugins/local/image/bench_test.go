@@ -64,7 +64,16 @@ func BenchmarkKnownImage(b *testing.B) {
 	ref := reg.push(b, imageOf(b, gzipLayer(b, file("a", nil))), "app")
 	s := openStore(b, b.TempDir(), Options{})
 	pull(b, s, ref, PullOptions{})
-	for b.Loop() {
-		pull(b, s, ref, PullOptions{})
-	}
+	b.Run("bare", func(b *testing.B) {
+		for b.Loop() {
+			pull(b, s, ref, PullOptions{})
+		}
+	})
+	b.Run("leased", func(b *testing.B) {
+		n := 0
+		for b.Loop() {
+			n++
+			pull(b, s, ref, PullOptions{Owner: fmt.Sprint("sandbox ", n)})
+		}
+	})
 }

@@ -89,8 +89,10 @@ func TestKilledPullLeavesNothing(t *testing.T) {
 	if err := child.Wait(); err == nil || child.ProcessState.ExitCode() != -1 {
 		t.Fatalf("child ended with %v before it was killed", err)
 	}
-	if len(leftovers(t, dir)) == 0 {
-		t.Fatal("the child was killed when it had nothing in progress: the test shows nothing")
+	// The test shows something only if the child was in the middle of both.
+	left := strings.Join(leftovers(t, dir), " ")
+	if !strings.Contains(left, "/blob-") || !strings.Contains(left, "/image-") {
+		t.Fatalf("the child left %s, want half a layer and half an image", left)
 	}
 	reg.setBend(nil)
 	s := openStore(t, dir, Options{})

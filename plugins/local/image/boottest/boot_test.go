@@ -62,9 +62,9 @@ func build(t *testing.T, name string) string {
 }
 
 // makeLayout writes a folder in OCI image layout with one image of two layers.
-func makeLayout(t *testing.T, big []byte) string {
+func makeLayout(t *testing.T, guest string, big []byte, nameLength int) string {
 	t.Helper()
-	program, err := os.ReadFile(build(t, "guest"))
+	program, err := os.ReadFile(guest)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +75,7 @@ func makeLayout(t *testing.T, big []byte) string {
 		add(tar.Header{Name: "dir/gone", Typeflag: tar.TypeReg, Mode: 0o644}, []byte("gone"))
 		add(tar.Header{Name: "many/", Typeflag: tar.TypeDir, Mode: 0o755}, nil)
 		for n := range 2000 {
-			add(tar.Header{Name: fmt.Sprintf("many/%d", n), Typeflag: tar.TypeReg, Mode: 0o644}, nil)
+			add(tar.Header{Name: fmt.Sprintf("many/%0*d", nameLength, n), Typeflag: tar.TypeReg, Mode: 0o644}, nil)
 		}
 	})
 	upper := layer(t, func(add func(tar.Header, []byte)) {
@@ -131,6 +131,16 @@ func logs(state string) string {
 }
 
 func TestImageRunsInGvisor(t *testing.T) {
+	guest, program := build(t, "guest"), build(t, "runsc")
+	for name, length := range map[string]int{"small blocks": 4, "large blocks": 200} {
+		t.Run(name, func(t *testing.T) { runImage(t, guest, program, length) })
+	}
+}
+
+// runImage runs an image with a directory of names of the given length: long
+// ones do not fit small blocks.
+func runImage(t *testing.T, guest, program string, nameLength int) {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("this bare use of gVisor needs root; package runsc's tests run images without")
 	}
@@ -141,7 +151,7 @@ func TestImageRunsInGvisor(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	img, err := store.Pull(t.Context(), makeLayout(t, big), image.PullOptions{})
+	img, err := store.Pull(t.Context(), makeLayout(t, guest, big, nameLength), image.PullOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,14 +159,18 @@ func TestImageRunsInGvisor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bundle := t.TempDir()
+	// The superblock says the size of blocks as a power of two.
+	if large := before[1024+12] == 16; large != (nameLength == 200) {
+		t.Fatalf("blocks of 2^%d bytes", before[1024+12])
+	}
+	bundle, one := t.TempDir(), fmt.Sprintf("/many/%0*d", nameLength, 1234)
 	if err := os.Mkdir(filepath.Join(bundle, "rootfs"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	spec, err := json.Marshal(specs.Spec{
 		Version: specs.Version, Root: &specs.Root{Path: "rootfs"}, Annotations: img.Annotations("memory", 0),
 		Process: &specs.Process{Cwd: "/", Args: []string{
-			"/guest", "/dir", "/dir/file", "/dir/gone", "/dir/hard", "/link", "/dir/line\nbreak ☃", "/many", "/many/1234", "/pipe",
+			"/guest", "/dir", "/dir/file", "/dir/gone", "/dir/hard", "/link", "/dir/line\nbreak ☃", "/many", one, "/pipe",
 		}, Capabilities: &specs.LinuxCapabilities{
 			Bounding:  []string{"CAP_DAC_OVERRIDE", "CAP_FOWNER"},
 			Effective: []string{"CAP_DAC_OVERRIDE", "CAP_FOWNER"},
@@ -170,7 +184,7 @@ func TestImageRunsInGvisor(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(bundle, "config.json"), spec, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	program, state := build(t, "runsc"), t.TempDir()
+	state := t.TempDir()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	out, err := runsc(ctx, t, program, state, "run", "--bundle="+bundle, "image-boot-test")
@@ -188,7 +202,7 @@ func TestImageRunsInGvisor(t *testing.T) {
 		"/link: 120777 0:0 1 links mtime 1700000000 dir/line\nbreak ☃",
 		"/dir/line\nbreak ☃: " + fmt.Sprintf("100600 0:0 1 links mtime 1700000000 %x", sha256.Sum256(big)),
 		"/many: 40755 0:0 1 links mtime 1700000000 2000 entries <nil>",
-		"/many/1234: " + fmt.Sprintf("100644 0:0 1 links mtime 1700000000 %x", sha256.Sum256(nil)),
+		one + ": " + fmt.Sprintf("100644 0:0 1 links mtime 1700000000 %x", sha256.Sum256(nil)),
 		"/pipe: 10622 0:0 1 links mtime 1700000000",
 		"write: ok",
 	}, "\n") + "\n"
