@@ -57,7 +57,13 @@ func serveDriver(tb testing.TB, d sdk.Driver, opts sdk.Options) (providerv1.Prov
 		}
 		s.Close()
 	})
-	return providerv1.NewProviderServiceClient(conn), s
+	return connected{providerv1.NewProviderServiceClient(conn), conn}, s
+}
+
+// connected is a client that shows its connection.
+type connected struct {
+	providerv1.ProviderServiceClient
+	grpc.ClientConnInterface
 }
 
 // within returns a context with a deadline.
