@@ -1,0 +1,168 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+)
+
+// Config is what a configuration file says. The yaml tags are the file's keys.
+type Config struct {
+	Listen Listen `yaml:"listen"`
+	// StateDir holds what must survive: the database, plugins' state. Empty: the
+	// caller's default.
+	StateDir string `yaml:"state_dir"`
+	// RuntimeDir holds what a restart may lose: sockets. Empty: the caller's
+	// default.
+	RuntimeDir string `yaml:"runtime_dir"`
+	// PluginDirs are searched for provider binaries, before the caller's.
+	PluginDirs []string `yaml:"plugin_dirs"`
+	// Providers to run; the one marked default, or else the first, is chosen when
+	// a request names none. Empty: the provider "local".
+	Providers []Provider `yaml:"providers"`
+	Defaults  Defaults   `yaml:"defaults"`
+	Reaper    Reaper     `yaml:"reaper"`
+	Log       Log        `yaml:"log"`
+	// APIKeys may call over TCP.
+	APIKeys []APIKey `yaml:"api_keys"`
+}
+
+// Listen says where the API is served.
+type Listen struct {
+	// Unix is the path of the socket. Empty: api.sock in the runtime folder.
+	Unix string `yaml:"unix"`
+	// TCP is host:port. Empty: not over TCP.
+	TCP string `yaml:"tcp"`
+	TLS TLS    `yaml:"tls"`
+}
+
+// TLS holds paths of PEM files for the TCP port; both or none.
+type TLS struct {
+	Cert string `yaml:"cert"`
+	Key  string `yaml:"key"`
+}
+
+// Provider is one plugin.
+type Provider struct {
+	Name    string `yaml:"name"`
+	Default bool   `yaml:"default"`
+	// Binary is a path to use instead of looking in the plugin folders.
+	Binary string `yaml:"binary"`
+	// Settings are passed on as they are; the plugin says what it takes.
+	Settings map[string]any    `yaml:"settings"`
+	Secrets  map[string]Secret `yaml:"secrets"`
+}
+
+// Secret says where a secret is; exactly one field is set.
+type Secret struct {
+	// Env is the name of an environment variable of the broker.
+	Env string `yaml:"env"`
+	// File is a path; one newline at the end is not part of the secret.
+	File string `yaml:"file"`
+}
+
+// Defaults hold for sandboxes whose request says nothing.
+type Defaults struct {
+	Lifetime time.Duration `yaml:"lifetime"`
+	Idle     Idle          `yaml:"idle"`
+}
+
+// Idle is a policy for sandboxes nobody uses.
+type Idle struct {
+	Timeout time.Duration `yaml:"timeout"`
+	// Action is delete or pause; empty: delete.
+	Action string `yaml:"action"`
+}
+
+// Reaper is about vendor objects that no sandbox stands for.
+type Reaper struct {
+	Grace    time.Duration `yaml:"grace"`
+	Interval time.Duration `yaml:"interval"`
+}
+
+// Log says what is logged and how.
+type Log struct {
+	// Level is debug, info, warn or error; empty: info.
+	Level string `yaml:"level"`
+	// Format is text or json; empty: text.
+	Format string `yaml:"format"`
+}
+
+// APIKey is one caller.
+type APIKey struct {
+	Name string `yaml:"name"`
+	// SHA256 of the key, in hex.
+	SHA256 string `yaml:"sha256"`
+}
+
+// Load reads a file. A missing file is an error: the caller knows whether it
+// asked for one.
+func Load(path string) (*Config, error) {
+	data, err := os.ReadFile(path) //nolint:gosec // the operator's own choice
+	if err != nil {
+		return nil, fmt.Errorf("read configuration: %w", err)
+	}
+	return Parse(path, data)
+}
+
+// Default returns the configuration without a file.
+func Default() *Config {
+	return &Config{Providers: []Provider{{Name: "local", Default: true}}}
+}
+
+// maxSecret is far above any key, and keeps a wrong path from filling memory.
+const maxSecret = 64 << 10
+
+// Value returns the secret itself. lookup reads the environment.
+func (s Secret) Value(lookup func(string) (string, bool)) ([]byte, error) {
+	if s.Env != "" {
+		v, ok := lookup(s.Env)
+		if !ok {
+			return nil, fmt.Errorf("environment variable %s is not set", s.Env)
+		}
+		return []byte(v), nil
+	}
+	data, err := os.ReadFile(s.File)
+	if err != nil {
+		return nil, err
+	}
+	if len(data) > maxSecret {
+		return nil, fmt.Errorf("%s has %d bytes: want at most %d", s.File, len(data), maxSecret)
+	}
+	if n := len(data); n > 0 && data[n-1] == '\n' {
+		data = data[:n-1]
+	}
+	return data, nil
+}
+
+// SecretValues returns all secrets of a provider.
+func (p Provider) SecretValues(lookup func(string) (string, bool)) (map[string][]byte, error) {
+	if len(p.Secrets) == 0 {
+		return nil, nil
+	}
+	out := make(map[string][]byte, len(p.Secrets))
+	var errs []error
+	for name, s := range p.Secrets {
+		v, err := s.Value(lookup)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("secret %q of provider %q: %w", name, p.Name, err))
+		}
+		out[name] = v
+	}
+	return out, errors.Join(errs...)
+}
+
+// DefaultProvider returns the name of the provider that is marked, else of the
+// first.
+func (c *Config) DefaultProvider() string {
+	for _, p := range c.Providers {
+		if p.Default {
+			return p.Name
+		}
+	}
+	if len(c.Providers) > 0 {
+		return c.Providers[0].Name
+	}
+	return ""
+}

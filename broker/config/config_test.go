@@ -1,0 +1,131 @@
+package config_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/sandbar-dev/sandbar/broker/config"
+)
+
+func TestEverythingIsOptional(t *testing.T) {
+	for _, text := range []string{"", "# nothing\n", "{}\n", "log:\n"} {
+		c, err := config.Parse("c.yaml", []byte(text))
+		if err != nil {
+			t.Errorf("%q: %v", text, err)
+			continue
+		}
+		if c.DefaultProvider() != "local" {
+			t.Errorf("%q: default provider %q, want local", text, c.DefaultProvider())
+		}
+	}
+}
+
+func TestWholeFile(t *testing.T) {
+	text := `
+listen: {unix: /run/s.sock, tcp: "127.0.0.1:7300", tls: {cert: /c, key: /k}}
+state_dir: /var/lib/sandbar
+runtime_dir: /run/sandbar
+plugin_dirs: [/opt/plugins]
+providers:
+  - name: local
+  - name: modal
+    default: true
+    settings: {region: eu, size: 3, list: [a]}
+    secrets: {token: {env: MODAL_TOKEN}, other: {file: /etc/token}}
+defaults: {lifetime: 24h, idle: {timeout: 10m, action: pause}}
+reaper: {grace: 15m, interval: 1m}
+log: {level: debug, format: json}
+api_keys:
+  - {name: ci, sha256: "` + sum + `"}
+`
+	got, err := config.Parse("c.yaml", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &config.Config{
+		Listen:   config.Listen{Unix: "/run/s.sock", TCP: "127.0.0.1:7300", TLS: config.TLS{Cert: "/c", Key: "/k"}},
+		StateDir: "/var/lib/sandbar", RuntimeDir: "/run/sandbar", PluginDirs: []string{"/opt/plugins"},
+		Providers: []config.Provider{{Name: "local"}, {
+			Name: "modal", Default: true, Settings: map[string]any{"region": "eu", "size": 3, "list": []any{"a"}},
+			Secrets: map[string]config.Secret{"token": {Env: "MODAL_TOKEN"}, "other": {File: "/etc/token"}},
+		}},
+		Defaults: config.Defaults{Lifetime: 24 * time.Hour, Idle: config.Idle{Timeout: 10 * time.Minute, Action: "pause"}},
+		Reaper:   config.Reaper{Grace: 15 * time.Minute, Interval: time.Minute},
+		Log:      config.Log{Level: "debug", Format: "json"},
+		APIKeys:  []config.APIKey{{Name: "ci", SHA256: sum}},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+var sum = strings.Repeat("ab", 32)
+
+func TestErrorsNameFileLineFieldValueAndRemedy(t *testing.T) {
+	for _, tc := range []struct{ name, text, want string }{
+		{"unknown key", "log:\n  levle: info\n", `c.yaml:2: log.levle is not a setting: want one of format, level`},
+		{"unknown at top", "\nlistn: {}\n", `c.yaml:2: listn is not a setting: want one of api_keys, defaults, listen, log, plugin_dirs, providers, reaper, runtime_dir, state_dir`},
+		{"duration", "defaults:\n  lifetime: 24\n", `c.yaml:2: defaults.lifetime is "24": want a time such as 90s, 15m or 24h`},
+		{"list", "providers: local\n", `c.yaml:1: providers is "local": want a list`},
+		{"boolean", "providers:\n- name: a\n  default: maybe\n", `c.yaml:3: providers[0].default is "maybe": want true or false`},
+		{"level", "log: {level: loud}\n", `c.yaml:1: log.level is "loud": want one of ["debug" "info" "warn" "error"]`},
+		{"name", "providers:\n- name: Local!\n", `c.yaml:2: providers[0].name is "Local!": want a name that matches [a-z][a-z0-9-]{0,31}`},
+		{"no name", "providers:\n- default: true\n", `c.yaml:2: providers[0].name is missing: want the name of a provider, such as local`},
+		{"twice", "providers:\n- name: a\n- name: a\n", `c.yaml:3: providers[1].name is "a": want each provider once`},
+		{"two keys", "state_dir: /a\nstate_dir: /b\n", `c.yaml:2: state_dir is set twice: want it once`},
+		{"relative", "state_dir: here\n", `c.yaml:1: state_dir is "here": want an absolute path`},
+		{"secret", "providers:\n- name: a\n  secrets:\n    t: {}\n", `c.yaml:4: providers[0].secrets.t needs exactly one of env and file`},
+		{"tcp without keys", "listen: {tcp: 'localhost:1'}\n", `c.yaml:1: listen.tcp is "localhost:1": want at least one entry in api_keys beside it, or nobody could call`},
+		{"hash", "api_keys:\n- name: a\n  sha256: abc\n", `c.yaml:3: api_keys[0].sha256 is "abc": want the SHA-256 of the key, 64 hex digits`},
+		{"not yaml", "a: [\n", `c.yaml: yaml: line 1: did not find expected node content`},
+		{"scalar", "hello\n", `c.yaml:1: the file is "hello": want keys and values`},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			_, err := config.Parse("c.yaml", []byte(tc.text))
+			if err == nil {
+				t.Fatal("accepted")
+			}
+			if err.Error() != tc.want {
+				t.Errorf("got  %s\nwant %s", err, tc.want)
+			}
+		})
+	}
+}
+
+func TestAllErrorsAtOnce(t *testing.T) {
+	_, err := config.Parse("c.yaml", []byte("log: {level: loud, format: xml}\nstate_dir: a\n"))
+	if err == nil || strings.Count(err.Error(), "\n") != 2 {
+		t.Errorf("want three errors, got %v", err)
+	}
+}
+
+func TestTCPBeyondLoopbackNeedsTLS(t *testing.T) {
+	text := "listen: {tcp: '0.0.0.0:1'}\napi_keys: [{name: a, sha256: " + sum + "}]\n"
+	if _, err := config.Parse("c.yaml", []byte(text)); err == nil || !strings.Contains(err.Error(), "listen.tls") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestSecrets(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(file, []byte("from file\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := config.Provider{Name: "p", Secrets: map[string]config.Secret{"a": {Env: "A"}, "b": {File: file}}}
+	got, err := p.SecretValues(func(name string) (string, bool) { return "from " + name, true })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[string][]byte{"a": []byte("from A"), "b": []byte("from file")}, got); diff != "" {
+		t.Error(diff)
+	}
+	_, err = p.SecretValues(func(string) (string, bool) { return "", false })
+	if err == nil || !strings.Contains(err.Error(), "environment variable A is not set") {
+		t.Errorf("got %v", err)
+	}
+}

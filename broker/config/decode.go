@@ -1,0 +1,179 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// decoder fills structs from YAML nodes and collects what is wrong. It exists
+// because the errors of yaml.Unmarshal name Go types instead of fields.
+type decoder struct {
+	file string
+	// lines remembers where each field stands, for errors found later.
+	lines map[string]int
+	errs  []error
+}
+
+// fail notes an error at a node.
+func (d *decoder) fail(n *yaml.Node, field, format string, args ...any) {
+	d.failAt(n.Line, field, format, args...)
+}
+
+func (d *decoder) failAt(line int, field, format string, args ...any) {
+	where := d.file
+	if line > 0 {
+		where += ":" + strconv.Itoa(line)
+	}
+	d.errs = append(d.errs, fmt.Errorf("%s: %s %s", where, field, fmt.Sprintf(format, args...)))
+}
+
+var durationType = reflect.TypeFor[time.Duration]()
+
+// decode fills v, which is settable, from n.
+func (d *decoder) decode(n *yaml.Node, field string, v reflect.Value) {
+	d.lines[field] = n.Line
+	if n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	if n.Kind == yaml.ScalarNode && n.Tag == "!!null" {
+		return // a key without a value is the default
+	}
+	switch {
+	case v.Type() == durationType:
+		d.duration(n, field, v)
+	case v.Kind() == reflect.Struct:
+		d.object(n, field, v)
+	case v.Kind() == reflect.Slice:
+		d.list(n, field, v)
+	case v.Kind() == reflect.Map:
+		d.mapping(n, field, v)
+	case v.Kind() == reflect.Interface:
+		var x any
+		if err := n.Decode(&x); err != nil {
+			d.fail(n, field, "cannot be read: %v", err)
+			return
+		}
+		if x != nil {
+			v.Set(reflect.ValueOf(x))
+		}
+	case v.Kind() == reflect.Bool:
+		d.boolean(n, field, v)
+	case v.Kind() == reflect.String:
+		if n.Kind != yaml.ScalarNode {
+			d.fail(n, field, "is %s: want text", kindName(n))
+			return
+		}
+		v.SetString(n.Value)
+	default:
+		panic("config: no decoding for " + v.Type().String())
+	}
+}
+
+func (d *decoder) duration(n *yaml.Node, field string, v reflect.Value) {
+	t, err := time.ParseDuration(n.Value)
+	if n.Kind != yaml.ScalarNode || err != nil || t < 0 {
+		d.fail(n, field, "is %s: want a time such as 90s, 15m or 24h", shown(n))
+		return
+	}
+	v.SetInt(int64(t))
+}
+
+func (d *decoder) boolean(n *yaml.Node, field string, v reflect.Value) {
+	b, err := strconv.ParseBool(n.Value)
+	if n.Kind != yaml.ScalarNode || err != nil {
+		d.fail(n, field, "is %s: want true or false", shown(n))
+		return
+	}
+	v.SetBool(b)
+}
+
+func (d *decoder) object(n *yaml.Node, field string, v reflect.Value) {
+	if n.Kind != yaml.MappingNode {
+		d.fail(n, fieldOrFile(field), "is %s: want keys and values", shown(n))
+		return
+	}
+	known := make(map[string]int)
+	for i := range v.NumField() {
+		known[v.Type().Field(i).Tag.Get("yaml")] = i
+	}
+	d.pairs(n, field, func(key *yaml.Node, path string, value *yaml.Node) {
+		i, ok := known[key.Value]
+		if !ok {
+			d.fail(key, path, "is not a setting: want one of %s", strings.Join(slices.Sorted(maps.Keys(known)), ", "))
+			return
+		}
+		d.decode(value, path, v.Field(i))
+	})
+}
+
+// pairs calls fn for each key, once.
+func (d *decoder) pairs(n *yaml.Node, field string, fn func(key *yaml.Node, path string, value *yaml.Node)) {
+	seen := make(map[string]bool)
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key, value := n.Content[i], n.Content[i+1]
+		path := strings.TrimPrefix(field+"."+key.Value, ".")
+		if seen[key.Value] {
+			d.fail(key, path, "is set twice: want it once")
+			continue
+		}
+		seen[key.Value] = true
+		fn(key, path, value)
+	}
+}
+
+func (d *decoder) list(n *yaml.Node, field string, v reflect.Value) {
+	if n.Kind != yaml.SequenceNode {
+		d.fail(n, field, "is %s: want a list", shown(n))
+		return
+	}
+	v.Set(reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content)))
+	for i, e := range n.Content {
+		d.decode(e, field+"["+strconv.Itoa(i)+"]", v.Index(i))
+	}
+}
+
+func (d *decoder) mapping(n *yaml.Node, field string, v reflect.Value) {
+	if n.Kind != yaml.MappingNode {
+		d.fail(n, field, "is %s: want keys and values", shown(n))
+		return
+	}
+	v.Set(reflect.MakeMap(v.Type()))
+	d.pairs(n, field, func(key *yaml.Node, path string, value *yaml.Node) {
+		e := reflect.New(v.Type().Elem()).Elem()
+		d.decode(value, path, e)
+		v.SetMapIndex(reflect.ValueOf(key.Value), e)
+	})
+}
+
+func fieldOrFile(field string) string {
+	if field == "" {
+		return "the file"
+	}
+	return field
+}
+
+// shown is a value as an error quotes it.
+func shown(n *yaml.Node) string {
+	if n.Kind == yaml.ScalarNode {
+		return strconv.Quote(n.Value)
+	}
+	return kindName(n)
+}
+
+func kindName(n *yaml.Node) string {
+	switch n.Kind {
+	case yaml.MappingNode:
+		return "a set of keys"
+	case yaml.SequenceNode:
+		return "a list"
+	default:
+		return "a value"
+	}
+}

@@ -1,0 +1,155 @@
+package config
+
+import (
+	"bytes"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strconv"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/sandbar-dev/sandbar/proto/handshake"
+)
+
+// Parse reads the text of a file; file is its name for errors.
+func Parse(file string, text []byte) (*Config, error) {
+	dec := yaml.NewDecoder(bytes.NewReader(text))
+	var doc yaml.Node
+	c := &Config{}
+	switch err := dec.Decode(&doc); {
+	case errors.Is(err, io.EOF):
+		return Default(), nil
+	case err != nil:
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	if err := dec.Decode(&yaml.Node{}); !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("%s: has a second document: want one", file)
+	}
+	d := &decoder{file: file, lines: make(map[string]int)}
+	d.decode(doc.Content[0], "", reflect.ValueOf(c).Elem())
+	if len(d.errs) == 0 {
+		d.check(c)
+	}
+	if len(d.errs) > 0 {
+		return nil, errors.Join(d.errs...)
+	}
+	if len(c.Providers) == 0 {
+		c.Providers = Default().Providers
+	}
+	return c, nil
+}
+
+// wrong notes a value that was read but cannot be right.
+func (d *decoder) wrong(field, value, want string) {
+	d.failAt(d.lines[field], field, "is %q: want %s", value, want)
+}
+
+func (d *decoder) check(c *Config) {
+	d.checkListen(c)
+	d.checkProviders(c)
+	d.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
+	d.oneOf("log.format", c.Log.Format, "text", "json")
+	d.oneOf("defaults.idle.action", c.Defaults.Idle.Action, "delete", "pause")
+	d.absolute("state_dir", c.StateDir)
+	d.absolute("runtime_dir", c.RuntimeDir)
+	for i, dir := range c.PluginDirs {
+		d.absolute("plugin_dirs["+strconv.Itoa(i)+"]", dir)
+	}
+	for i, k := range c.APIKeys {
+		field := "api_keys[" + strconv.Itoa(i) + "]"
+		if b, err := hex.DecodeString(k.SHA256); err != nil || len(b) != 32 {
+			d.wrong(field+".sha256", k.SHA256, "the SHA-256 of the key, 64 hex digits")
+		}
+		if k.Name == "" {
+			d.failAt(d.lines[field], field+".name", "is missing: want a name for the key's holder")
+		}
+	}
+}
+
+func (d *decoder) checkListen(c *Config) {
+	l := c.Listen
+	d.absolute("listen.unix", l.Unix)
+	if l.TCP != "" {
+		if _, port, err := net.SplitHostPort(l.TCP); err != nil || port == "" {
+			d.wrong("listen.tcp", l.TCP, "host:port, such as 127.0.0.1:7300")
+		} else if len(c.APIKeys) == 0 {
+			d.wrong("listen.tcp", l.TCP, "at least one entry in api_keys beside it, or nobody could call")
+		} else if !loopback(l.TCP) && l.TLS.Cert == "" {
+			d.wrong("listen.tcp", l.TCP, "listen.tls beside an address that other machines reach, because API keys cross it")
+		}
+	}
+	if (l.TLS.Cert == "") != (l.TLS.Key == "") {
+		d.failAt(d.lines["listen.tls"], "listen.tls", "has one of cert and key: want both")
+	}
+}
+
+func loopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+func (d *decoder) checkProviders(c *Config) {
+	seen, defaults := make(map[string]bool), 0
+	for i, p := range c.Providers {
+		field := "providers[" + strconv.Itoa(i) + "]"
+		switch {
+		case p.Name == "":
+			d.failAt(d.lines[field], field+".name", "is missing: want the name of a provider, such as local")
+		case !handshake.ValidName(p.Name):
+			d.wrong(field+".name", p.Name, "a name that matches "+handshake.NamePattern)
+		case seen[p.Name]:
+			d.wrong(field+".name", p.Name, "each provider once")
+		}
+		seen[p.Name] = true
+		if p.Default {
+			if defaults++; defaults > 1 {
+				d.wrong(field+".default", "true", "one default provider")
+			}
+		}
+		d.absolute(field+".binary", p.Binary)
+		for name, s := range p.Secrets {
+			d.checkSecret(field+".secrets."+name, s)
+		}
+	}
+}
+
+var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+func (d *decoder) checkSecret(field string, s Secret) {
+	switch {
+	case (s.Env == "") == (s.File == ""):
+		d.failAt(d.lines[field], field, "needs exactly one of env and file")
+	case s.Env != "" && !envName.MatchString(s.Env):
+		d.wrong(field+".env", s.Env, "the name of an environment variable")
+	default:
+		d.absolute(field+".file", s.File)
+	}
+}
+
+func (d *decoder) absolute(field, path string) {
+	if path != "" && !filepath.IsAbs(path) {
+		d.wrong(field, path, "an absolute path")
+	}
+}
+
+func (d *decoder) oneOf(field, value string, allowed ...string) {
+	if value == "" {
+		return
+	}
+	for _, a := range allowed {
+		if value == a {
+			return
+		}
+	}
+	d.wrong(field, value, fmt.Sprintf("one of %q", allowed))
+}
