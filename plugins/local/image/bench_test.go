@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"strconv"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -45,7 +46,7 @@ func BenchmarkPull(b *testing.B) {
 			n := 0
 			for b.Loop() {
 				n++
-				s, err := Open(context.Background(), filepath.Join(dir, fmt.Sprint(n)), Options{})
+				s, err := Open(context.Background(), filepath.Join(dir, strconv.Itoa(n)), Options{})
 				if err != nil {
 					b.Fatal(err)
 				}

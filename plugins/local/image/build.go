@@ -151,7 +151,7 @@ func (s *Store) applyLayer(ctx context.Context, tree *union.Tree, layer *os.File
 			return 0, err
 		}
 		n, err := layer.Read(p)
-		if err != nil && err != io.EOF {
+		if err != nil && !errors.Is(err, io.EOF) {
 			err = disk(err)
 		}
 		return n, err
