@@ -82,8 +82,7 @@ func (p *Plugin) acquire(ctx context.Context) (worker, error) {
 				return v.worker, nil
 			}
 		case v.closed:
-			return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_DRAINING,
-				"provider %q: the plugin host is closed", p.name).With("provider", p.name)
+			return nil, p.closedError()
 		case v.state == supervisor.Backoff:
 			return nil, p.restarting(v)
 		case v.state == supervisor.Quarantined:
@@ -93,6 +92,7 @@ func (p *Plugin) acquire(ctx context.Context) (worker, error) {
 			select {
 			case p.events <- supervisor.Want{}:
 			case <-p.halt:
+				return nil, p.closedError()
 			case <-ctx.Done():
 			}
 		}
@@ -103,6 +103,11 @@ func (p *Plugin) acquire(ctx context.Context) (worker, error) {
 				With("provider", p.name).WithEffect(providerv1.Effect_EFFECT_NONE)
 		}
 	}
+}
+
+func (p *Plugin) closedError() *fault.Error {
+	return fault.New(providerv1.ErrorReason_ERROR_REASON_DRAINING,
+		"provider %q: the plugin host is closed", p.name).With("provider", p.name)
 }
 
 func (p *Plugin) restarting(v *view) *fault.Error {

@@ -310,6 +310,7 @@ func (p *Plugin) Restart(ctx context.Context) error {
 	select {
 	case p.events <- supervisor.Restart{}:
 	case <-p.halt:
+		return p.closedError()
 	case <-ctx.Done():
 		return fmt.Errorf("restart provider %q: %w", p.name, ctx.Err())
 	}

@@ -280,6 +280,9 @@ func TestOptionsAreChecked(t *testing.T) {
 	if err := h.Close(testContext(t)); err != nil {
 		t.Error(err)
 	}
+	if _, err := ask(testContext(t), only(t, h), "facts"); !fault.Has(err, providerv1.ErrorReason_ERROR_REASON_DRAINING) {
+		t.Errorf("call to a host that was closed and never started: %v", err)
+	}
 }
 
 func TestLongestRuntimeDirWorks(t *testing.T) {
