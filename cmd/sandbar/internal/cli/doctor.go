@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/client"
 	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/render"
@@ -75,6 +76,19 @@ func (a *app) examine(ctx context.Context) (checks []check, works bool) {
 	return checks, works
 }
 
+// settled returns what a provider is after it was asked something, which waits
+// for its start; a plugin that has just been started is no finding.
+func (a *app) settled(ctx context.Context, before *brokerv1.Provider) *brokerv1.Provider {
+	providers, err := a.listProviders(ctx)
+	if err != nil {
+		return before
+	}
+	if p, err := findProvider(providers, before.GetName()); err == nil {
+		return p
+	}
+	return before
+}
+
 func brokerCheck(a *app, server *brokerv1.GetServerResponse) check {
 	out := check{
 		Area: "broker", Name: "reachable", Status: checkOK,
@@ -91,6 +105,8 @@ func brokerCheck(a *app, server *brokerv1.GetServerResponse) check {
 // examineProvider asks for plugin and machine. A provider that cannot be asked
 // does not work.
 func (a *app) examineProvider(ctx context.Context, p *brokerv1.Provider) ([]check, bool) {
+	probe, err := a.probe(ctx, p.GetName())
+	p = a.settled(ctx, p)
 	plugin := check{Area: p.GetName(), Name: "plugin", Status: checkOK, Detail: p.GetPath()}
 	if p.GetSha256() != "" {
 		plugin.Detail += " sha256:" + p.GetSha256()
@@ -104,10 +120,9 @@ func (a *app) examineProvider(ctx context.Context, p *brokerv1.Provider) ([]chec
 		plugin.Status = checkDegraded
 	}
 	if plugin.Status != checkOK {
-		plugin.Detail = render.Enum(p.GetState(), "PLUGIN_STATE_") + ": " + p.GetStatusReason()
+		plugin.Detail = strings.TrimSuffix(render.Enum(p.GetState(), "PLUGIN_STATE_")+": "+p.GetStatusReason(), ": ")
 	}
 	checks := []check{plugin}
-	probe, err := a.probe(ctx, p.GetName())
 	if err != nil {
 		return append(checks, check{Area: p.GetName(), Name: "probe", Status: checkFailed, Detail: oneLine(err.Error()), Remedy: oneLine(hint(err))}), false
 	}

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/sandbar-dev/sandbar/broker/session"
 	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/client"
 	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/execio"
 	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/terminal"
@@ -181,7 +182,7 @@ func (e *execution) attach(ctx context.Context) (*execio.Result, error, error) {
 }
 
 // openAttach opens an attachment, on a broker that is started if it is gone.
-func (a *app) openAttach(ctx context.Context) (execio.Stream, error) {
+func (a *app) openAttach(ctx context.Context) (session.Transport, error) {
 	c, err := a.connect(ctx)
 	if err != nil {
 		return nil, err

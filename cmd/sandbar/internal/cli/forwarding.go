@@ -166,7 +166,7 @@ func (s attachStream) Send(in *providerv1.ExecInput) error {
 	return s.stream.Send(&providerv1.AttachExecRequest{Input: in})
 }
 
-func (s attachStream) Receive() (*providerv1.ExecOutput, error) {
+func (s attachStream) Recv() (*providerv1.ExecOutput, error) {
 	msg, err := s.stream.Receive()
 	if err != nil {
 		return nil, err

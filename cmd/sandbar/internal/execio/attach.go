@@ -3,33 +3,21 @@ package execio
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"math/rand/v2"
 	"sync"
 	"time"
 
-	"github.com/sandbar-dev/sandbar/proto/fault"
+	"github.com/sandbar-dev/sandbar/broker/session"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
-
-// Stream is one attachment as the transport gives it. Send and Receive may run
-// at the same time, each from one goroutine.
-type Stream interface {
-	Send(*providerv1.ExecInput) error
-	// Receive returns io.EOF when the peer ended the stream.
-	Receive() (*providerv1.ExecOutput, error)
-}
 
 // Options describe what to attach to and where its streams go.
 type Options struct {
 	Sandbox string
 	ExecID  string
-	// Open starts an attachment whose life is the context. It is called again
-	// after each loss.
-	Open func(context.Context) (Stream, error)
+	// Open starts an attachment. It is called again after each loss.
+	Open session.Dial
 	// Stdout and Stderr receive the output; nil: that stream is not asked for.
-	// A write that fails with Detach set to nil ends Attach with that error.
 	Stdout, Stderr io.Writer
 	// Stdin is sent until it ends; nil: no input is sent.
 	Stdin io.Reader
@@ -44,11 +32,11 @@ type Options struct {
 	// Until ends Attach without waiting for the command once the output has
 	// reached these offsets; nil: wait for the end.
 	Until *Offsets
-	// OnLost is told of each lost attachment that will be opened again.
-	OnLost func(error)
-	// OnAttached is told of each attachment that came about.
+	// OnLost is told of each attachment that broke, OnAttached of each that came
+	// about. They may be nil.
+	OnLost     func(error)
 	OnAttached func()
-	// GiveUp bounds how long no attachment may come about; zero: 30 s.
+	// GiveUp bounds how long to go on without any progress; zero: 30 s.
 	GiveUp time.Duration
 }
 
@@ -66,193 +54,120 @@ type Result struct {
 // errUntil ends an attachment that has shown what was asked for.
 var errUntil = errors.New("output up to the asked offset was shown")
 
-const (
-	firstBackoff   = 20 * time.Millisecond
-	longestBackoff = 2 * time.Second
-	defaultGiveUp  = 30 * time.Second
-)
-
 // Attach carries the streams until the command has ended and all its output has
-// been written, the context ends, or the exec is known to be gone.
+// been written, the context ends, or the exec is known to be gone. Cancelling
+// detaches and never kills.
 func Attach(ctx context.Context, o Options) (*Result, error) {
-	if o.GiveUp == 0 {
-		o.GiveUp = defaultGiveUp
-	}
-	s := &session{Options: o, input: newInput(), wake: make(chan struct{}, 1)}
+	a := session.New(o.open(), session.Options{Stdout: o.Stdout, Stderr: o.Stderr, Patience: o.GiveUp})
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	var wg sync.WaitGroup
-	sctx, cancel := context.WithCancel(ctx)
 	if o.Stdin != nil {
-		wg.Go(func() { s.input.fill(sctx, o.Stdin, s.poke) })
+		wg.Go(func() {
+			// An unreadable input ends like an empty one: the command sees its end.
+			_, _ = io.Copy(a, o.Stdin)
+			_ = a.Close() // never fails
+		})
 	}
 	if o.Resize != nil {
-		wg.Go(func() { s.watchSize(sctx) })
+		wg.Go(func() { o.follow(ctx, a) })
 	}
-	res, err := s.run(ctx)
-	cancel()
+	res, err := a.Run(ctx, func(ctx context.Context) (session.Transport, error) {
+		t, err := o.Open(ctx)
+		if err != nil {
+			o.lost(ctx, err)
+			return nil, err
+		}
+		return &watched{Transport: t, ctx: ctx, options: &o, finish: cancel}, nil
+	})
+	cancel(nil)
 	if o.CloseStdin != nil {
 		o.CloseStdin()
 	}
 	wg.Wait()
-	return res, err
-}
-
-// session is the state that outlives one attachment.
-type session struct {
-	Options
-	input *input
-	wake  chan struct{}
-
-	mu       sync.Mutex
-	next     Offsets // next byte to write of each stream
-	acked    Offsets
-	missing  Offsets
-	size     *providerv1.Terminal
-	sizeSeq  uint64
-	sizeSent uint64
-	exit     *providerv1.ExitStatus
-	complete bool
-	anything bool // this attachment was opened by the peer
-}
-
-func (s *session) run(ctx context.Context) (*Result, error) {
-	backoff := firstBackoff
-	var lostAt time.Time
-	for {
-		s.anything = false
-		err := s.attachOnce(ctx)
-		switch {
-		case errors.Is(err, errUntil):
-			return &Result{Missing: s.missing}, nil
-		case s.complete && err == nil:
-			return &Result{Exit: s.exit, Missing: s.missing}, nil
-		case ctx.Err() != nil:
-			return nil, context.Cause(ctx)
-		case permanent(err):
-			return nil, err
-		}
-		now := time.Now()
-		if s.anything || lostAt.IsZero() {
-			lostAt, backoff = now, firstBackoff
-		}
-		if now.Sub(lostAt) > s.GiveUp {
-			return nil, fmt.Errorf("the streams of %s were lost and could not be attached again within %s: %w", s.ExecID, s.GiveUp, err)
-		}
-		if s.OnLost != nil {
-			s.OnLost(err)
-		}
-		if err := pause(ctx, backoff/2+rand.N(backoff/2)); err != nil { //nolint:gosec // jitter needs no secrecy
-			return nil, err
-		}
-		backoff = min(2*backoff, longestBackoff)
+	out := &Result{Exit: res.Exit, Missing: Offsets{res.StdoutMissing, res.StderrMissing}}
+	if errors.Is(err, errUntil) {
+		return out, nil
 	}
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-t.C:
-		return nil
-	}
-}
-
-// permanent reports whether attaching again cannot help.
-func permanent(err error) bool {
-	var w *writeError
-	if errors.As(err, &w) {
-		return true
-	}
-	var f *fault.Error
-	if !errors.As(err, &f) {
-		return false
-	}
-	switch f.Retry() {
-	case providerv1.Retry_RETRY_NO, providerv1.Retry_RETRY_AFTER_CHANGE:
-		return true
-	default:
-		return false
-	}
-}
-
-// writeError says that our own output, not the connection, failed.
-type writeError struct{ err error }
-
-func (e *writeError) Error() string { return "write output: " + e.err.Error() }
-func (e *writeError) Unwrap() error { return e.err }
-
-// attachOnce runs one attachment to its end. A nil error means Done was seen.
-func (s *session) attachOnce(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	stream, err := s.Open(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if err := stream.Send(&providerv1.ExecInput{Frame: &providerv1.ExecInput_Open{Open: s.open()}}); err != nil {
-		return lost(stream, err)
-	}
-	opened := make(chan struct{})
-	var sender sync.WaitGroup
-	sender.Go(func() { s.send(ctx, stream, opened) })
-	err = s.receive(stream, opened)
-	cancel()
-	sender.Wait()
-	return err
+	return out, nil
 }
 
-// lost prefers the peer's own reason to the io.EOF that a failed Send gives.
-func lost(stream Stream, sendErr error) error {
-	if _, err := stream.Receive(); err != nil && !errors.Is(err, io.EOF) {
-		return err
+func (o *Options) open() *providerv1.ExecOpen {
+	open := &providerv1.ExecOpen{
+		Sandbox: &providerv1.SandboxRef{SandboxId: o.Sandbox}, ExecId: o.ExecID, Stdin: o.Stdin != nil, FromOldest: o.FromOldest,
 	}
-	return sendErr
+	if o.Stdout == nil {
+		open.StdoutFrom = -1
+	}
+	if o.Stderr == nil {
+		open.StderrFrom = -1
+	}
+	return open
 }
 
-func (s *session) open() *providerv1.ExecOpen {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	o := &providerv1.ExecOpen{
-		Sandbox:    &providerv1.SandboxRef{SandboxId: s.Sandbox},
-		ExecId:     s.ExecID,
-		StdoutFrom: s.next.Stdout,
-		StderrFrom: s.next.Stderr,
-		Stdin:      s.Stdin != nil,
-		FromOldest: s.FromOldest,
-	}
-	if s.Stdout == nil {
-		o.StdoutFrom = -1
-	}
-	if s.Stderr == nil {
-		o.StderrFrom = -1
-	}
-	s.sizeSent = 0
-	return o
-}
-
-// poke wakes the sender; one pending wake-up is enough.
-func (s *session) poke() {
-	select {
-	case s.wake <- struct{}{}:
-	default:
-	}
-}
-
-func (s *session) watchSize(ctx context.Context) {
+func (o *Options) follow(ctx context.Context, a *session.Attachment) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case size, ok := <-s.Resize:
-			if !ok {
-				return
-			}
-			s.mu.Lock()
-			s.size = size
-			s.sizeSeq++
-			s.mu.Unlock()
-			s.poke()
+		case size := <-o.Resize:
+			a.Resize(size.GetRows(), size.GetCols())
 		}
 	}
+}
+
+func (o *Options) lost(ctx context.Context, err error) {
+	if o.OnLost != nil && ctx.Err() == nil {
+		o.OnLost(err)
+	}
+}
+
+// watched is a transport that notices how it goes. It holds the attachment's
+// context, whose life it shares.
+type watched struct {
+	session.Transport
+	ctx     context.Context //nolint:containedctx // the life of the attachment
+	options *Options
+	finish  context.CancelCauseFunc
+	reached Offsets
+	opened  bool
+}
+
+// Recv is asked for a frame only when the last one has been written.
+func (w *watched) Recv() (*providerv1.ExecOutput, error) {
+	if w.shown() {
+		w.finish(errUntil)
+		return nil, errUntil
+	}
+	out, err := w.Transport.Recv()
+	if err != nil {
+		w.options.lost(w.ctx, err)
+		return nil, err
+	}
+	switch f := out.GetFrame().(type) {
+	case *providerv1.ExecOutput_Opened:
+		w.opened, w.reached = true, Offsets{f.Opened.GetStdoutFrom(), f.Opened.GetStderrFrom()}
+		if w.options.OnAttached != nil {
+			w.options.OnAttached()
+		}
+	case *providerv1.ExecOutput_Data:
+		end := f.Data.GetOffset() + int64(len(f.Data.GetData()))
+		if f.Data.GetStream() == providerv1.ExecStream_EXEC_STREAM_STDERR {
+			w.reached.Stderr = end
+		} else {
+			w.reached.Stdout = end
+		}
+	}
+	return out, nil
+}
+
+// shown reports whether all that was asked for has been written.
+func (w *watched) shown() bool {
+	u := w.options.Until
+	return u != nil && w.opened &&
+		(w.options.Stdout == nil || w.reached.Stdout >= u.Stdout) &&
+		(w.options.Stderr == nil || w.reached.Stderr >= u.Stderr)
 }

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/goleak"
 	"pgregory.net/rapid"
 
+	"github.com/sandbar-dev/sandbar/broker/session"
 	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/execio"
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
@@ -37,7 +38,7 @@ type peer struct {
 	changed  chan struct{}
 }
 
-func (p *peer) open(ctx context.Context) (execio.Stream, error) {
+func (p *peer) open(ctx context.Context) (session.Transport, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.attached++
@@ -84,7 +85,7 @@ func (a *attachment) Send(in *providerv1.ExecInput) error {
 	return nil
 }
 
-func (a *attachment) Receive() (*providerv1.ExecOutput, error) {
+func (a *attachment) Recv() (*providerv1.ExecOutput, error) {
 	if a.ctx.Err() != nil {
 		return nil, a.ctx.Err()
 	}
@@ -182,7 +183,7 @@ func TestLostForEverIsAnError(t *testing.T) {
 		res, err := execio.Attach(t.Context(), execio.Options{
 			Sandbox: "s", ExecID: "e", Open: p.open, Stdout: io.Discard, GiveUp: 5 * time.Second, OnLost: func(error) { losses++ },
 		})
-		if err == nil || res != nil || !strings.Contains(err.Error(), "could not be attached again within 5s") {
+		if err == nil || res != nil || !strings.Contains(err.Error(), "ended before") {
 			t.Errorf("Attach = %v, %v; want an error that says so", res, err)
 		}
 		if losses < 3 {
@@ -196,31 +197,29 @@ func TestPermanentErrorIsNotTriedAgain(t *testing.T) {
 	calls := 0
 	_, err := execio.Attach(t.Context(), execio.Options{
 		Sandbox: "s", ExecID: "e", Stdout: io.Discard,
-		Open: func(context.Context) (execio.Stream, error) { calls++; return nil, want },
+		Open: func(context.Context) (session.Transport, error) { calls++; return nil, want },
 	})
 	if !errors.Is(err, want) || calls != 1 {
 		t.Errorf("err %v after %d calls, want %v after 1", err, calls, want)
 	}
 }
 
-// TestDoneThatLies: totals that were never sent are not believed.
+// TestDoneThatLies: totals that were never sent are bytes that are missing.
 func TestDoneThatLies(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		open := func(context.Context) (execio.Stream, error) {
-			return &script{frames: []*providerv1.ExecOutput{
-				{Frame: &providerv1.ExecOutput_Opened{Opened: &providerv1.ExecOpened{}}},
-				{Frame: &providerv1.ExecOutput_Done{Done: &providerv1.ExecDone{StdoutTotal: 10, Exit: code(0)}}},
-			}}, nil
-		}
-		_, err := execio.Attach(t.Context(), execio.Options{Sandbox: "s", ExecID: "e", Stdout: io.Discard, Open: openUntil(open, 3)})
-		if err == nil || !strings.Contains(err.Error(), "no more attachments") {
-			t.Errorf("err = %v, want it to try again until refused", err)
-		}
-	})
+	open := func(context.Context) (session.Transport, error) {
+		return &script{frames: []*providerv1.ExecOutput{
+			{Frame: &providerv1.ExecOutput_Opened{Opened: &providerv1.ExecOpened{}}},
+			{Frame: &providerv1.ExecOutput_Done{Done: &providerv1.ExecDone{StdoutTotal: 10, Exit: code(0)}}},
+		}}, nil
+	}
+	res, err := execio.Attach(t.Context(), execio.Options{Sandbox: "s", ExecID: "e", Stdout: io.Discard, Open: open})
+	if err == nil && res.Missing.Stdout != 10 {
+		t.Errorf("Attach = %+v, want an error or 10 bytes missing", res)
+	}
 }
 
 func TestNoExitIsUnknown(t *testing.T) {
-	open := func(context.Context) (execio.Stream, error) {
+	open := func(context.Context) (session.Transport, error) {
 		return &script{frames: []*providerv1.ExecOutput{
 			{Frame: &providerv1.ExecOutput_Opened{Opened: &providerv1.ExecOpened{}}},
 			{Frame: &providerv1.ExecOutput_Done{Done: &providerv1.ExecDone{}}},
@@ -233,7 +232,7 @@ func TestNoExitIsUnknown(t *testing.T) {
 }
 
 func TestEvictedOutputIsCounted(t *testing.T) {
-	open := func(context.Context) (execio.Stream, error) {
+	open := func(context.Context) (session.Transport, error) {
 		return &script{frames: []*providerv1.ExecOutput{
 			{Frame: &providerv1.ExecOutput_Opened{Opened: &providerv1.ExecOpened{StdoutFrom: 100}}},
 			{Frame: &providerv1.ExecOutput_Data{Data: &providerv1.ExecData{Stream: providerv1.ExecStream_EXEC_STREAM_STDOUT, Offset: 100, Data: []byte("tail")}}},
@@ -252,7 +251,7 @@ func TestCancelDetaches(t *testing.T) {
 	why := errors.New("enough")
 	p := &peer{frame: 10, exit: code(0), wantStdin: true, cut: func() int { return -1 }}
 	r, w := io.Pipe()
-	open := func(ctx context.Context) (execio.Stream, error) {
+	open := func(ctx context.Context) (session.Transport, error) {
 		context.AfterFunc(ctx, func() { _ = w.Close() })
 		cancel(why)
 		return p.open(ctx)
@@ -270,7 +269,7 @@ type script struct{ frames []*providerv1.ExecOutput }
 
 func (*script) Send(*providerv1.ExecInput) error { return nil }
 
-func (s *script) Receive() (*providerv1.ExecOutput, error) {
+func (s *script) Recv() (*providerv1.ExecOutput, error) {
 	if len(s.frames) == 0 {
 		return nil, io.EOF
 	}
@@ -279,12 +278,14 @@ func (s *script) Receive() (*providerv1.ExecOutput, error) {
 	return f, nil
 }
 
-// openUntil refuses for good after n attachments.
-func openUntil(open func(context.Context) (execio.Stream, error), n int) func(context.Context) (execio.Stream, error) {
-	return func(ctx context.Context) (execio.Stream, error) {
-		if n--; n < 0 {
-			return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_EXEC_NOT_FOUND, "no more attachments")
-		}
-		return open(ctx)
+// TestUntil: a command that goes on is left when what there was has been shown.
+func TestUntil(t *testing.T) {
+	p := &peer{stdout: []byte("hello"), stderr: []byte("oops"), frame: 2, wantStdin: true, exit: code(0), cut: func() int { return -1 }}
+	var out, errOut bytes.Buffer
+	res, err := execio.Attach(t.Context(), execio.Options{
+		Sandbox: "s", ExecID: "e", Open: p.open, Stdout: &out, Stderr: &errOut, Until: &execio.Offsets{Stdout: 5, Stderr: 4},
+	})
+	if err != nil || res.Exit != nil || out.String() != "hello" || errOut.String() != "oops" {
+		t.Errorf("Attach = %+v, %v with %q and %q", res, err, out.String(), errOut.String())
 	}
 }

@@ -1,12 +1,9 @@
-// Package execio carries the streams of one exec between the broker and this
-// process, and does not lose or invent a byte when the connection breaks.
+// Package execio connects the streams of one exec to those of this process. The
+// framing, and what makes it survive lost connections, is package session; this
+// package adds where input comes from, when to stop showing output, and who is
+// told that the connection was lost.
 //
-// An attachment that ends without Done was lost; it is opened again at the
-// offsets that were reached, with stdin that was not taken over sent again. The
-// command's exit status is returned only from Done, so a broken connection can
-// never look like success. Cancelling detaches and never kills.
-//
-// One call of Attach owns one receiving and one sending goroutine per
-// attachment and one reader of stdin; all have ended when it returns, if the
-// reader given as Stdin ends its Read on CloseStdin.
+// One call of Attach owns a reader of stdin and a follower of the terminal's
+// size; both have ended when it returns, if the reader given as Stdin ends its
+// Read on CloseStdin.
 package execio
