@@ -87,25 +87,81 @@ func (a *app) runInNew(ctx context.Context, req *brokerv1.CreateSandboxRequest, 
 // createOwned creates a sandbox, and removes what may have become of it when
 // the creation fails or is interrupted.
 func (a *app) createOwned(ctx context.Context, req *brokerv1.CreateSandboxRequest) (*brokerv1.Sandbox, error) {
-	done := a.progress("creating the sandbox")
-	res, err := steady(ctx, a, longCall, func(ctx context.Context, c *client.Client) (*brokerv1.Sandbox, error) {
-		res, err := c.CreateSandbox(ctx, request(req))
-		if err != nil {
-			return nil, err
+	if _, err := a.connect(ctx); err != nil {
+		return nil, err
+	}
+	defer a.progress("creating the sandbox")()
+	// The call outlives an interrupt: only its answer, or the sandbox itself,
+	// proves that there is something to remove or that there is nothing.
+	cctx, abandon := context.WithCancel(context.WithoutCancel(ctx))
+	defer abandon()
+	made := make(chan creation, 1)
+	go func() {
+		sb, err := steady(cctx, a, longCall, func(ctx context.Context, c *client.Client) (*brokerv1.Sandbox, error) {
+			res, err := c.CreateSandbox(ctx, request(req))
+			if err != nil {
+				return nil, err
+			}
+			return res.Msg.GetSandbox(), nil
+		})
+		made <- creation{sb, err}
+	}()
+	select {
+	case <-ctx.Done():
+		a.undo(ctx, req.GetName(), made)
+		abandon()
+		return nil, context.Cause(ctx)
+	case m := <-made:
+		sb, err := m.sandbox, m.err
+		if err == nil {
+			sb, err = a.usable(ctx, sb)
 		}
-		return res.Msg.GetSandbox(), nil
-	})
-	if err == nil {
-		res, err = a.usable(ctx, res)
+		if err != nil && mayHaveCreated(err) {
+			a.removeOwned(ctx, req.GetName())
+		}
+		return sb, err
 	}
-	done()
-	if err == nil {
-		return res, nil
+}
+
+// creation is the answer to a create.
+type creation struct {
+	sandbox *brokerv1.Sandbox
+	err     error
+}
+
+// undoLimit is how long to wait for a creation that has left no trace yet, such
+// as one that waits for its provider to start.
+const undoLimit = 5 * time.Second
+
+// undo removes the sandbox of a creation that is still under way. Its name is
+// ours alone, so the first removal that finds it ends the search.
+func (a *app) undo(ctx context.Context, name string, made <-chan creation) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupLimit)
+	defer cancel()
+	defer a.signals.handle(func(os.Signal) {})()
+	limit := time.NewTimer(undoLimit)
+	defer limit.Stop()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		absent, err := a.remove(ctx, name)
+		if err == nil && !absent {
+			return
+		}
+		select {
+		case m := <-made:
+			if m.err == nil || mayHaveCreated(m.err) {
+				a.removeOwned(ctx, name)
+			}
+			return
+		case <-limit.C:
+			if err != nil {
+				a.warnLeft(name, err)
+			}
+			return
+		case <-tick.C:
+		}
 	}
-	if mayHaveCreated(err) && a.client != nil {
-		a.removeOwned(ctx, req.GetName())
-	}
-	return nil, err
 }
 
 // askEvery is how often a sandbox that is still being made is asked for.
@@ -157,16 +213,20 @@ func (a *app) removeOwned(ctx context.Context, sandbox string) {
 			a.note("removing the sandbox")
 		}
 	})()
-	if err := a.remove(ctx, sandbox); err != nil {
-		a.warn("sandbox %s may still be there: %s; `sandbar rm %s` removes it", sandbox, oneLine(err.Error()), sandbox)
+	if _, err := a.remove(ctx, sandbox); err != nil {
+		a.warnLeft(sandbox, err)
 	}
 }
 
+func (a *app) warnLeft(sandbox string, err error) {
+	a.warn("sandbox %s may still be there: %s; `sandbar rm %s` removes it", sandbox, oneLine(err.Error()), sandbox)
+}
+
 // remove deletes a sandbox and waits out whatever else is being done to it.
-func (a *app) remove(ctx context.Context, sandbox string) error {
+func (a *app) remove(ctx context.Context, sandbox string) (absent bool, err error) {
 	wait := 50 * time.Millisecond
 	for {
-		_, err := steady(ctx, a, quickCall, func(ctx context.Context, c *client.Client) (*brokerv1.DeleteSandboxResponse, error) {
+		res, err := steady(ctx, a, quickCall, func(ctx context.Context, c *client.Client) (*brokerv1.DeleteSandboxResponse, error) {
 			res, err := c.DeleteSandbox(ctx, request(&brokerv1.DeleteSandboxRequest{Sandbox: sandbox}))
 			if err != nil {
 				return nil, err
@@ -174,11 +234,11 @@ func (a *app) remove(ctx context.Context, sandbox string) error {
 			return res.Msg, nil
 		})
 		if !fault.Has(err, providerv1.ErrorReason_ERROR_REASON_OPERATION_IN_PROGRESS) {
-			return err
+			return res.GetAlreadyAbsent(), err
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("remove sandbox %s: %w", sandbox, err)
+			return false, fmt.Errorf("remove sandbox %s: %w", sandbox, err)
 		case <-time.After(wait):
 			wait = min(2*wait, time.Second)
 		}

@@ -229,7 +229,7 @@ func (c *rmCmd) Run(ctx context.Context, a *app) error {
 	}
 	var errs []error
 	for _, name := range names {
-		if err := a.remove(ctx, name); err != nil {
+		if _, err := a.remove(ctx, name); err != nil {
 			errs = append(errs, err)
 			continue
 		}
