@@ -26,5 +26,5 @@ func main() {
 		return
 	}
 	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
-	sdk.Serve(local.New(version, log), sdk.Options{Logger: log})
+	sdk.Serve(local.New(local.Options{Version: version, Log: log}), sdk.Options{Logger: log})
 }

@@ -154,7 +154,7 @@ func (d *Driver) boot(ctx context.Context, store *record.Store, conf config, id 
 			With("sandbox_id", id).WithEffect(providerv1.Effect_EFFECT_NONE)
 	}
 	boot.RetainBytes = conf.settings.retain
-	wait, err := shim.Spawn(ctx, dir, lock, boot)
+	wait, err := shim.Spawn(ctx, d.opts.Binary, dir, lock, boot)
 	if err != nil {
 		return internal(providerv1.Effect_EFFECT_NONE, "start sandbox: %w", err)
 	}

@@ -15,7 +15,7 @@ import (
 
 // ownCapabilities are what the plugin adds to what its shims serve.
 var ownCapabilities = []string{
-	"compute.cpu", "compute.disk", "compute.memory", "compute.pids", "egress.deny", "fork", "fork.disk", "fork.memory",
+	"compute.cpu", "compute.disk", "compute.memory", "compute.pids", "egress.deny", "exec.reattach", "fork", "fork.disk", "fork.memory",
 	"fork.processes", "image.host", "lifetime.native", "mount.host", "mount.overlay", "mount.volume", "sandbox.hostname",
 	"volume",
 }
@@ -23,7 +23,7 @@ var ownCapabilities = []string{
 // Describe implements sdk.Driver.
 func (d *Driver) Describe(context.Context) (*providerv1.DescribeResponse, error) {
 	out := &providerv1.DescribeResponse{
-		Name: "local", Vendor: "sandbar", Version: d.version, Settings: declaredSettings(),
+		Name: "local", Vendor: "sandbar", Version: d.opts.Version, Settings: declaredSettings(),
 		Limits: map[string]int64{sdk.LimitRetainedOutput: defaultRetain},
 	}
 	for _, id := range slices.Concat(shim.Capabilities(), ownCapabilities) {

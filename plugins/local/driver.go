@@ -16,10 +16,10 @@ import (
 
 // Driver implements sdk.Driver.
 type Driver struct {
-	log     *slog.Logger
-	version string
-	locks   keyedLocks
-	shims   connections
+	opts  Options
+	log   *slog.Logger
+	locks keyedLocks
+	shims connections
 
 	mu    sync.RWMutex
 	store *record.Store
@@ -36,10 +36,24 @@ type config struct {
 	settings settings
 }
 
-// New returns a driver. The version is the plugin's own. Close frees what it
-// holds; sandboxes live on.
-func New(version string, log *slog.Logger) *Driver {
-	return &Driver{version: version, log: log}
+// Options of New.
+type Options struct {
+	// Version is the plugin's.
+	Version string
+	// Binary is what sandboxes' processes run: a statically linked one that calls
+	// runsc.Dispatch and shim.Main, as cmd/sandbar-provider-local does. Empty:
+	// the running one.
+	Binary string
+	// Log takes what no caller can be told; nil: nothing is logged.
+	Log *slog.Logger
+}
+
+// New returns a driver. Close frees what it holds; sandboxes live on.
+func New(opts Options) *Driver {
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Driver{opts: opts, log: opts.Log}
 }
 
 // Close closes connections and the state folder. It does not wait for shims:

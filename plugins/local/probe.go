@@ -1,17 +1,14 @@
 package local
 
 import (
-	"bytes"
 	"context"
-	"errors"
-	"io/fs"
 	"os"
-	"os/exec"
 	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
 
+	"github.com/sandbar-dev/sandbar/plugins/local/runsc"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
 
@@ -55,47 +52,19 @@ func checkPlatform(context.Context, config) *providerv1.ProbeCheck {
 // that ends at once.
 func checkNamespaces(ctx context.Context, _ config) *providerv1.ProbeCheck {
 	const name = "namespaces"
-	cmd := exec.CommandContext(ctx, "/proc/self/exe", ProbeCommand)
-	cmd.Env = []string{}
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Cloneflags: syscall.CLONE_NEWNS | syscall.CLONE_NEWPID | syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC | syscall.CLONE_NEWUTS,
-		Pdeathsig:  syscall.SIGKILL,
+	if err := runsc.Probe(ctx, ProbeCommand); err != nil {
+		return failedCheck(name, err.Error(), "allow user namespaces to this user, or run as root; "+
+			"inside a container, give it CAP_SYS_ADMIN or a seccomp profile that allows unshare")
 	}
 	how := "as root"
 	if os.Geteuid() != 0 {
 		how = "in a user namespace, as an ordinary user"
-		cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
-		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}}
-		cmd.SysProcAttr.GidMappings = []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}
 	}
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	err := cmd.Run()
-	switch {
-	case err == nil:
-		return okCheck(name, "mount, pid, network, IPC and UTS namespaces "+how)
-	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.ENOSPC):
-		return failedCheck(name, "the kernel forbids namespaces to this user: "+err.Error(), namespaceRemedy())
-	}
-	return failedCheck(name, strings.TrimSpace(err.Error()+" "+stderr.String()), namespaceRemedy())
+	return okCheck(name, "mount, pid, network, IPC and UTS namespaces "+how)
 }
 
 // ProbeCommand is the argument with which the provider's binary ends at once.
 const ProbeCommand = "probe-namespaces"
-
-// namespaceRemedy names the setting that is in the way, as far as it shows.
-func namespaceRemedy() string {
-	for _, s := range []struct{ file, bad, remedy string }{
-		{"/proc/sys/kernel/unprivileged_userns_clone", "0", "sysctl -w kernel.unprivileged_userns_clone=1"},
-		{"/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1", "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0"},
-		{"/proc/sys/user/max_user_namespaces", "0", "sysctl -w user.max_user_namespaces=10000"},
-	} {
-		if v, err := os.ReadFile(s.file); err == nil && strings.TrimSpace(string(v)) == s.bad {
-			return "as root: " + s.remedy
-		}
-	}
-	return "allow user namespaces, or run as root; in a container, run it with --security-opt seccomp=unconfined"
-}
 
 func checkStateFolder(_ context.Context, conf config) *providerv1.ProbeCheck {
 	const name = "state-folder"
@@ -128,8 +97,11 @@ func checkMemory(context.Context, config) *providerv1.ProbeCheck {
 }
 
 func checkLimits(context.Context, config) *providerv1.ProbeCheck {
-	return okCheck("limits", "processors by affinity (whole ones), memory by a watchdog, disk by the overlay's size, "+
-		"processes by the guest kernel; cgroups are not needed")
+	var held []string
+	for _, l := range runsc.Enforcements() {
+		held = append(held, l.Limit+" by "+l.By+" ("+l.Note+")")
+	}
+	return okCheck("limits", strings.Join(held, "; "))
 }
 
 func mebibytes(n int64) string { return strconv.FormatInt(n>>20, 10) + " MiB" }

@@ -29,12 +29,17 @@ func Dispatch() {
 	}
 }
 
-// Shim returns a command that runs this binary with args as a shim: in namespaces of its own, in a session of its own, with an
+// Shim returns a command that runs binary, or this one if it is empty, with args as a shim: in namespaces of its own, in a session of its own, with an
 // empty environment. It outlives its parent. The caller sets standard streams and extra files, starts it and waits for it.
 //
 // The process starts with the mounts of its parent; Enter must make them private before anything else.
-func Shim(ctx context.Context, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(context.WithoutCancel(ctx), self, args...)
+//
+// The binary must be statically linked: gVisor executes it again where no loader is.
+func Shim(ctx context.Context, binary string, args ...string) *exec.Cmd {
+	if binary == "" {
+		binary = self
+	}
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), binary, args...)
 	cmd.Env = []string{}
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Setsid: true,

@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 const testUser = 12345
 
 func launch(args []string) int {
-	cmd := runsc.Shim(context.Background(), append([]string{"scenario"}, args...)...)
+	cmd := runsc.Shim(context.Background(), "", append([]string{"scenario"}, args...)...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.Env = append(cmd.Env, "SANDBAR_TEST_CANARY=do-not-leak")
 	if err := cmd.Run(); err != nil {

@@ -33,7 +33,7 @@ func Probe(ctx context.Context, args ...string) error {
 	if runtime.GOOS != "linux" {
 		return fmt.Errorf("probe host: gVisor needs Linux, this is %s: use another provider", runtime.GOOS)
 	}
-	out, err := Shim(ctx, args...).CombinedOutput()
+	out, err := Shim(ctx, "", args...).CombinedOutput()
 	if err == nil {
 		return nil
 	}

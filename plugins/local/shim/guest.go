@@ -38,7 +38,7 @@ func (g *guest) lower() lowerTree { return lowerTree(g.life.rootDir()) }
 // more.
 func Capabilities() []string {
 	return []string{
-		"archive.download", "archive.upload", "exec.list", "exec.pty", "exec.reattach", "exec.signal", "exec.stdin",
+		"archive.download", "archive.upload", "exec.list", "exec.pty", "exec.signal", "exec.stdin",
 		"exec.user", "fs.diff", "fs.owner", "fs.read", "fs.write", "pause", "pause.disk", "pause.memory",
 		"pause.processes", "port.tunnel", "snapshot", "snapshot.disk", "snapshot.memory", "snapshot.processes", "usage",
 	}

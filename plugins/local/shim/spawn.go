@@ -27,12 +27,12 @@ const (
 )
 
 // Spawn starts a shim in a sandbox's folder and waits until it serves or says
-// why it cannot. lock is the folder's lock, held by the caller; Spawn closes it.
+// why it cannot. binary is the provider's; empty: this process's own. lock is the folder's lock, held by the caller; Spawn closes it.
 // If Spawn fails, or ctx ends first, the shim is dead when it returns.
 //
 // The returned function waits for the shim's end, so that no zombie stays; it
 // must be called, usually in a goroutine of its own.
-func Spawn(ctx context.Context, dir string, lock *os.File, boot *Boot) (wait func(), err error) {
+func Spawn(ctx context.Context, binary, dir string, lock *os.File, boot *Boot) (wait func(), err error) {
 	defer func() { _ = lock.Close() }()
 	for _, stale := range []string{socketName, bootstrapName} {
 		if err := os.Remove(filepath.Join(dir, stale)); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -54,7 +54,7 @@ func Spawn(ctx context.Context, dir string, lock *os.File, boot *Boot) (wait fun
 	}
 	defer func() { _ = readyR.Close() }()
 
-	cmd := runsc.Shim(ctx, Command, dir)
+	cmd := runsc.Shim(ctx, binary, Command, dir)
 	cmd.Stdin, cmd.Stderr, cmd.Stdout = bytes.NewReader(input), logFile, nil
 	cmd.ExtraFiles = []*os.File{lock, readyW}
 	err = cmd.Start()
