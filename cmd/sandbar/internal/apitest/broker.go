@@ -34,12 +34,17 @@ type Broker struct {
 	// HoldCreate makes CreateSandbox wait, after the sandbox is known, until the
 	// caller goes away.
 	HoldCreate bool
+	// LateCreate makes CreateSandbox know its sandbox only after somebody tried
+	// to delete it.
+	LateCreate bool
 	// Broken makes every probe fail.
 	Broken bool
 
 	started time.Time
 	stop    chan struct{}
 	stopped sync.Once
+	deleted chan struct{}
+	tried   sync.Once
 	calls   chan string
 
 	mu        sync.Mutex
@@ -65,7 +70,7 @@ type sandbox struct {
 
 // New returns an empty broker.
 func New() *Broker {
-	return &Broker{Version: "v0.0.0-test", started: time.Now(), stop: make(chan struct{}), calls: make(chan string, 1024)}
+	return &Broker{Version: "v0.0.0-test", started: time.Now(), stop: make(chan struct{}), deleted: make(chan struct{}), calls: make(chan string, 1024)}
 }
 
 // Calls delivers the name of each call that a test waits for.
@@ -162,6 +167,10 @@ func (b *Broker) CreateSandbox(ctx context.Context, req *connect.Request[brokerv
 	if r.GetSpec().GetImage().GetOci() == "missing" {
 		return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_IMAGE_NOT_FOUND, "image %q does not exist", "missing").With("remedy", "check the spelling of the image")
 	}
+	if b.LateCreate {
+		b.called("late")
+		<-b.deleted
+	}
 	b.mu.Lock()
 	for _, s := range b.sandboxes {
 		if s.key != "" && s.key == r.GetIdempotencyKey() {
@@ -253,6 +262,7 @@ func (b *Broker) DeleteSandbox(_ context.Context, req *connect.Request[brokerv1.
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	defer b.called("DeleteSandbox")
+	defer b.tried.Do(func() { close(b.deleted) })
 	s, err := b.find(req.Msg.GetSandbox())
 	if err != nil {
 		return connect.NewResponse(&brokerv1.DeleteSandboxResponse{AlreadyAbsent: true}), nil //nolint:nilerr // absent is a success

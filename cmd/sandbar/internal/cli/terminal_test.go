@@ -271,6 +271,23 @@ func TestInterruptWhileCreating(t *testing.T) {
 	}
 }
 
+// TestInterruptBeforeTheSandboxIsKnown: the first removal finds nothing, and the
+// sandbox comes after it.
+func TestInterruptBeforeTheSandboxIsKnown(t *testing.T) {
+	b, address := broker(t, func(b *apitest.Broker) { b.LateCreate = true })
+	p := onPipes(t, address, "run", "--", "true")
+	if got := <-b.Calls(); got != "late" {
+		t.Fatalf("first call %s", got)
+	}
+	if err := p.cmd.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	p.ends(128 + int(syscall.SIGINT))
+	if n := b.Sandboxes(); n != 0 {
+		t.Errorf("%d sandboxes left", n)
+	}
+}
+
 // TestBrokenStreamsAreWhole ends every attachment after a few frames.
 func TestBrokenStreamsAreWhole(t *testing.T) {
 	b, address := broker(t, func(b *apitest.Broker) { b.CutAfter = 5 })
