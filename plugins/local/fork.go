@@ -55,7 +55,7 @@ func (d *Driver) ForkSandbox(ctx context.Context, req *providerv1.ForkSandboxReq
 	point := "fork-" + req.GetOperation().GetIdempotencyKey()
 	defer func() { err = errors.Join(err, store.RemoveSnapshot(point)) }()
 	if err := d.save(ctx, store, sb, &providerv1.CreateSnapshotRequest{
-		Sandbox: req.GetSandbox(), Operation: req.GetOperation(), SnapshotId: point, Minimum: everything(),
+		Sandbox: req.GetSandbox(), Operation: req.GetOperation(), SnapshotId: point, Minimum: shim.Everything(),
 	}, store.SnapshotDir(point)); err != nil {
 		return nil, err
 	}

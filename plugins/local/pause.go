@@ -15,11 +15,6 @@ import (
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
 
-// everything is what a checkpoint keeps.
-func everything() *providerv1.Keeps {
-	return &providerv1.Keeps{Disk: true, Memory: true, Processes: true}
-}
-
 // locked opens the store and takes a sandbox's lock.
 func (d *Driver) locked(ctx context.Context, id string) (*record.Store, config, func(), error) {
 	store, conf, err := d.open()
@@ -145,7 +140,7 @@ func (d *Driver) snapshot(ctx context.Context, store *record.Store, id string, r
 		return nil, err
 	}
 	snap := &providerv1.Snapshot{
-		SnapshotId: req.GetSnapshotId(), Owner: sb.GetIdentity().GetOwner(), SandboxId: id, Kept: everything(),
+		SnapshotId: req.GetSnapshotId(), Owner: sb.GetIdentity().GetOwner(), SandboxId: id, Kept: shim.Everything(),
 		CreatedAt: now(), Labels: req.GetLabels(), VendorId: req.GetSnapshotId(), Handle: &providerv1.Handle{Version: 1},
 	}
 	if size, err := folderSize(dir); err == nil {

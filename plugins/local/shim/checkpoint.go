@@ -36,7 +36,7 @@ func (g *guest) PauseSandbox(ctx context.Context, _ *providerv1.PauseSandboxRequ
 	}
 	err := g.life.commit(func(s *providerv1.Sandbox) {
 		s.State = providerv1.SandboxState_SANDBOX_STATE_PAUSED
-		s.Kept = &providerv1.Keeps{Disk: true, Memory: true, Processes: true}
+		s.Kept = Everything()
 	})
 	if err != nil {
 		// The guest is gone and nobody will find its checkpoint.
@@ -47,6 +47,9 @@ func (g *guest) PauseSandbox(ctx context.Context, _ *providerv1.PauseSandboxRequ
 	g.life.end(endPaused)
 	return g.life.sandbox(), nil
 }
+
+// Everything is what a checkpoint keeps.
+func Everything() *providerv1.Keeps { return &providerv1.Keeps{Disk: true, Memory: true, Processes: true} }
 
 func paused(id string) *fault.Error {
 	return fault.New(providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_RUNNING, "sandbox %q was paused", id).
@@ -63,7 +66,7 @@ func (g *guest) CreateSnapshot(ctx context.Context, req *providerv1.CreateSnapsh
 	if err := g.checkpoint(ctx, CheckpointDir(dir), true); err != nil {
 		return nil, err
 	}
-	return &providerv1.Snapshot{SnapshotId: req.GetSnapshotId(), SandboxId: g.id}, nil
+	return &providerv1.Snapshot{SnapshotId: req.GetSnapshotId(), SandboxId: g.id, Kept: Everything()}, nil
 }
 
 // checkpoint saves the guest and, while it stands still, what is known of its
