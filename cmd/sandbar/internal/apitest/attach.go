@@ -114,7 +114,7 @@ func (c *command) read(s *attachConn, acks chan<- *providerv1.ExecStdinAck) {
 			}
 		case *providerv1.ExecInput_Resize:
 			size := f.Resize.GetSize()
-			_ = pty.Setsize(c.tty, &pty.Winsize{Rows: uint16(size.GetRows()), Cols: uint16(size.GetCols())}) //nolint:gosec // small
+			_ = pty.Setsize(c.tty, &pty.Winsize{Rows: uint16(size.GetRows()), Cols: uint16(size.GetCols())})
 			continue
 		default:
 			continue

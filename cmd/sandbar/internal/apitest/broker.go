@@ -265,7 +265,7 @@ func (b *Broker) DeleteSandbox(_ context.Context, req *connect.Request[brokerv1.
 	defer b.tried.Do(func() { close(b.deleted) })
 	s, err := b.find(req.Msg.GetSandbox())
 	if err != nil {
-		return connect.NewResponse(&brokerv1.DeleteSandboxResponse{AlreadyAbsent: true}), nil //nolint:nilerr // absent is a success
+		return connect.NewResponse(&brokerv1.DeleteSandboxResponse{AlreadyAbsent: true}), nil
 	}
 	for _, c := range s.execs {
 		c.kill()
@@ -310,7 +310,7 @@ func (b *Broker) ResumeSandbox(_ context.Context, req *connect.Request[brokerv1.
 // GetServer answers what Broker says.
 func (b *Broker) GetServer(context.Context, *connect.Request[brokerv1.GetServerRequest]) (*connect.Response[brokerv1.GetServerResponse], error) {
 	return connect.NewResponse(&brokerv1.GetServerResponse{
-		Version: b.Version, Pid: int32(os.Getpid()), StartedAt: timestamppb.New(b.started), OnDemand: true, //nolint:gosec // pids are small
+		Version: b.Version, Pid: int32(os.Getpid()), StartedAt: timestamppb.New(b.started), OnDemand: true,
 		IdleExit: durationpb.New(15 * time.Minute), Owner: "test",
 	}), nil
 }

@@ -246,7 +246,7 @@ func (b *Broker) OpenTunnel(ctx context.Context, s *connect.BidiStream[providerv
 			}
 		}
 		if err != nil {
-			return nil //nolint:nilerr // the end of the connection is the end of the tunnel
+			return nil
 		}
 	}
 }

@@ -156,7 +156,7 @@ func (u *unpacker) dir(h *tar.Header, name string) error {
 	if err := u.parents(h.Name, name); err != nil {
 		return err
 	}
-	u.folders = append(u.folders, folder{name: name, mode: fs.FileMode(h.Mode).Perm(), mtime: h.ModTime}) //nolint:gosec // only the permission bits stay
+	u.folders = append(u.folders, folder{name: name, mode: fs.FileMode(h.Mode).Perm(), mtime: h.ModTime})
 	return nil
 }
 
@@ -171,7 +171,7 @@ func (u *unpacker) file(h *tar.Header, name string, body io.Reader) error {
 	}
 	_, err = io.Copy(f, body)
 	if err == nil {
-		err = f.Chmod(fs.FileMode(h.Mode).Perm()) //nolint:gosec // only the permission bits stay
+		err = f.Chmod(fs.FileMode(h.Mode).Perm())
 	}
 	if cerr := f.Close(); err == nil {
 		err = cerr

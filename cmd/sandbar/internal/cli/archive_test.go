@@ -10,8 +10,8 @@ import (
 
 // goodArchive is the archive that every sandbox of a script gives: a good file
 // in a folder.
-func goodArchive(t testing.TB) []byte {
-	t.Helper()
+func goodArchive(tb testing.TB) []byte {
+	tb.Helper()
 	var buf bytes.Buffer
 	w := tar.NewWriter(&buf)
 	for _, e := range []struct{ name, body string }{{"data/", ""}, {"data/hello.txt", "hello\n"}, {"data/a b/ü.txt", "x"}} {
@@ -20,14 +20,14 @@ func goodArchive(t testing.TB) []byte {
 			h.Typeflag = tar.TypeDir
 		}
 		if err := w.WriteHeader(h); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 		if _, err := w.Write([]byte(e.body)); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 	if err := w.Close(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return buf.Bytes()
 }

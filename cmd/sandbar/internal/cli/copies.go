@@ -3,7 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
+	"strconv"
 
 	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/client"
 	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/render"
@@ -21,7 +21,7 @@ type forkCmd struct {
 // Run makes copies of a running sandbox: all or none.
 func (c *forkCmd) Run(ctx context.Context, a *app) error {
 	if c.Count < 1 || c.Count > 64 {
-		return badFlag("count", fmt.Sprint(c.Count), "is not a number of copies; write one from 1 to 64")
+		return badFlag("count", strconv.Itoa(int(c.Count)), "is not a number of copies; write one from 1 to 64")
 	}
 	labels, err := value.Labels(c.Label)
 	if err != nil {

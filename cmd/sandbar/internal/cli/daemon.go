@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/client"
@@ -55,7 +56,7 @@ func (c *daemonStatusCmd) Run(ctx context.Context, a *app) error {
 		idle = "after " + render.Span(d) + " without use"
 	}
 	rows := [][]string{
-		{"pid", fmt.Sprint(report.PID)},
+		{"pid", strconv.Itoa(int(report.PID))},
 		{"version", report.Version},
 		{"started", render.Ago(a.now(), server.GetStartedAt())},
 		{"stops", idle},

@@ -96,7 +96,7 @@ func brokerCheck(a *app, server *brokerv1.GetServerResponse) check {
 	}
 	if server.GetVersion() != a.version {
 		out.Status = checkDegraded
-		out.Detail += fmt.Sprintf("; this is version %s", a.version)
+		out.Detail += "; this is version " + a.version
 		out.Remedy = "`sandbar daemon stop` lets the next command start this version"
 	}
 	return out

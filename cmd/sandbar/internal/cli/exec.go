@@ -128,10 +128,21 @@ func (c *shellCmd) newOnly() string {
 		name string
 		set  bool
 	}{
-		{"name", c.Name != ""}, {"provider", c.Provider != ""}, {"image", c.Image != ""}, {"cpu", c.CPU != 0},
-		{"memory", c.Memory != 0}, {"disk", c.Disk != 0}, {"pids", c.Pids != 0}, {"hostname", c.Hostname != ""},
-		{"region", c.Region != ""}, {"mount", c.Mount != nil}, {"volume", c.Volume != nil}, {"label", c.Label != nil},
-		{"lifetime", c.Lifetime != 0}, {"idle", c.Idle != 0}, {"keep", c.Keep},
+		{"name", c.Name != ""},
+		{"provider", c.Provider != ""},
+		{"image", c.Image != ""},
+		{"cpu", c.CPU != 0},
+		{"memory", c.Memory != 0},
+		{"disk", c.Disk != 0},
+		{"pids", c.Pids != 0},
+		{"hostname", c.Hostname != ""},
+		{"region", c.Region != ""},
+		{"mount", c.Mount != nil},
+		{"volume", c.Volume != nil},
+		{"label", c.Label != nil},
+		{"lifetime", c.Lifetime != 0},
+		{"idle", c.Idle != 0},
+		{"keep", c.Keep},
 	} {
 		if f.set {
 			return f.name

@@ -222,7 +222,7 @@ func exitCode(s *providerv1.ExitStatus) (code int, sentence string) {
 		if n := signalNumber(r.Signal); n > 0 {
 			code = 128 + n
 		} else {
-			code, sentence = codeInfrastructure, fmt.Sprintf("the command was ended by %s", oneLine(r.Signal))
+			code, sentence = codeInfrastructure, "the command was ended by "+oneLine(r.Signal)
 		}
 	default:
 		code = codeInfrastructure

@@ -210,7 +210,7 @@ func downloadTarget(src, dst value.Location) (folder string, o archive.Options, 
 	case err == nil && dst.Folder:
 		return "", o, fmt.Errorf("%s is a file, not a folder", dst.Path)
 	case src.Contents || src.Path == "/":
-		if err := os.Mkdir(dst.Path, 0o755); err != nil { //nolint:gosec // a folder of the user, as mkdir makes it
+		if err := os.Mkdir(dst.Path, 0o755); err != nil {
 			return "", o, err
 		}
 		return dst.Path, archive.Options{Strip: true}, nil

@@ -125,14 +125,16 @@ type output struct {
 // Write never fails.
 func (o *output) Write(p []byte) (int, error) {
 	if o.failure() != nil {
+		return len(p), nil //nolint:nilerr // it was told once; the command's end is still to be learned
+	}
+	_, err := o.file.Write(p)
+	if err == nil {
 		return len(p), nil
 	}
-	if _, err := o.file.Write(p); err != nil {
-		o.mu.Lock()
-		o.err = err
-		o.mu.Unlock()
-		o.broken(err)
-	}
+	o.mu.Lock()
+	o.err = err
+	o.mu.Unlock()
+	o.broken(err)
 	return len(p), nil
 }
 

@@ -63,7 +63,7 @@ func (a *app) run(ctx context.Context) error {
 	a.failCode, a.usageCode = exitCodes(a.args)
 	kctx, err := parser.Parse(a.args)
 	if err != nil {
-		a.grammar.JSON = a.grammar.JSON || slices.Contains(a.args, "--json")
+		a.JSON = a.JSON || slices.Contains(a.args, "--json")
 		var pe *kong.ParseError
 		if errors.As(err, &pe) {
 			return &usageError{message: pe.Error(), command: commandPath(pe.Context)}

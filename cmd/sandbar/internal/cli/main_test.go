@@ -51,28 +51,28 @@ func serveFake(ctx context.Context, o server.Options) error {
 }
 
 // broker starts an in-memory broker on a socket of its own.
-func broker(t testing.TB, change func(*apitest.Broker)) (b *apitest.Broker, address string) {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "sb") // short: the path of a socket is
+func broker(tb testing.TB, change func(*apitest.Broker)) (b *apitest.Broker, address string) {
+	tb.Helper()
+	dir, err := os.MkdirTemp("", "sb") //nolint:usetesting // short, as the path of a socket must be
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	socket := filepath.Join(dir, "s")
 	b = apitest.New()
 	if change != nil {
 		change(b)
 	}
-	l := listen(t, socket)
+	l := listen(tb, socket)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- b.Serve(ctx, l) }()
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
-			t.Errorf("serve: %v", err)
+			tb.Errorf("serve: %v", err)
 		}
 		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	})
 	return b, "unix://" + socket

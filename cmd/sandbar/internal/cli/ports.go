@@ -82,7 +82,7 @@ func (c *portCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	return forward.Serve(ctx, l, forward.Options{
-		Target: &providerv1.PortTarget{Sandbox: ref(c.Sandbox), Port: uint32(c.Port)}, //nolint:gosec // checked above
+		Target: &providerv1.PortTarget{Sandbox: ref(c.Sandbox), Port: uint32(c.Port)},
 		Open: func(ctx context.Context) (forward.Tunnel, error) {
 			cl, err := a.connect(ctx)
 			if err != nil {

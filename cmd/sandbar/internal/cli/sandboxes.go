@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/client"
@@ -175,7 +176,7 @@ func (a *app) describe(sb *brokerv1.Sandbox) [][]string {
 		{"cpu", fmt.Sprintf("%g", float64(res.GetCpuMillis())/1000), res.GetCpuMillis()},
 		{"memory", render.Bytes(res.GetMemoryBytes()), res.GetMemoryBytes()},
 		{"disk", render.Bytes(res.GetDiskBytes()), res.GetDiskBytes()},
-		{"pids", fmt.Sprint(res.GetPids()), res.GetPids()},
+		{"pids", strconv.FormatInt(res.GetPids(), 10), res.GetPids()},
 	} {
 		if r.n != 0 {
 			rows = append(rows, []string{r.name, r.text})

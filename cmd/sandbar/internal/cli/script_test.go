@@ -15,11 +15,11 @@ import (
 	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/apitest"
 )
 
-func listen(t testing.TB, socket string) net.Listener {
-	t.Helper()
+func listen(tb testing.TB, socket string) net.Listener {
+	tb.Helper()
 	l, err := net.Listen("unix", socket)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return l
 }

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -76,7 +77,7 @@ func (f *specFlags) request(a *app) (*brokerv1.CreateSandboxRequest, error) {
 		return nil, err
 	}
 	if f.Pids < 0 {
-		return nil, badFlag("pids", fmt.Sprint(f.Pids), "is not a number of processes; write one such as 256")
+		return nil, badFlag("pids", strconv.FormatInt(f.Pids, 10), "is not a number of processes; write one such as 256")
 	}
 	spec := &providerv1.SandboxSpec{
 		Image: image(f.Image), Env: env, Workdir: f.Workdir, User: f.User,

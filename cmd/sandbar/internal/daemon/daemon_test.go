@@ -71,7 +71,7 @@ func server(kind string) error {
 
 func place(t *testing.T) (daemon.Place, []string) {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "sb")
+	dir, err := os.MkdirTemp("", "sb") //nolint:usetesting // short, as the path of a socket must be
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,7 +196,7 @@ func TestLocate(t *testing.T) {
 // TestPrivateFolder: others' rights are taken away, and a link is not followed.
 func TestPrivateFolder(t *testing.T) {
 	p, _ := place(t)
-	if err := os.MkdirAll(p.Dir, 0o777); err != nil { //nolint:gosec // that is the test
+	if err := os.MkdirAll(p.Dir, 0o777); err != nil {
 		t.Fatal(err)
 	}
 	if err := p.Make(); err != nil {

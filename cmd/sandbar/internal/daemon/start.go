@@ -111,7 +111,7 @@ func start(ctx context.Context, p Place, argv, environ []string) error {
 		_ = theirs.Close()
 		return fmt.Errorf("find our own executable: %w", err)
 	}
-	cmd := exec.Command(exe) //nolint:gosec,noctx // ourselves, and meant to outlive the context
+	cmd := exec.Command(exe) //nolint:noctx // meant to outlive the context
 	cmd.Args = append([]string{"sandbar"}, argv...)
 	cmd.Dir = "/"
 	cmd.Env = serverEnv(environ)

@@ -21,7 +21,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type tunnel struct {
 	sent chan *providerv1.TunnelFrame
 	told chan *providerv1.TunnelFrame
-	ctx  context.Context //nolint:containedctx // the life of the tunnel
+	ctx  context.Context
 }
 
 func (t *tunnel) Send(f *providerv1.TunnelFrame) error {

@@ -34,8 +34,8 @@ func NewInput(f *os.File) (*Input, error) {
 // Read waits for input, its end, or Close, which gives io.EOF.
 func (in *Input) Read(p []byte) (int, error) {
 	fds := []unix.PollFd{
-		{Fd: int32(in.file.Fd()), Events: unix.POLLIN},  //nolint:gosec // descriptors are small
-		{Fd: int32(in.wakeR.Fd()), Events: unix.POLLIN}, //nolint:gosec // descriptors are small
+		{Fd: int32(in.file.Fd()), Events: unix.POLLIN},
+		{Fd: int32(in.wakeR.Fd()), Events: unix.POLLIN},
 	}
 	for {
 		_, err := unix.Poll(fds, -1)

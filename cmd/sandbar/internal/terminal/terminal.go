@@ -13,16 +13,16 @@ import (
 )
 
 // Is reports whether a file is a terminal.
-func Is(f *os.File) bool { return f != nil && term.IsTerminal(int(f.Fd())) } //nolint:gosec // descriptors are small
+func Is(f *os.File) bool { return f != nil && term.IsTerminal(int(f.Fd())) }
 
 // Size returns the size of a terminal, 24 by 80 where it has none: a sandbox
 // with no size at all breaks most programs.
 func Size(f *os.File) *providerv1.Terminal {
-	cols, rows, err := term.GetSize(int(f.Fd())) //nolint:gosec // descriptors are small
+	cols, rows, err := term.GetSize(int(f.Fd()))
 	if err != nil || cols <= 0 || rows <= 0 {
 		return &providerv1.Terminal{Rows: 24, Cols: 80}
 	}
-	return &providerv1.Terminal{Rows: uint32(rows), Cols: uint32(cols)} //nolint:gosec // both are above zero
+	return &providerv1.Terminal{Rows: uint32(rows), Cols: uint32(cols)}
 }
 
 // Raw is a terminal in raw mode.
@@ -35,7 +35,7 @@ type Raw struct {
 
 // MakeRaw puts a terminal into raw mode. The caller must Restore it.
 func MakeRaw(f *os.File) (*Raw, error) {
-	state, err := term.MakeRaw(int(f.Fd())) //nolint:gosec // descriptors are small
+	state, err := term.MakeRaw(int(f.Fd()))
 	if err != nil {
 		return nil, fmt.Errorf("put the terminal into raw mode: %w", err)
 	}
@@ -49,7 +49,7 @@ func (r *Raw) Restore() error {
 		return nil
 	}
 	r.once.Do(func() {
-		if err := term.Restore(int(r.file.Fd()), r.state); err != nil { //nolint:gosec // descriptors are small
+		if err := term.Restore(int(r.file.Fd()), r.state); err != nil {
 			r.err = fmt.Errorf("restore the terminal: %w", err)
 		}
 	})

@@ -1,6 +1,7 @@
 package value
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"strings"
@@ -26,7 +27,7 @@ func (l Location) Stream() bool { return l.Sandbox == "" && l.Path == "-" }
 func (l *Location) UnmarshalText(text []byte) error {
 	in := string(text)
 	if in == "" {
-		return fmt.Errorf("an empty path names nothing; write a path, SANDBOX:/path or -")
+		return errors.New("an empty path names nothing; write a path, SANDBOX:/path or -")
 	}
 	out := Location{Path: in}
 	sandbox, p, has := strings.Cut(in, ":")
