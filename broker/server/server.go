@@ -140,31 +140,33 @@ type listening struct {
 	http     *http.Server
 }
 
+// listen opens the socket last: it says that the server is ready.
 func (s *server) listen(ctx context.Context) ([]listening, error) {
-	l, err := s.opts.Listener, error(nil)
-	if l == nil {
-		l, err = listenUnix(ctx, s.opts.Socket())
+	var out []listening
+	if s.opts.Config.Listen.TCP != "" {
+		var hashes []string
+		for _, k := range s.opts.Config.APIKeys {
+			hashes = append(hashes, k.SHA256)
+		}
+		auth, err := api.KeyAuth(hashes)
+		if err != nil {
+			return nil, err
+		}
+		l, err := listenTCP(ctx, s.opts.Config.Listen)
+		if err != nil {
+			return nil, err
+		}
+		s.opts.Log.InfoContext(ctx, "serving over TCP", "address", l.Addr().String())
+		out = append(out, listening{l, s.httpServer(auth)})
 	}
+	l, err := listenUnix(ctx, s.opts.Socket())
 	if err != nil {
+		for _, o := range out {
+			err = errors.Join(err, o.listener.Close())
+		}
 		return nil, err
 	}
-	out := []listening{{l, s.httpServer(sameUser)}}
-	if s.opts.Config.Listen.TCP == "" {
-		return out, nil
-	}
-	var hashes []string
-	for _, k := range s.opts.Config.APIKeys {
-		hashes = append(hashes, k.SHA256)
-	}
-	auth, err := api.KeyAuth(hashes)
-	if err == nil {
-		l, err = listenTCP(ctx, s.opts.Config.Listen)
-	}
-	if err != nil {
-		return nil, errors.Join(err, out[0].listener.Close())
-	}
-	s.opts.Log.InfoContext(ctx, "serving over TCP", "address", l.Addr().String())
-	return append(out, listening{l, s.httpServer(auth)}), nil
+	return append(out, listening{l, s.httpServer(sameUser)}), nil
 }
 
 func (s *server) httpServer(auth api.Authenticator) *http.Server {
