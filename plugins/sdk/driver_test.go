@@ -174,14 +174,7 @@ func (c *child) Wait(ctx context.Context) (*providerv1.ExitStatus, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	if ws, ok := c.cmd.ProcessState.Sys().(syscall.WaitStatus); ok && ws.Signaled() {
-		return exec.Killed(unixName(ws.Signal())), nil
-	}
-	return exec.Exited(c.cmd.ProcessState.ExitCode()), nil
-}
-
-func unixName(s syscall.Signal) string {
-	return map[syscall.Signal]string{syscall.SIGKILL: "SIGKILL", syscall.SIGTERM: "SIGTERM", syscall.SIGPIPE: "SIGPIPE"}[s]
+	return exec.FromState(c.cmd.ProcessState), nil
 }
 
 func (c *child) Signal(_ context.Context, signal providerv1.ExecSignal) error {
