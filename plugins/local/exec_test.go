@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -98,7 +99,7 @@ func TestManyCommands(t *testing.T) {
 	p := start(t)
 	sb := p.create(nil)
 	for i := range 200 {
-		if got := p.exec(sb, &providerv1.ExecSpec{Argv: []string{"echo", fmt.Sprint(i)}}, nil); got.stdout != fmt.Sprintln(i) {
+		if got := p.exec(sb, &providerv1.ExecSpec{Argv: []string{"echo", strconv.Itoa(i)}}, nil); got.stdout != fmt.Sprintln(i) {
 			t.Fatalf("command %d: %+v", i, got)
 		}
 	}

@@ -321,7 +321,7 @@ func (p *plugin) attach(r *providerv1.SandboxRef, id string, open *providerv1.Ex
 	go func() {
 		for in := range sends {
 			if stream.Send(&providerv1.AttachExecRequest{Input: in}) != nil {
-				for range sends { //nolint:revive // drain
+				for range sends { // so that no sender blocks
 				}
 			}
 		}

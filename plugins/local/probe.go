@@ -72,7 +72,7 @@ func checkStateFolder(_ context.Context, conf config) *providerv1.ProbeCheck {
 	if err := syscall.Statfs(conf.stateDir, &st); err != nil {
 		return failedCheck(name, err.Error(), "make "+conf.stateDir+" readable and writable for this user")
 	}
-	free := int64(st.Bavail) * st.Bsize //nolint:gosec // sizes of disks
+	free := int64(st.Bavail) * st.Bsize
 	detail := conf.stateDir + ", " + mebibytes(free) + " free"
 	const low = 1 << 30
 	if free < low {

@@ -165,7 +165,7 @@ func reasonForCode(code codes.Code) providerv1.ErrorReason {
 // inside a message.
 func (e *Error) ToProto() *providerv1.Fault {
 	f := &providerv1.Fault{
-		Code:     int32(e.Code()), //nolint:gosec // gRPC codes are below 17
+		Code:     int32(e.Code()),
 		Reason:   e.Reason,
 		Message:  e.Message,
 		Metadata: maps.Clone(e.Metadata),
@@ -189,7 +189,7 @@ func FromProto(f *providerv1.Fault) *Error {
 	}
 	e := &Error{Reason: f.GetReason(), Message: f.GetMessage(), RetryAfter: f.GetRetryAfter().AsDuration(), Wire: true}
 	if InfoOf(e.Reason) == nil {
-		e.Reason = reasonForCode(codes.Code(f.GetCode())) //nolint:gosec // compared, not used as an index
+		e.Reason = reasonForCode(codes.Code(f.GetCode()))
 	}
 	e.Effect = InfoOf(e.Reason).GetEffect()
 	e.setMetadata(f.GetMetadata())

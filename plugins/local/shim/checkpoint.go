@@ -49,7 +49,9 @@ func (g *guest) PauseSandbox(ctx context.Context, _ *providerv1.PauseSandboxRequ
 }
 
 // Everything is what a checkpoint keeps.
-func Everything() *providerv1.Keeps { return &providerv1.Keeps{Disk: true, Memory: true, Processes: true} }
+func Everything() *providerv1.Keeps {
+	return &providerv1.Keeps{Disk: true, Memory: true, Processes: true}
+}
 
 func paused(id string) *fault.Error {
 	return fault.New(providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_RUNNING, "sandbox %q was paused", id).

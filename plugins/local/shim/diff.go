@@ -156,8 +156,8 @@ func (g *guest) deletedBelow(dir string) ([]*providerv1.FileChange, error) {
 
 func headerInfo(name string, h *tar.Header) *providerv1.FileInfo {
 	info := &providerv1.FileInfo{
-		Path: name, Size: h.Size, Mode: uint32(h.Mode) & 0o7777, //nolint:gosec // permission bits
-		Uid: uint32(h.Uid), Gid: uint32(h.Gid), //nolint:gosec // ids are 32 bits
+		Path: name, Size: h.Size, Mode: uint32(h.Mode) & 0o7777,
+		Uid: uint32(h.Uid), Gid: uint32(h.Gid),
 		ModifiedAt: timestamppb.New(h.ModTime), LinkTarget: h.Linkname, Type: providerv1.FileType_FILE_TYPE_OTHER,
 	}
 	switch h.Typeflag {

@@ -111,7 +111,7 @@ func first(values ...string) string {
 }
 
 // cells bounds a terminal's size to what the kernel can hold.
-func cells(n uint32) uint16 { return uint16(min(n, 1<<16-1)) } //nolint:gosec // bounded
+func cells(n uint32) uint16 { return uint16(min(n, 1<<16-1)) }
 
 // startFailure tells a program that cannot be run, which ends like a command in
 // a shell would (REQ-EXEC-003), from a request that is wrong.

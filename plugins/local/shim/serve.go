@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
 	"syscall"
 	"time"
 
@@ -203,6 +202,3 @@ func (l *ownListener) Accept() (net.Conn, error) {
 		_ = conn.Close()
 	}
 }
-
-// privateDir is where the runtime keeps what must vanish with the shim.
-func privateDir(dir string) string { return filepath.Join(dir, privateName) }

@@ -9,7 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-
 	"path/filepath"
 
 	"github.com/sandbar-dev/sandbar/plugins/local/runsc"
