@@ -91,7 +91,7 @@ func (s *Store) Close() error { return errors.Join(s.read.Close(), s.write.Close
 
 // Owner returns the broker's id.
 func (s *Store) Owner(ctx context.Context) (string, error) {
-	fresh := "brk_" + rand.Text()
+	fresh := "brk_" + strings.ToLower(rand.Text()) // vendors want labels in lower case
 	_, err := s.write.ExecContext(ctx, `INSERT INTO meta (key, value) VALUES ('owner', ?) ON CONFLICT DO NOTHING`, fresh)
 	if err != nil {
 		return "", fmt.Errorf("store owner: %w", err)
