@@ -140,12 +140,15 @@ func requests(t *testing.T, s state.Store) {
 func conflicts(t *testing.T, s state.Store) {
 	check(t, s.InsertSandboxes(t.Context(), nil, sandbox(1)))
 	const writers = 8
-	results := make([]error, writers)
+	results, read := make([]error, writers), make([]*state.Sandbox, writers)
+	for i := range writers { // all before the first write
+		var err error
+		read[i], err = s.Sandbox(t.Context(), "sbx_001")
+		check(t, err)
+	}
 	var wg sync.WaitGroup
 	for i := range writers {
-		sb, err := s.Sandbox(t.Context(), "sbx_001")
-		check(t, err)
-		wg.Go(func() { results[i] = s.UpdateSandbox(t.Context(), sb) })
+		wg.Go(func() { results[i] = s.UpdateSandbox(t.Context(), read[i]) })
 	}
 	wg.Wait()
 	won := 0
