@@ -3,6 +3,7 @@ package sdk_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -29,7 +30,14 @@ func reexecuted() bool {
 	case "plugin":
 		fmt.Println("a careless driver prints before it is served")
 		_, _ = syscall.Write(1, []byte("and to the descriptor itself\n"))
-		sdk.Serve(newTiny("egress.deny"), sdk.Options{})
+		d := newTiny("egress.deny")
+		d.hook = func(_ context.Context, method string) error {
+			if method == "Configure" {
+				select {} // a driver that is stuck for good
+			}
+			return nil
+		}
+		sdk.Serve(d, sdk.Options{})
 	case "host": // starts a plugin and waits to be killed
 		cmd := plugin()
 		cmd.Env = append(cmd.Env, "PLUGIN_UNIX_SOCKET_DIR="+os.Getenv("PLUGIN_UNIX_SOCKET_DIR"))
@@ -153,7 +161,11 @@ func TestPluginEndsWhenItsHostIsKilled(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	describe(t, dialHandshake(t, line))
+	client := dialHandshake(t, line)
+	describe(t, client)
+	if _, err := client.Configure(within(t, 100*time.Millisecond), &providerv1.ConfigureRequest{}); err == nil {
+		t.Error("Configure of a stuck driver succeeded")
+	}
 	if err := host.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}

@@ -21,8 +21,35 @@ import (
 	"github.com/sandbar-dev/sandbar/proto/handshake"
 )
 
-// flushTimeout bounds how long the last log lines may hold up the exit.
-const flushTimeout = 200 * time.Millisecond
+// Each step of stopping is bounded, because a driver that is stuck must not keep
+// the process from ending within handshake.OrphanExit: a poll of the parent, the
+// grace, stopping and closing add up to 8 s at most.
+const (
+	// maxShutdownGrace caps Options.ShutdownGrace.
+	maxShutdownGrace = 5 * time.Second
+	// stopTimeout is for stopping the gRPC server, beyond the grace.
+	stopTimeout = time.Second
+	// closeTimeout is for what the server started.
+	closeTimeout = time.Second
+	// flushTimeout is for the last log lines.
+	flushTimeout = 200 * time.Millisecond
+)
+
+// bounded runs f and waits for it for at most limit. The process ends next, and
+// with it an f that is stuck.
+func bounded(limit time.Duration, f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+	}
+}
 
 // Serve is the main function of a plugin binary. It serves driver to the host
 // that started the process and does not return: the process exits 0 when the
@@ -55,7 +82,7 @@ func serve(driver Driver, opts Options) int {
 		_, _ = fmt.Fprintf(ring, "sandbar plugin cannot start: %v\n", err)
 		return 1
 	}
-	defer server.Close()
+	defer bounded(closeTimeout, server.Close)
 	if slices.Contains(os.Args[1:], handshake.DescribeFlag) {
 		stdoutguard.Handshake()
 		return printManifest(os.Stdout, ring, server) //nolint:forbidigo // the one thing a plugin prints
@@ -108,17 +135,20 @@ func (s *Server) plugin(logs io.Writer) int {
 		cancel(errors.New("the host died"))
 	}
 	s.opts.Logger.Info("plugin is stopping", "cause", context.Cause(stop).Error())
-	drain, done := context.WithTimeout(context.Background(), s.opts.ShutdownGrace+time.Second)
-	defer done()
-	if unfinished, err := s.Drain(drain, s.opts.ShutdownGrace); err != nil || unfinished > 0 {
-		s.opts.Logger.Warn("plugin stops with calls in flight", "unfinished", unfinished, "error", err)
-	}
-	select {
-	case g := <-servers:
-		g.Stop()
-		<-finished
-	default: // it never got as far as serving
-	}
+	grace := min(s.opts.ShutdownGrace, maxShutdownGrace)
+	bounded(grace+stopTimeout, func() {
+		ctx, done := context.WithTimeout(context.Background(), grace+stopTimeout)
+		defer done()
+		if unfinished, err := s.Drain(ctx, grace); err != nil || unfinished > 0 {
+			s.opts.Logger.Warn("plugin stops with calls in flight", "unfinished", unfinished, "error", err)
+		}
+		select {
+		case g := <-servers:
+			g.Stop()
+			<-finished
+		default: // it never got as far as serving
+		}
+	})
 	return 0
 }
 
