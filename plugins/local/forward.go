@@ -318,6 +318,11 @@ func (d *Driver) UploadArchive(ctx context.Context, open *providerv1.UploadArchi
 	return resp, explain(err)
 }
 
+// ListPorts implements sdk.PortLister.
+func (d *Driver) ListPorts(ctx context.Context, req *providerv1.ListPortsRequest) (*providerv1.ListPortsResponse, error) {
+	return unary(ctx, d, req.GetSandbox(), req, client.ListPorts)
+}
+
 // GetUsage implements sdk.UsageReader.
 func (d *Driver) GetUsage(ctx context.Context, req *providerv1.GetUsageRequest) (*providerv1.Usage, error) {
 	resp, err := unary(ctx, d, req.GetSandbox(), req, client.GetUsage)
@@ -332,6 +337,7 @@ var (
 	_ sdk.ArchiveDownloader = (*Driver)(nil)
 	_ sdk.ArchiveUploader   = (*Driver)(nil)
 	_ sdk.PortDialer        = (*Driver)(nil)
+	_ sdk.PortLister        = (*Driver)(nil)
 	_ sdk.UsageReader       = (*Driver)(nil)
 	_ sdk.Pauser            = (*Driver)(nil)
 	_ sdk.Snapshotter       = (*Driver)(nil)

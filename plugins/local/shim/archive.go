@@ -2,6 +2,7 @@ package shim
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -112,7 +113,26 @@ func (g *guest) upload(ctx context.Context, open *providerv1.UploadArchiveOpen, 
 
 // archiveCount reads an archive's headers as it passes by, to tell what was
 // unpacked and whether the stream was whole.
-type archiveCount struct{ files, bytes int64 }
+type archiveCount struct {
+	files, bytes int64
+	tail         zeroTail
+}
+
+// zeroTail counts the zero bytes at the end of a stream: an archive ends with
+// two blocks of them, and one that was cut does not.
+type zeroTail struct{ zeros int }
+
+// endMark is the length of the two blocks.
+const endMark = 1024
+
+func (z *zeroTail) Write(p []byte) (int, error) {
+	if rest := len(bytes.TrimRight(p, "\x00")); rest > 0 {
+		z.zeros = len(p) - rest
+	} else {
+		z.zeros += len(p)
+	}
+	return len(p), nil
+}
 
 // watch returns a reader of the same bytes. done must be called after the last
 // read, with the reader's outcome; it returns what was wrong with the archive.
@@ -123,9 +143,12 @@ func (c *archiveCount) watch(in io.Reader) (out io.Reader, done func(error) erro
 		err := c.count(tar.NewReader(pr))
 		// The rest, and everything after a malformed header, still has to pass.
 		_, _ = io.Copy(io.Discard, pr)
+		if err == nil && c.tail.zeros < endMark {
+			err = errors.New("its end mark is missing")
+		}
 		result <- err
 	}()
-	return io.TeeReader(in, pw), func(err error) error {
+	return io.TeeReader(in, io.MultiWriter(&c.tail, pw)), func(err error) error {
 		_ = pw.CloseWithError(err) // nil is io.EOF
 		return <-result
 	}

@@ -29,6 +29,10 @@ const (
 	whiteoutOpaque = ".wh..wh..opq"
 )
 
+// bootMarker is a file of the runtime's own that is gone before the first
+// command runs.
+const bootMarker = "/tmp/.sandbar-boot"
+
 // DiffFiles implements sdk.Differ. The guest's overlay is the truth: what it
 // holds above the read-only tree is what changed, copy-on-write mounts included.
 func (g *guest) DiffFiles(_ context.Context, req *providerv1.DiffFilesRequest, send func([]*providerv1.FileChange) error) error {
@@ -110,8 +114,10 @@ func (g *guest) change(h *tar.Header) ([]*providerv1.FileChange, error) {
 	name := path.Clean("/" + h.Name)
 	dir, base := path.Split(name)
 	switch {
-	case name == "/":
+	case name == "/", name == bootMarker:
 		return nil, nil
+	case h.Typeflag == tar.TypeChar && h.Devmajor == 0 && h.Devminor == 0: // as overlay file systems write a whiteout
+		return []*providerv1.FileChange{{Path: name, Kind: providerv1.FileChangeKind_FILE_CHANGE_KIND_DELETED}}, nil
 	case base == whiteoutOpaque:
 		return g.deletedBelow(path.Clean(dir))
 	case strings.HasPrefix(base, whiteout):

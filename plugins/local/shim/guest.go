@@ -40,7 +40,7 @@ func Capabilities() []string {
 	return []string{
 		"archive.download", "archive.upload", "exec.list", "exec.pty", "exec.signal", "exec.stdin",
 		"exec.user", "fs.diff", "fs.owner", "fs.read", "fs.write", "pause", "pause.disk", "pause.memory",
-		"pause.processes", "port.tunnel", "snapshot", "snapshot.disk", "snapshot.memory", "snapshot.processes", "usage",
+		"pause.processes", "port.list", "port.tunnel", "snapshot", "snapshot.disk", "snapshot.memory", "snapshot.processes", "usage",
 	}
 }
 
@@ -200,5 +200,6 @@ var (
 	_ sdk.ArchiveUploader   = (*guest)(nil)
 	_ sdk.Differ            = (*guest)(nil)
 	_ sdk.PortDialer        = (*guest)(nil)
+	_ sdk.PortLister        = (*guest)(nil)
 	_ sdk.UsageReader       = (*guest)(nil)
 )
