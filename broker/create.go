@@ -316,7 +316,7 @@ const (
 func (s *Service) awaitCreated(ctx, opCtx context.Context, sb *state.Sandbox) error {
 	for wait := createPollFirst; sb.Status.State == providerv1.SandboxState_SANDBOX_STATE_CREATING; wait = min(2*wait, createPollMax) {
 		if !pause(ctx, wait) || s.life.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // leaving is no failure: the creation goes on without its caller
 		}
 		if _, err := s.ask(opCtx, sb); err != nil {
 			return err

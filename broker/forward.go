@@ -110,7 +110,8 @@ func copyUp[In any](in Receiver[In], send func(*In) error) error {
 // forwardUp passes a stream of requests on; first has been read already and
 // holds the reference that names the sandbox.
 func forwardUp[In, Out any](ctx context.Context, s *Service, ref **providerv1.SandboxRef, first *In, in Receiver[In],
-	call func(context.Context, *lease) (grpc.ClientStreamingClient[In, Out], error)) (*Out, error) {
+	call func(context.Context, *lease) (grpc.ClientStreamingClient[In, Out], error),
+) (*Out, error) {
 	l, err := s.use(ctx, *ref)
 	if err != nil {
 		return nil, err
@@ -140,7 +141,8 @@ func forwardUp[In, Out any](ctx context.Context, s *Service, ref **providerv1.Sa
 // points into it. Nothing is kept back: a slow reader on either side stops the
 // writer on the other through the flow control of both connections.
 func forwardBidi[In, Out any](ctx context.Context, s *Service, ref **providerv1.SandboxRef, first *In, client BidiStream[In, Out],
-	call func(context.Context, *lease) (grpc.BidiStreamingClient[In, Out], error)) error {
+	call func(context.Context, *lease) (grpc.BidiStreamingClient[In, Out], error),
+) error {
 	l, err := s.use(ctx, *ref)
 	if err != nil {
 		return err

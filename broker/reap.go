@@ -75,7 +75,8 @@ func (s *Service) reapOrphan(ctx context.Context, p *provider.Provider, vendor *
 	}
 	s.log.WarnContext(ctx, "orphan is deleted", "sandbox_id", id, "provider", p.Name(), "vendor_id", vendor.GetVendorId())
 	_, err = p.DeleteSandbox(ctx, &providerv1.DeleteSandboxRequest{
-		Sandbox: &providerv1.SandboxRef{SandboxId: id, Handle: vendor.GetHandle()}})
+		Sandbox: &providerv1.SandboxRef{SandboxId: id, Handle: vendor.GetHandle()},
+	})
 	return err
 }
 

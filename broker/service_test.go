@@ -327,8 +327,10 @@ func TestReaper(t *testing.T) {
 	b := newBench(t, broker.Options{OrphanGrace: time.Minute, ReapInterval: 10 * time.Millisecond})
 	sb := b.create(t, &brokerv1.CreateSandboxRequest{})
 	plant := func(id, owner string, age time.Duration) {
-		b.vendor.Plant(&providerv1.Sandbox{Identity: &providerv1.Identity{SandboxId: id, Owner: owner}, State: running,
-			CreatedAt: timestamppb.New(time.Now().Add(-age))})
+		b.vendor.Plant(&providerv1.Sandbox{
+			Identity: &providerv1.Identity{SandboxId: id, Owner: owner}, State: running,
+			CreatedAt: timestamppb.New(time.Now().Add(-age)),
+		})
 	}
 	plant("sbx_other", "somebody else", time.Hour)
 	plant("sbx_young", b.Owner(), 0)

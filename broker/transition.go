@@ -148,7 +148,8 @@ func (s *Service) ask(ctx context.Context, sb *state.Sandbox) ([]lifecycle.Actio
 func question(sb *state.Sandbox) *providerv1.GetSandboxRequest {
 	if sb.Status.Pending == lifecycle.Create && !forked(sb) {
 		return &providerv1.GetSandboxRequest{By: &providerv1.GetSandboxRequest_IdempotencyKey{
-			IdempotencyKey: sb.Operation.GetIdempotencyKey()}}
+			IdempotencyKey: sb.Operation.GetIdempotencyKey(),
+		}}
 	}
 	return &providerv1.GetSandboxRequest{By: &providerv1.GetSandboxRequest_Sandbox{Sandbox: sb.Ref()}}
 }

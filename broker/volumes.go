@@ -16,7 +16,7 @@ func (s *Service) CreateVolume(ctx context.Context, req *brokerv1.CreateVolumeRe
 	if err := validateLabels(req.GetLabels()); err != nil {
 		return nil, err
 	}
-	name, p, err := s.volumeProvider(ctx, req.GetProvider())
+	name, p, err := s.volumeProvider(req.GetProvider())
 	if err != nil {
 		return nil, err
 	}
@@ -29,7 +29,7 @@ func (s *Service) CreateVolume(ctx context.Context, req *brokerv1.CreateVolumeRe
 
 // DeleteVolume deletes a volume at a provider.
 func (s *Service) DeleteVolume(ctx context.Context, req *brokerv1.DeleteVolumeRequest) (alreadyAbsent bool, err error) {
-	_, p, err := s.volumeProvider(ctx, req.GetProvider())
+	_, p, err := s.volumeProvider(req.GetProvider())
 	if err != nil {
 		return false, err
 	}
@@ -37,7 +37,7 @@ func (s *Service) DeleteVolume(ctx context.Context, req *brokerv1.DeleteVolumeRe
 	return resp.GetAlreadyAbsent(), err
 }
 
-func (s *Service) volumeProvider(ctx context.Context, name string) (string, *provider.Provider, error) {
+func (s *Service) volumeProvider(name string) (string, *provider.Provider, error) {
 	if name == "" {
 		name = s.providers.Default()
 	}
@@ -50,7 +50,7 @@ func (s *Service) volumeProvider(ctx context.Context, name string) (string, *pro
 func (s *Service) ListVolumes(ctx context.Context, provider string) (*brokerv1.ListVolumesResponse, error) {
 	out := &brokerv1.ListVolumesResponse{}
 	if provider != "" {
-		_, p, err := s.volumeProvider(ctx, provider)
+		_, p, err := s.volumeProvider(provider)
 		if err != nil {
 			return nil, err
 		}

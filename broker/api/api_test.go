@@ -96,7 +96,8 @@ func (s *stack) attach(tb testing.TB, sandbox, exec string) *connect.BidiStreamF
 	tb.Helper()
 	stream := s.client.AttachExec(tb.Context())
 	check(tb, stream.Send(input(&providerv1.ExecInput{Frame: &providerv1.ExecInput_Open{Open: &providerv1.ExecOpen{
-		Sandbox: &providerv1.SandboxRef{SandboxId: sandbox}, ExecId: exec, Stdin: true}}})))
+		Sandbox: &providerv1.SandboxRef{SandboxId: sandbox}, ExecId: exec, Stdin: true,
+	}}})))
 	return stream
 }
 
@@ -196,7 +197,8 @@ func TestClientThatLeavesDetaches(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	stream := s.client.AttachExec(ctx)
 	check(t, stream.Send(input(&providerv1.ExecInput{Frame: &providerv1.ExecInput_Open{Open: &providerv1.ExecOpen{
-		Sandbox: &providerv1.SandboxRef{SandboxId: sb.GetSandboxId()}, ExecId: exec}}})))
+		Sandbox: &providerv1.SandboxRef{SandboxId: sb.GetSandboxId()}, ExecId: exec,
+	}}})))
 	if _, err := stream.Receive(); err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +207,8 @@ func TestClientThatLeavesDetaches(t *testing.T) {
 		t.Errorf("receive after cancel: %v", err)
 	}
 	res, err := s.client.GetExec(t.Context(), connect.NewRequest(&providerv1.GetExecRequest{
-		Sandbox: &providerv1.SandboxRef{SandboxId: sb.GetSandboxId()}, ExecId: exec}))
+		Sandbox: &providerv1.SandboxRef{SandboxId: sb.GetSandboxId()}, ExecId: exec,
+	}))
 	check(t, err)
 	if res.Msg.GetExec().GetState() != providerv1.ExecState_EXEC_STATE_RUNNING {
 		t.Errorf("the command is %v, want RUNNING", res.Msg.GetExec().GetState())

@@ -23,7 +23,7 @@ func wireError(err error) error {
 		return ready
 	}
 	f := fault.From(err)
-	out := connect.NewError(connect.Code(f.Code()), errors.New(f.Message)) //nolint:gosec // gRPC codes are below 17
+	out := connect.NewError(connect.Code(f.Code()), errors.New(f.Message))
 	for _, d := range f.Details() {
 		detail, err := connect.NewErrorDetail(d)
 		if err != nil { // only for a message that cannot be encoded, and these can

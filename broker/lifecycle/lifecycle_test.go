@@ -138,8 +138,12 @@ func replay(t *testing.T, script string) {
 		}
 		next, actions, err := lifecycle.Step(status, ev)
 		got := show(next)
-		for i, a := range actions {
-			got += map[bool]string{true: ": ", false: ", "}[i == 0] + a.String()
+		if len(actions) > 0 {
+			names := make([]string, len(actions))
+			for i, a := range actions {
+				names[i] = a.String()
+			}
+			got += ": " + strings.Join(names, ", ")
 		}
 		if err != nil {
 			got = "refused " + fault.From(err).Metadata["state"]

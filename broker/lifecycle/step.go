@@ -84,7 +84,7 @@ func (s Status) refusal(e Event) error {
 	if s.Gone {
 		state = "DELETED"
 	}
-	message := fmt.Sprintf("the sandbox is %s", state)
+	message := "the sandbox is " + state
 	if s.Reason != "" {
 		message += " (" + s.Reason + ")"
 	}
@@ -115,8 +115,10 @@ func (s Status) observe(e Event) (Status, []Action) {
 		return s, []Action{CallDelete}
 	}
 	if e.state == creating && s.Pending != Create {
-		return Status{State: unknown, Pending: s.Pending, Prior: s.Prior,
-			Reason: "the provider says CREATING about a sandbox that was made before"}, []Action{Ask}
+		return Status{
+			State: unknown, Pending: s.Pending, Prior: s.Prior,
+			Reason: "the provider says CREATING about a sandbox that was made before",
+		}, []Action{Ask}
 	}
 	next := Status{State: e.state, Reason: e.reason}
 	if !transitional(e.state) {

@@ -39,7 +39,7 @@ func options(t *testing.T, behaviours ...string) pluginhost.Options {
 // shortDir is a temporary folder of mode 0700 with a path that sockets fit under.
 func shortDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("/tmp", "sb") //nolint:usetesting // t.TempDir has long names
+	dir, err := os.MkdirTemp("/tmp", "sb")
 	if err != nil {
 		t.Fatal(err)
 	}

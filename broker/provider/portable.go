@@ -34,10 +34,18 @@ func (c *portable) Invoke(ctx context.Context, method string, args, reply any, o
 	if err := c.check(ctx, method, args); err != nil {
 		return err
 	}
+	// An attempt that may have had an effect is not undone by a later one that
+	// surely had none.
+	uncertain := false
 	for attempt := 1; ; attempt++ {
 		err := convert(c.name, c.conn.Invoke(ctx, method, args, reply, opts...))
 		if err == nil {
 			return nil
+		}
+		if err.Effect != providerv1.Effect_EFFECT_NONE {
+			uncertain = true
+		} else if uncertain {
+			err = err.WithEffect(providerv1.Effect_EFFECT_UNKNOWN)
 		}
 		wait, again := c.again(method, attempt, err)
 		if !again || !pause(ctx, wait) {

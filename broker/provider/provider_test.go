@@ -172,6 +172,23 @@ func TestOnceOnlyCalls(t *testing.T) {
 	}
 }
 
+// TestUncertaintyOutlivesRetries: what one attempt may have done, a later one
+// that surely did nothing does not deny.
+func TestUncertaintyOutlivesRetries(t *testing.T) {
+	b := &backend{}
+	b.create = func(context.Context) error {
+		if b.calls.Load() == 1 {
+			return wire(providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE)
+		}
+		return wire(providerv1.ErrorReason_ERROR_REASON_QUOTA_EXCEEDED)
+	}
+	_, err := connect(t, b).CreateSandbox(t.Context(), &providerv1.CreateSandboxRequest{})
+	var e *fault.Error
+	if !errors.As(err, &e) || e.Reason != providerv1.ErrorReason_ERROR_REASON_QUOTA_EXCEEDED || e.Effect != providerv1.Effect_EFFECT_UNKNOWN {
+		t.Errorf("got %#v after %d attempts, want an unknown effect", err, b.calls.Load())
+	}
+}
+
 func TestDeadlines(t *testing.T) {
 	var left time.Duration
 	b := &backend{create: func(ctx context.Context) error {

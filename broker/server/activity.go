@@ -45,4 +45,6 @@ func (a *activity) idleSince() (time.Time, bool) {
 // slogErrors gives net/http's own complaints, which are about clients, to slog.
 type slogErrors struct{ log *slog.Logger }
 
-func (s *slogErrors) logger() *log.Logger { return slog.NewLogLogger(s.log.Handler(), slog.LevelDebug) }
+func (s *slogErrors) logger() *log.Logger { //nolint:forbidigo // what net/http takes
+	return slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)
+}

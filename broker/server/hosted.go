@@ -103,7 +103,7 @@ func (h *hosted) Describe(name string) *brokerv1.Provider {
 	st := p.Status()
 	out.State, out.StatusReason = pluginStates[st.State], st.Reason
 	out.Version, out.Path, out.Sha256 = st.Version, st.Path, st.SHA256
-	out.Pid, out.Starts = int32(st.PID), int32(st.Starts) //nolint:gosec // pids and counts of starts fit
+	out.Pid, out.Starts = int32(st.PID), int32(st.Starts)
 	out.Capabilities = st.Capabilities
 	return out
 }

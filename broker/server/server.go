@@ -252,7 +252,7 @@ var _ api.Admin = admin{}
 
 func (a admin) Server() *brokerv1.GetServerResponse {
 	out := &brokerv1.GetServerResponse{
-		Version: a.s.opts.Version, Pid: int32(os.Getpid()), //nolint:gosec // pids are far below
+		Version: a.s.opts.Version, Pid: int32(os.Getpid()),
 		StartedAt: timestamppb.New(a.s.started), OnDemand: a.s.opts.OnDemand, Owner: a.s.service.Owner(),
 	}
 	if a.s.opts.OnDemand && a.s.opts.IdleExit > 0 {

@@ -141,9 +141,9 @@ func (c *cloud) unpack(b *box, open *providerv1.UploadArchiveOpen, entries []ent
 	}
 	out := &providerv1.UploadArchiveResponse{}
 	for _, e := range entries {
-		n := &node{Mode: uint32(e.header.Mode) & 0o7777, UID: uid, GID: gid, MTime: e.header.ModTime} //nolint:gosec // masked
+		n := &node{Mode: uint32(e.header.Mode) & 0o7777, UID: uid, GID: gid, MTime: e.header.ModTime}
 		if open.GetKeepOwners() {
-			n.UID, n.GID = uint32(e.header.Uid), uint32(e.header.Gid) //nolint:gosec // ids of an archive
+			n.UID, n.GID = uint32(e.header.Uid), uint32(e.header.Gid)
 		}
 		if err := c.fits(b, e.header.Name, int64(len(e.data))); err != nil {
 			return nil, err

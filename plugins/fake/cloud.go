@@ -216,7 +216,7 @@ func (c *cloud) remove(id string) bool {
 	}
 	delete(c.boxes, id)
 	list := c.owners[b.Identity.Owner]
-	if i, ok := slices.BinarySearchFunc(list, b.Seq, func(b *box, seq uint64) int { return int(int64(b.Seq) - int64(seq)) }); ok { //nolint:gosec // small
+	if i, ok := slices.BinarySearchFunc(list, b.Seq, func(b *box, seq uint64) int { return int(int64(b.Seq) - int64(seq)) }); ok {
 		c.owners[b.Identity.Owner] = slices.Delete(list, i, i+1)
 	}
 	if b.live.expiry != nil {

@@ -40,10 +40,9 @@ type Driver struct {
 
 // settings are the checked values of Configure.
 type settings struct {
-	latency   time.Duration
-	regions   []string
-	maxBoxes  int
-	templates []string
+	latency  time.Duration
+	regions  []string
+	maxBoxes int
 }
 
 var defaultRegions = []string{"fake-east", "fake-west"}

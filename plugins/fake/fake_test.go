@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"io"
 	"net"
 	"path/filepath"
@@ -30,7 +31,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type rig struct {
 	providerv1.ProviderServiceClient
 	t   *testing.T
-	ctx context.Context //nolint:containedctx // one test's
+	ctx context.Context
 }
 
 func serve(t *testing.T, conf *providerv1.ConfigureRequest) *rig {
@@ -172,7 +173,7 @@ func (r *rig) read(id, path string) (string, error) {
 	var out bytes.Buffer
 	for {
 		resp, err := stream.Recv()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return out.String(), nil
 		}
 		if err != nil {
@@ -414,22 +415,23 @@ func TestTunnelEchoes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	var got, last string
+	var got strings.Builder
+	var last string
 	for {
 		resp, err := tunnel.Recv()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		got += string(resp.GetFrame().GetData())
+		got.Write(resp.GetFrame().GetData())
 		if resp.GetFrame().GetHalfClose() != nil {
 			last = "half_close"
 		}
 	}
-	if got != "hello" || last != "half_close" {
-		t.Errorf("echo %q, last frame %q", got, last)
+	if got.String() != "hello" || last != "half_close" {
+		t.Errorf("echo %q, last frame %q", got.String(), last)
 	}
 	if ports, err := r.ListPorts(r.ctx, &providerv1.ListPortsRequest{Sandbox: ref("sbx_1")}); err != nil || len(ports.GetPorts()) != 1 {
 		t.Errorf("ports %v %v", ports, err)

@@ -115,7 +115,7 @@ func (c *cloud) load() error {
 	if err != nil {
 		return err
 	}
-	slices.SortFunc(boxes, func(a, b *box) int { return int(int64(a.Seq) - int64(b.Seq)) }) //nolint:gosec // small
+	slices.SortFunc(boxes, func(a, b *box) int { return int(int64(a.Seq) - int64(b.Seq)) })
 	for _, b := range boxes {
 		c.seq = max(c.seq, b.Seq)
 		if b.State == paused && (b.Kept.Memory || b.Kept.Processes) {

@@ -78,7 +78,7 @@ func (x *service) Drain(ctx context.Context, req *providerv1.DrainRequest) (*pro
 	if err != nil {
 		return nil, err
 	}
-	return &providerv1.DrainResponse{Unfinished: int32(unfinished)}, nil //nolint:gosec // calls in flight are few
+	return &providerv1.DrainResponse{Unfinished: int32(unfinished)}, nil
 }
 
 func (x *service) CreateSandbox(ctx context.Context, req *providerv1.CreateSandboxRequest) (*providerv1.CreateSandboxResponse, error) {

@@ -27,7 +27,7 @@ type tunnel struct {
 // them breaks. It closes the connection. Memory is one frame per direction: the
 // connection and the stream have flow control of their own.
 func (t *tunnel) carry(ctx context.Context, s *Server) error {
-	defer t.conn.Close() //nolint:errcheck // nothing is left to tell
+	defer t.conn.Close()
 	stop := context.AfterFunc(ctx, func() { _ = t.conn.Close() })
 	defer stop()
 	if err := t.send(&providerv1.TunnelFrame{Frame: &providerv1.TunnelFrame_Opened{Opened: &providerv1.TunnelOpened{}}}); err != nil {

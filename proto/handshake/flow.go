@@ -9,11 +9,12 @@ const (
 	// ExecStdinAck.next. Acknowledgements of output travel behind stdin on the
 	// same stream, so a client that ignores the window delays its own.
 	StdinWindowBytes = 1 << 20
-	// StreamWindowBytes and ConnWindowBytes are the HTTP/2 flow-control windows
-	// that both ends set: with the default of 64 KiB a stream of full frames
-	// waits for window updates most of the time.
+	// StreamWindowBytes is the HTTP/2 flow-control window of a stream that both
+	// ends set: with the default of 64 KiB a stream of full frames waits for window
+	// updates most of the time.
 	StreamWindowBytes = 1 << 20
-	ConnWindowBytes   = 4 << 20
+	// ConnWindowBytes is the same for a connection, which several streams share.
+	ConnWindowBytes = 4 << 20
 	// SocketBufferBytes is the size of gRPC's read and write buffers.
 	SocketBufferBytes = 128 << 10
 )

@@ -31,8 +31,10 @@ func (v *Vendor) StartExec(_ context.Context, req *providerv1.StartExecRequest) 
 	}
 	c := v.execs[req.GetExecId()]
 	if c == nil {
-		c = &command{done: make(chan struct{}), exec: &providerv1.Exec{ExecId: req.GetExecId(), SandboxId: req.GetSandbox().GetSandboxId(),
-			Argv: req.GetSpec().GetArgv(), State: providerv1.ExecState_EXEC_STATE_RUNNING}}
+		c = &command{done: make(chan struct{}), exec: &providerv1.Exec{
+			ExecId: req.GetExecId(), SandboxId: req.GetSandbox().GetSandboxId(),
+			Argv: req.GetSpec().GetArgv(), State: providerv1.ExecState_EXEC_STATE_RUNNING,
+		}}
 		v.execs[req.GetExecId()] = c
 		if c.exec.GetArgv()[0] == "exit" {
 			code, _ := strconv.Atoi(c.exec.GetArgv()[1])
@@ -152,7 +154,8 @@ func produce(stream attachServer, total int64) (int64, error) {
 
 func sendData(stream attachServer, off int64, data []byte) error {
 	return send(stream, &providerv1.ExecOutput{Frame: &providerv1.ExecOutput_Data{Data: &providerv1.ExecData{
-		Stream: providerv1.ExecStream_EXEC_STREAM_STDOUT, Offset: off, Data: data}}})
+		Stream: providerv1.ExecStream_EXEC_STREAM_STDOUT, Offset: off, Data: data,
+	}}})
 }
 
 func echo(stream attachServer) (int64, error) {

@@ -87,9 +87,11 @@ func (v *Vendor) CreateSnapshot(ctx context.Context, req *providerv1.CreateSnaps
 	}
 	sn := v.snapshots[req.GetSnapshotId()]
 	if sn == nil {
-		sn = &providerv1.Snapshot{SnapshotId: req.GetSnapshotId(), Owner: from.GetIdentity().GetOwner(), SandboxId: from.GetIdentity().GetSandboxId(),
+		sn = &providerv1.Snapshot{
+			SnapshotId: req.GetSnapshotId(), Owner: from.GetIdentity().GetOwner(), SandboxId: from.GetIdentity().GetSandboxId(),
 			Kept: &providerv1.Keeps{Disk: true, Memory: true}, CreatedAt: timestamppb.Now(), Labels: req.GetLabels(),
-			Handle: &providerv1.Handle{Version: 1, Data: []byte("snapshot")}, SizeBytes: proto.Int64(42)}
+			Handle: &providerv1.Handle{Version: 1, Data: []byte("snapshot")}, SizeBytes: proto.Int64(42),
+		}
 		v.snapshots[sn.GetSnapshotId()] = sn
 	}
 	v.mu.Unlock()

@@ -88,7 +88,7 @@ func token(seq int64, scope uint32) string {
 	}
 	b := make([]byte, 0, tokenLength)
 	b = binary.BigEndian.AppendUint32(b, scope)
-	b = binary.BigEndian.AppendUint64(b, uint64(seq)) //nolint:gosec // row numbers are positive
+	b = binary.BigEndian.AppendUint64(b, uint64(seq))
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 

@@ -3,6 +3,7 @@ package sqlite_test
 import (
 	"fmt"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -69,7 +70,7 @@ func many(tb testing.TB, n int) state.Store {
 			sb := &state.Sandbox{Status: lifecycle.Status{State: providerv1.SandboxState_SANDBOX_STATE_RUNNING}, Version: 1, Body: &brokerv1.Sandbox{
 				SandboxId: fmt.Sprintf("sbx_%08d", j), Name: fmt.Sprintf("n-%d", j), Provider: "p",
 				CreatedAt: timestamppb.New(now), LastActiveAt: timestamppb.New(now), ExpiresAt: timestamppb.New(now.Add(time.Duration(j) * time.Second)),
-				Labels: map[string]string{"team": fmt.Sprint(j % 7)},
+				Labels: map[string]string{"team": strconv.Itoa(j % 7)},
 			}}
 			if j%10 == 0 {
 				sb.Status.State = providerv1.SandboxState_SANDBOX_STATE_PAUSED

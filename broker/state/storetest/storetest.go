@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -223,7 +224,7 @@ func due(t *testing.T, s state.Store) {
 func list(t *testing.T, s state.Store) {
 	for n := range 6 {
 		check(t, s.InsertSandboxes(t.Context(), nil, sandbox(n, func(sb *state.Sandbox) {
-			sb.Body.Labels = map[string]string{"odd": fmt.Sprint(n%2 == 1), "all": "x"}
+			sb.Body.Labels = map[string]string{"odd": strconv.FormatBool(n%2 == 1), "all": "x"}
 			if n > 2 {
 				sb.Body.Provider, sb.Status.State = "q", paused
 			}

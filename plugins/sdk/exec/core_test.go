@@ -341,7 +341,7 @@ func TestOpeningAtTheEndFreesACommandThatStandsStill(t *testing.T) {
 }
 
 func TestSettle(t *testing.T) {
-	code := func(n int) *providerv1.ExitStatus { return Exited(n) }
+	code := Exited
 	for _, tc := range []struct {
 		name  string
 		got   *providerv1.ExitStatus

@@ -86,8 +86,10 @@ func (s *session) export() (record, error) {
 	}
 	r := record{
 		Key: st.key, Digest: st.digest, Spec: spec, StartedAt: st.startedAt, EndedAt: st.endedAt, SizeSeq: st.sizeSeq,
-		Stdin: stdinRecord{Accepted: st.in.accepted, Written: st.in.written, End: st.in.end, Gone: st.in.gone,
-			Pending: bytes.Join(st.in.pending, nil)},
+		Stdin: stdinRecord{
+			Accepted: st.in.accepted, Written: st.in.written, End: st.in.end, Gone: st.in.gone,
+			Pending: bytes.Join(st.in.pending, nil),
+		},
 	}
 	if st.exit != nil {
 		if r.Exit, err = proto.Marshal(st.exit); err != nil {

@@ -14,7 +14,7 @@ func SignalName(signal providerv1.ExecSignal) string {
 // Exited returns the status of a command that ended by itself with a code.
 func Exited(code int) *providerv1.ExitStatus {
 	return &providerv1.ExitStatus{
-		Result: &providerv1.ExitStatus_Code{Code: int32(code)}, //nolint:gosec // exit codes are small
+		Result: &providerv1.ExitStatus_Code{Code: int32(code)},
 		Cause:  providerv1.ExitCause_EXIT_CAUSE_TASK,
 	}
 }

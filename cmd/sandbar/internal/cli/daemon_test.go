@@ -15,7 +15,7 @@ import (
 // TestKilledBrokerIsNeverSuccess kills the broker under a running command. It
 // is started again, knows nothing of the command any more, and the end is 125.
 func TestKilledBrokerIsNeverSuccess(t *testing.T) {
-	run, err := os.MkdirTemp("", "sb") //nolint:usetesting // short, as the path of a socket must be
+	run, err := os.MkdirTemp("", "sb")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +74,7 @@ func brokerPID(t *testing.T, run string) int {
 // TestServerSeesNoSecrets: the daemon outlives the shell that started it, and
 // so must not have its environment.
 func TestServerSeesNoSecrets(t *testing.T) {
-	run, err := os.MkdirTemp("", "sb") //nolint:usetesting // short, as the path of a socket must be
+	run, err := os.MkdirTemp("", "sb")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -53,7 +53,7 @@ func serveFake(ctx context.Context, o server.Options) error {
 // broker starts an in-memory broker on a socket of its own.
 func broker(tb testing.TB, change func(*apitest.Broker)) (b *apitest.Broker, address string) {
 	tb.Helper()
-	dir, err := os.MkdirTemp("", "sb") //nolint:usetesting // short, as the path of a socket must be
+	dir, err := os.MkdirTemp("", "sb")
 	if err != nil {
 		tb.Fatal(err)
 	}
