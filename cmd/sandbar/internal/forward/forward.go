@@ -112,7 +112,8 @@ func inward(conn net.Conn, t Tunnel) error {
 	for {
 		f, err := t.Receive()
 		if errors.Is(err, io.EOF) {
-			return closeWrite(conn)
+			_ = closeWrite(conn) // the local side may have gone, which is its right
+			return nil
 		}
 		if err != nil {
 			reset(conn)
