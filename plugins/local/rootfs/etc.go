@@ -30,33 +30,37 @@ func buildEtc(opts Options, dir string) error {
 			return fmt.Errorf("copy %q: %w", name, err)
 		}
 	}
-	host := opts.Hostname
-	if host == "" {
-		host = "sandbox"
-	}
-	for name, content := range generated(host) {
-		if err := writeFile(filepath.Join(dir, name), content); err != nil {
-			return fmt.Errorf("write %q: %w", name, err)
+	for _, files := range []map[string]string{Files(opts.Hostname), generated} {
+		for name, content := range files {
+			if err := writeFile(filepath.Join(dir, name), content); err != nil {
+				return fmt.Errorf("write %q: %w", name, err)
+			}
 		}
 	}
 	return nil
 }
 
-// generated are the files whose content does not come from the host.
-func generated(host string) map[string]string {
-	return map[string]string{
-		"etc/passwd": "root:x:0:0:root:/root:/bin/sh\n" +
-			"sandbox:x:1000:1000:sandbox:/home/sandbox:/bin/sh\n" +
-			"nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
-		"etc/group":         "root:x:0:\ntty:x:5:\nsandbox:x:1000:\nnogroup:x:65534:\n",
-		"etc/hostname":      host + "\n",
-		"etc/hosts":         "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n127.0.1.1\t" + host + "\n",
-		"etc/resolv.conf":   "",
-		"etc/nsswitch.conf": "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nprotocols: files\nservices: files\n",
-		"etc/profile":       "umask 022\n",
-		// See runsc: an empty /tmp would be covered by a file system without limit. The guest's agent removes the file.
-		"tmp/.sandbar-boot": "",
+// Files are what a guest must find in /etc about itself, by path, whatever its root file system; Host writes them by itself. An empty
+// hostname is "sandbox".
+func Files(hostname string) map[string]string {
+	if hostname == "" {
+		hostname = "sandbox"
 	}
+	return map[string]string{
+		"/etc/hostname":    hostname + "\n",
+		"/etc/hosts":       "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost\n127.0.1.1\t" + hostname + "\n",
+		"/etc/resolv.conf": "",
+	}
+}
+
+// generated are the other files whose content does not come from the host.
+var generated = map[string]string{
+	"etc/passwd": "root:x:0:0:root:/root:/bin/sh\n" +
+		"sandbox:x:1000:1000:sandbox:/home/sandbox:/bin/sh\n" +
+		"nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n",
+	"etc/group":         "root:x:0:\ntty:x:5:\nsandbox:x:1000:\nnogroup:x:65534:\n",
+	"etc/nsswitch.conf": "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\nprotocols: files\nservices: files\n",
+	"etc/profile":       "umask 022\n",
 }
 
 func copyFile(src, dst string) error {

@@ -46,10 +46,26 @@ var emptyDirs = []struct {
 	name string
 	mode fs.FileMode
 }{
-	{"dev", 0o755}, {"home", 0o755}, {"home/sandbox", 0o777}, {"media", 0o755}, {"mnt", 0o755}, {"opt", 0o755}, {"proc", 0o555},
-	{"root", 0o700}, {"run", 0o755}, {"run/lock", 0o755 | fs.ModeSticky}, {"srv", 0o755}, {"sys", 0o555}, {"tmp", 0o777 | fs.ModeSticky},
-	{"var", 0o755}, {"var/cache", 0o755}, {"var/lib", 0o755}, {"var/log", 0o755}, {"var/tmp", 0o777 | fs.ModeSticky},
-	{".sandbar", 0o755}, {".sandbar/io", 0o755},
+	{"dev", 0o755},
+	{"home", 0o755},
+	{"home/sandbox", 0o777},
+	{"media", 0o755},
+	{"mnt", 0o755},
+	{"opt", 0o755},
+	{"proc", 0o555},
+	{"root", 0o700},
+	{"run", 0o755},
+	{"run/lock", 0o755 | fs.ModeSticky},
+	{"srv", 0o755},
+	{"sys", 0o555},
+	{"tmp", 0o777 | fs.ModeSticky},
+	{"var", 0o755},
+	{"var/cache", 0o755},
+	{"var/lib", 0o755},
+	{"var/log", 0o755},
+	{"var/tmp", 0o777 | fs.ModeSticky},
+	{".sandbar", 0o755},
+	{".sandbar/io", 0o755},
 }
 
 // Host builds the tree in dir, which is created. On failure the caller ends the mount namespace.

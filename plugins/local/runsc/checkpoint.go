@@ -21,7 +21,7 @@ const (
 	manifestName = "sandbar.json"
 	imageName    = "image"
 	// manifestVersion changes when older checkpoints can no longer be read.
-	manifestVersion = 1
+	manifestVersion = 2
 )
 
 // ErrIncompatible is wrapped by Restore when a checkpoint was made by another build of the runtime or the agent, or for another
@@ -46,8 +46,9 @@ type manifestExec struct {
 	PID   int    `json:"pid"`
 	TTY   bool   `json:"tty,omitempty"`
 	Stdin bool   `json:"stdin,omitempty"`
-	// Unread is what the guest had not read of its standard input.
+	// Unread is what the guest had not read of its standard input, and Closed that nothing follows.
 	Unread []byte `json:"unread,omitempty"`
+	Closed bool   `json:"closed,omitempty"`
 	Stdout int64  `json:"stdout"` // bytes the guest had written
 	Stderr int64  `json:"stderr"`
 	Ended  bool   `json:"ended,omitempty"`
@@ -103,12 +104,14 @@ func (s *Sandbox) stopAndSave(ctx context.Context, dir, image string, m *manifes
 	if err := s.cont.Pause(); err != nil {
 		return err
 	}
+	var held []*Writer
 	defer func() {
-		if keepRunning || err != nil {
-			err = errors.Join(err, s.giveBack(m))
-			if s.cont != nil {
-				err = errors.Join(err, s.cont.Resume())
-			}
+		goesOn := keepRunning || err != nil
+		for _, w := range held {
+			err = errors.Join(err, w.letGo(goesOn))
+		}
+		if goesOn && s.cont != nil {
+			err = errors.Join(err, s.cont.Resume())
 		}
 	}()
 	if stopped != nil {
@@ -116,7 +119,7 @@ func (s *Sandbox) stopAndSave(ctx context.Context, dir, image string, m *manifes
 			return err
 		}
 	}
-	if err := s.describe(m); err != nil {
+	if held, err = s.describe(m); err != nil {
 		return err
 	}
 	if err := s.save(image, keepRunning); err != nil {
@@ -148,17 +151,6 @@ func (s *Sandbox) end(ctx context.Context) error {
 	return nil
 }
 
-// giveBack returns to the guest what describe took from its standard inputs.
-func (s *Sandbox) giveBack(m *manifest) error {
-	var errs []error
-	for _, me := range m.Execs {
-		if ex, err := s.Exec(me.ID); err == nil && len(me.Unread) > 0 {
-			errs = append(errs, ex.Stdin.putBack(me.Unread))
-		}
-	}
-	return errors.Join(errs...)
-}
-
 func (s *Sandbox) save(image string, resume bool) error {
 	return s.cont.Checkpoint(s.conf, image, sandbox.CheckpointOpts{
 		Resume: resume,
@@ -168,26 +160,26 @@ func (s *Sandbox) save(image string, resume bool) error {
 }
 
 // describe fills in what the stopped guest's streams hold. Standard input that was not read is taken out of the pipe, which does
-// not outlive this process.
-func (s *Sandbox) describe(m *manifest) error {
+// not outlive this process; the caller lets go of the returned writers.
+func (s *Sandbox) describe(m *manifest) (held []*Writer, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m.NextExec, m.NextFile = s.nextExec, s.nextStream
 	for _, ex := range s.execs {
 		me := manifestExec{ID: ex.ID, PID: ex.PID, TTY: ex.tty, Stdin: ex.Stdin != nil}
-		var err error
 		if me.Stdout, err = ex.Stdout.total(); err != nil {
-			return fmt.Errorf("measure stream %q: %w", ex.Stdout.name, err)
+			return held, fmt.Errorf("measure stream %q: %w", ex.Stdout.name, err)
 		}
 		if ex.Stderr != nil {
 			if me.Stderr, err = ex.Stderr.total(); err != nil {
-				return fmt.Errorf("measure stream %q: %w", ex.Stderr.name, err)
+				return held, fmt.Errorf("measure stream %q: %w", ex.Stderr.name, err)
 			}
 		}
 		if ex.Stdin != nil {
-			if me.Unread, err = ex.Stdin.takeUnread(); err != nil {
-				return err
+			if me.Unread, me.Closed, err = ex.Stdin.hold(); err != nil {
+				return held, err
 			}
+			held = append(held, ex.Stdin)
 		}
 		select {
 		case <-ex.done:
@@ -200,7 +192,7 @@ func (s *Sandbox) describe(m *manifest) error {
 	for _, e := range entries {
 		m.Transfers = append(m.Transfers, e.Name())
 	}
-	return err
+	return held, err
 }
 
 // Restore makes a sandbox of a checkpoint. It may be called many times for one, at the same time, from different shims: that is
@@ -239,6 +231,11 @@ func Restore(ctx context.Context, cfg Config, dir string) (*Sandbox, error) {
 	if err != nil {
 		return nil, err
 	}
+	for _, me := range m.Execs {
+		if ex, err := s.Exec(me.ID); err == nil && me.Closed {
+			_ = ex.Stdin.Close()
+		}
+	}
 	for _, name := range m.Transfers {
 		if name[0] == 'f' {
 			_ = os.Remove(filepath.Join(cfg.ioDir(), name))
@@ -266,7 +263,7 @@ func (s *Sandbox) reopen(m *manifest) (keep []*os.File, err error) {
 			return keep, err
 		}
 		if ex.Stdin != nil {
-			if err := ex.Stdin.putBack(me.Unread); err != nil {
+			if err := ex.Stdin.preload(me.Unread); err != nil {
 				return keep, err
 			}
 		}

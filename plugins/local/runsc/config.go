@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -18,7 +19,7 @@ import (
 	"github.com/sandbar-dev/sandbar/plugins/local/runsc/internal/wire"
 )
 
-// Config describes a sandbox. ID, Dir, Root and Agent are required.
+// Config describes a sandbox. ID, Dir, Agent and one of Root and Image are required.
 type Config struct {
 	// ID names the sandbox in this shim; letters, digits, '_', '-' and '.'.
 	ID string
@@ -26,6 +27,12 @@ type Config struct {
 	Dir string
 	// Root is the guest's lower root directory, never written to. It must contain what rootfs prepares.
 	Root string
+	// Image is a host file with an EROFS file system that is the lower root instead. Nothing of it is mounted on the host: the guest
+	// kernel reads it, with the owners and modes it has, and nothing needs to be in it.
+	Image string
+	// Files are regular files that a new guest finds at these absolute paths, whatever its lower root has there. They are the guest's to
+	// change.
+	Files map[string]string
 	// Agent is a host file that contains a binary which calls Dispatch, usually the running one. A checkpoint can be restored
 	// only with the very same file content.
 	Agent string
@@ -62,9 +69,17 @@ type Limits struct {
 }
 
 func (c *Config) validate() error {
-	for _, f := range []struct{ name, value string }{{"ID", c.ID}, {"Dir", c.Dir}, {"Root", c.Root}, {"Agent", c.Agent}} {
+	for _, f := range []struct{ name, value string }{{"ID", c.ID}, {"Dir", c.Dir}, {"Root or Image", c.Root + c.Image}, {"Agent", c.Agent}} {
 		if f.value == "" {
 			return fmt.Errorf("check configuration: %s is required", f.name)
+		}
+	}
+	if c.Root != "" && c.Image != "" {
+		return errors.New("check configuration: want one of Root and Image, not both")
+	}
+	for name := range c.Files {
+		if !filepath.IsAbs(name) {
+			return fmt.Errorf("check file %q: path must be absolute", name)
 		}
 	}
 	for _, m := range c.Mounts {
@@ -89,6 +104,9 @@ var guestCapabilities = []string{
 	"CAP_NET_BIND_SERVICE", "CAP_SETFCAP", "CAP_SETGID", "CAP_SETPCAP", "CAP_SETUID", "CAP_SYS_CHROOT",
 }
 
+// agentCapabilities are what the agent needs to set up the guest; it drops the additional one before it starts a command.
+var agentCapabilities = append(slices.Clone(guestCapabilities), "CAP_SYS_ADMIN")
+
 // shmBytes is the size of /dev/shm, Docker's default; it counts as memory.
 const shmBytes = 64 << 20
 
@@ -103,10 +121,8 @@ func (c *Config) spec() *specs.Spec {
 		Root:     &specs.Root{Path: c.Root},
 		Process: &specs.Process{
 			Cwd: "/", Args: []string{wire.AgentPath}, Env: agentEnv,
-			Capabilities: &specs.LinuxCapabilities{
-				Bounding: guestCapabilities, Effective: guestCapabilities, Permitted: guestCapabilities,
-			},
-			Rlimits: []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 1 << 20, Hard: 1 << 20}},
+			Capabilities: &specs.LinuxCapabilities{Bounding: agentCapabilities, Effective: agentCapabilities, Permitted: agentCapabilities},
+			Rlimits:      []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 1 << 20, Hard: 1 << 20}},
 		},
 		Mounts: []specs.Mount{
 			{Destination: "/proc", Type: "proc", Source: "proc"},
@@ -120,10 +136,13 @@ func (c *Config) spec() *specs.Spec {
 	}
 	if c.Limits.Pids > 0 {
 		s.Mounts = append(s.Mounts, specs.Mount{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup"})
-		s.Process.Args = append(s.Process.Args, wire.LimitArg, strconv.FormatInt(c.Limits.Pids+reservedTasks, 10))
-		// The agent drops it before it starts a command.
-		caps := append(slices.Clone(guestCapabilities), "CAP_SYS_ADMIN")
-		s.Process.Capabilities = &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps}
+	}
+	if c.tmpMarker() {
+		s.Mounts = append(s.Mounts, specs.Mount{Destination: wire.TmpMarker, Type: "tmpfs", Source: "tmpfs", Options: []string{"size=0"}})
+	}
+	if c.Image != "" {
+		s.Root.Path = c.emptyDir()
+		s.Annotations = c.imageAnnotations()
 	}
 	for _, m := range c.Mounts {
 		mode := "rw"
@@ -135,20 +154,63 @@ func (c *Config) spec() *specs.Spec {
 	return s
 }
 
+// tmpMarker says whether /tmp needs a mount in it; see wire.TmpMarker.
+func (c *Config) tmpMarker() bool {
+	return !slices.ContainsFunc(c.Mounts, func(m Mount) bool { return filepath.Clean(m.Target) == "/tmp" })
+}
+
+// imageFD is the descriptor of the image in a shim, fixed because gVisor compares annotations, and with them the image's name, at a
+// restore. It is far above what a shim has open when it starts.
+const imageFD = 200
+
+// imageAnnotations tell gVisor to use the image as root, below an overlay. Where the overlay is kept says the option overlay2.
+func (c *Config) imageAnnotations() map[string]string {
+	const prefix = "dev.gvisor.spec.rootfs."
+	medium, _, _ := strings.Cut(c.overlayMedium(), "=")
+	if medium == "dir" {
+		medium = "dir=/"
+	}
+	annotations := map[string]string{
+		prefix + "source": "/proc/self/fd/" + strconv.Itoa(imageFD), prefix + "type": "erofs", prefix + "overlay": medium,
+	}
+	if c.Limits.DiskBytes > 0 {
+		annotations[prefix+"options"] = "size=" + strconv.FormatInt(c.Limits.DiskBytes, 10)
+	}
+	return annotations
+}
+
+func (c *Config) overlayMedium() string {
+	if c.Disk == "" {
+		return "memory"
+	}
+	return "dir=" + c.Disk
+}
+
+// setup is what the agent has to do in a new guest.
+func (c *Config) setup(lower *Lower) (*wire.Setup, error) {
+	setup := &wire.Setup{TmpMarker: c.tmpMarker(), Files: c.Files}
+	if c.Limits.Pids > 0 {
+		setup.MaxTasks = c.Limits.Pids + reservedTasks
+	}
+	_, err := lower.Lstat("/tmp")
+	if errors.Is(err, fs.ErrNotExist) {
+		setup.MakeTmp, err = true, nil
+	}
+	return setup, err
+}
+
 // agentEnv keeps the agent, which mostly waits, small: one processor's worth of scheduler and an early collector.
 var agentEnv = []string{"GOMAXPROCS=2", "GOGC=50"}
 
 func (c *Config) ioDir() string     { return filepath.Join(c.Dir, c.ID, "io") }
+func (c *Config) emptyDir() string  { return filepath.Join(c.Dir, c.ID, "empty") }
 func (c *Config) bundleDir() string { return filepath.Join(c.Dir, c.ID) }
 
 // runtime returns gVisor's configuration. Flags, because gVisor passes its configuration to its child processes that way.
 func (c *Config) runtime() (*config.Config, error) {
 	fs := flag.NewFlagSet("runsc", flag.ContinueOnError)
 	config.RegisterFlags(fs)
-	overlay := "root:memory"
-	if c.Disk != "" {
-		overlay = "root:dir=" + c.Disk
-	}
+	overlay := "root:" + c.overlayMedium()
 	if c.Limits.DiskBytes > 0 {
 		overlay += ",size=" + strconv.FormatInt(c.Limits.DiskBytes, 10)
 	}
@@ -161,6 +223,9 @@ func (c *Config) runtime() (*config.Config, error) {
 		"host-fifo":      "open",  // for the streams in wire.IODir
 		"host-settings":  "ignore",
 		"ignore-cgroups": "true",
+		// Programs of an image that change their user, such as sudo and su, work as on Linux: the ids and capabilities they gain are the
+		// guest kernel's own, and mean nothing to the host. The host's programs do not: in a user namespace their owner is unknown.
+		"allow-suid": strconv.FormatBool(c.Image != ""),
 		// With a real root the guest kernel runs as nobody; in a user namespace with one user there is only that one.
 		"rootless": strconv.FormatBool(inUserNamespace()),
 	}
@@ -186,8 +251,10 @@ func inUserNamespace() bool {
 }
 
 func (c *Config) writeBundle(spec *specs.Spec) error {
-	if err := os.MkdirAll(c.ioDir(), 0o711); err != nil {
-		return fmt.Errorf("create bundle: %w", err)
+	for _, dir := range []string{c.ioDir(), c.emptyDir()} {
+		if err := os.MkdirAll(dir, 0o711); err != nil {
+			return fmt.Errorf("create bundle: %w", err)
+		}
 	}
 	b, err := json.Marshal(spec)
 	if err != nil {

@@ -29,8 +29,8 @@ func Dispatch() {
 	}
 }
 
-// Shim returns a command that runs binary, or this one if it is empty, with args as a shim: in namespaces of its own, in a session of its own, with an
-// empty environment. It outlives its parent. The caller sets standard streams and extra files, starts it and waits for it.
+// Shim returns a command that runs binary, or this one if it is empty, with args as a shim: in namespaces of its own, in a session of
+// its own, with an empty environment. It outlives its parent. The caller sets standard streams and extra files, starts it and waits for it.
 //
 // The process starts with the mounts of its parent; Enter must make them private before anything else.
 //

@@ -3,6 +3,7 @@ package runsc_test
 import (
 	"bytes"
 	"context"
+	"debug/elf"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -28,17 +30,65 @@ func TestMain(m *testing.M) {
 	case len(os.Args) > 3 && os.Args[1] == "scenario":
 		os.Exit(runScenario(os.Args[2], os.Args[3], os.Args[4:]))
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	if scenarioFile.dir != "" {
+		_ = os.RemoveAll(scenarioFile.dir)
+	}
+	os.Exit(code)
+}
+
+// scenarioFile is this test binary linked statically, which gVisor needs: with cgo or the race detector this process is not.
+var scenarioFile struct {
+	once sync.Once
+	dir  string
+	path string
+	err  error
+}
+
+func scenarioBinary(tb testing.TB) string {
+	tb.Helper()
+	scenarioFile.once.Do(func() {
+		if f, err := elf.Open("/proc/self/exe"); err == nil {
+			defer f.Close()
+			if f.Section(".interp") == nil {
+				scenarioFile.path = "/proc/self/exe"
+				return
+			}
+		}
+		if scenarioFile.dir, scenarioFile.err = os.MkdirTemp("", "sbt"); scenarioFile.err != nil {
+			return
+		}
+		scenarioFile.path = filepath.Join(scenarioFile.dir, "scenarios")
+		cmd := exec.CommandContext(tb.Context(), "go", "test", "-c", "-o", scenarioFile.path, ".")
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			scenarioFile.err = fmt.Errorf("build static test binary: %w\n%s", err, out)
+		}
+	})
+	if scenarioFile.err != nil {
+		tb.Fatal(scenarioFile.err)
+	}
+	return scenarioFile.path
 }
 
 // testUser is nobody on purpose: no entry in passwd, no subordinate ids, no home.
 const testUser = 12345
 
+// launch ends its shim, which lives in a session of its own, as soon as its standard input ends: with the test, however that
+// ends.
 func launch(args []string) int {
 	cmd := runsc.Shim(context.Background(), "", append([]string{"scenario"}, args...)...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.Env = append(cmd.Env, "SANDBAR_TEST_CANARY=do-not-leak")
-	if err := cmd.Run(); err != nil {
+	if err := cmd.Start(); err != nil {
+		fmt.Fprintln(os.Stderr, "shim:", err)
+		return 1
+	}
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		_ = cmd.Process.Kill()
+	}()
+	if err := cmd.Wait(); err != nil {
 		fmt.Fprintln(os.Stderr, "shim:", err)
 		return 1
 	}
@@ -128,7 +178,7 @@ func expect(ctx context.Context, sb *runsc.Sandbox, script, want string) error {
 }
 
 // workDir returns a directory usable by everybody, with a copy of this binary in it.
-func workDir(t *testing.T) string {
+func workDir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "sb")
 	if err != nil {
@@ -138,7 +188,7 @@ func workDir(t *testing.T) string {
 	if err := os.Chmod(dir, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	b, err := os.ReadFile("/proc/self/exe")
+	b, err := os.ReadFile(scenarioBinary(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,7 +199,7 @@ func workDir(t *testing.T) string {
 }
 
 // who are the users that every scenario is run as.
-func who(t *testing.T) map[string]int {
+func who(t testing.TB) map[string]int {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		return map[string]int{"rootless": os.Geteuid()}
@@ -157,7 +207,7 @@ func who(t *testing.T) map[string]int {
 	return map[string]int{"root": 0, "rootless": testUser}
 }
 
-func shimCommand(t *testing.T, work string, uid int, scenario string, args ...string) *exec.Cmd {
+func shimCommand(t testing.TB, work string, uid int, scenario string, args ...string) *exec.Cmd {
 	t.Helper()
 	dir, err := os.MkdirTemp(work, "s")
 	if err != nil {
@@ -165,6 +215,13 @@ func shimCommand(t *testing.T, work string, uid int, scenario string, args ...st
 	}
 	cmd := exec.CommandContext(t.Context(), filepath.Join(work, "provider"), append([]string{"launch", scenario, dir}, args...)...)
 	cmd.Dir = "/"
+	life, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The launcher ends after its shim; waiting for both keeps their output.
+	cmd.Cancel = life.Close
+	cmd.WaitDelay = 10 * time.Second
 	if uid != os.Geteuid() {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}}
 		if err := os.Chown(dir, uid, uid); err != nil {
@@ -175,7 +232,7 @@ func shimCommand(t *testing.T, work string, uid int, scenario string, args ...st
 }
 
 // inShim runs a scenario and returns what it wrote.
-func inShim(t *testing.T, work string, uid int, scenario string, args ...string) string {
+func inShim(t testing.TB, work string, uid int, scenario string, args ...string) string {
 	t.Helper()
 	cmd := shimCommand(t, work, uid, scenario, args...)
 	out, err := cmd.CombinedOutput()

@@ -21,6 +21,8 @@ type Sandbox struct {
 	ctl  *control
 	sand *sandbox.Sandbox // for calls that need no container state
 
+	lower *Lower
+
 	// runMu guards cont, which is not safe for concurrent use, against Checkpoint and Close.
 	runMu sync.Mutex
 	cont  *container.Container
@@ -39,8 +41,15 @@ type Sandbox struct {
 // Create starts a guest with nothing but its agent in it. The caller must have called Enter.
 func Create(ctx context.Context, cfg Config) (*Sandbox, error) {
 	return boot(ctx, cfg, func(s *Sandbox) error {
+		setup, err := s.cfg.setup(s.lower)
+		if err != nil {
+			return fmt.Errorf("look into root file system of %q: %w", cfg.ID, err)
+		}
 		if err := s.cont.Start(s.conf); err != nil {
 			return fmt.Errorf("start sandbox %q: %w", cfg.ID, err)
+		}
+		if _, err := s.ctl.call(ctx, &wire.Request{Op: wire.OpSetup, Setup: setup}, nil); err != nil {
+			return fmt.Errorf("set up guest of %q: %w", cfg.ID, err)
 		}
 		return nil
 	})
@@ -55,6 +64,14 @@ func boot(ctx context.Context, cfg Config, run func(*Sandbox) error) (_ *Sandbox
 	if s.conf, err = cfg.runtime(); err != nil {
 		return nil, err
 	}
+	if s.lower, err = openLower(&cfg); err != nil {
+		return nil, fmt.Errorf("open root file system of %q: %w", cfg.ID, err)
+	}
+	defer func() {
+		if err != nil {
+			s.lower.close()
+		}
+	}()
 	if err := cfg.Limits.prepare(); err != nil {
 		return nil, err
 	}
@@ -152,6 +169,7 @@ func (s *Sandbox) Close(ctx context.Context) error {
 	s.runMu.Lock()
 	defer s.runMu.Unlock()
 	if s.cont == nil {
+		s.lower.close()
 		return nil
 	}
 	if err := s.cont.Destroy(); err != nil {
@@ -166,6 +184,7 @@ func (s *Sandbox) Close(ctx context.Context) error {
 	for _, ex := range s.Execs() {
 		ex.closeStreams()
 	}
+	s.lower.close()
 	return os.RemoveAll(filepath.Join(s.cfg.Dir, s.cfg.ID))
 }
 

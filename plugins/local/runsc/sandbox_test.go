@@ -32,7 +32,8 @@ var scenarios = map[string]func(context.Context, *env) error{
 	"resume":    resumeScenario,
 	"fork":      forkScenario,
 	"linger":    lingerScenario,
-	"speed":     speedScenario,
+	"image":     imageScenario, "image-again": imageAgainScenario,
+	"speed": speedScenario,
 }
 
 func TestScenarios(t *testing.T) {
@@ -356,7 +357,7 @@ func limitsScenario(ctx context.Context, e *env) error {
 		{"head -c 64M /dev/zero > /tmp/big 2>/dev/null; stat -c %s /tmp/big | awk '{print ($1 <= 33554432)}'; rm /tmp/big", "1"},
 		{"(echo 1000 > /sys/fs/cgroup/pids/pids.max) 2>/dev/null || echo refused", "refused"},
 		{"mount -t cgroup none /mnt 2>&1 | grep -c -i denied; grep Cap[EB] /proc/self/status | cut -f2 | uniq", "1\n00000000a80405fb"},
-		{"(for i in $(seq 100); do sleep 1 & done) 2>&1 | grep -c -i -m1 -e resource -e fork", "1"},
+		{"(for i in $(seq 100); do sleep 1000 & done) 2>&1 | grep -c -i -m1 -e resource -e fork; kill -9 -1", "1"},
 	}
 	for _, c := range checks {
 		if err := expect(ctx, sb, c.script, c.want); err != nil {
@@ -382,33 +383,13 @@ func diffScenario(ctx context.Context, e *env) error {
 	if err != nil {
 		return err
 	}
-	if err := expect(ctx, sb, "mkdir /new; echo 1 > /new/file; rm /etc/profile", ""); err != nil {
+	const script = "mkdir /new; echo 1 > /new/file; ln /new/file /new/link; rm /etc/profile; echo x > /tmp/x; rm /tmp/x; " +
+		"rm -r /var/lib; mkdir /var/lib; rmdir /var/log; chmod 700 /opt"
+	if err := expect(ctx, sb, script, ""); err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(e.dir, "diff")
-	if err != nil {
-		return err
-	}
-	if err := sb.Diff(f); err != nil {
-		return err
-	}
-	b, err := os.ReadFile(f.Name())
-	if err != nil {
-		return err
-	}
-	var names []string
-	for tr := tar.NewReader(bytes.NewReader(b)); ; {
-		h, err := tr.Next()
-		if err != nil {
-			break
-		}
-		names = append(names, h.Name)
-	}
-	if !slices.ContainsFunc(names, func(n string) bool { return strings.HasSuffix(n, "new/file") }) {
-		return fmt.Errorf("diff: %v", names)
-	}
-	fmt.Fprintln(e.out, names)
-	return sb.Close(ctx)
+	err = differs(ctx, sb, "-/etc/profile", "+/new", "+/new/file", "+/new/link", "*/opt", "-/var/log")
+	return errors.Join(err, sb.Close(ctx))
 }
 
 func speedScenario(ctx context.Context, e *env) error {

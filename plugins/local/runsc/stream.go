@@ -96,31 +96,161 @@ type Writer struct {
 	name string
 	path string
 	f    *os.File
+	rc   syscall.RawConn
+
+	// mu makes putting bytes into the pipe one step, as seen by a checkpoint: it is held while the guest's unread bytes are out of
+	// the pipe, so that nothing overtakes them and no byte counts as written that the checkpoint does not have.
+	mu     sync.Mutex
+	closed bool
+	// held is the pipe itself during a checkpoint, and unread what was in it.
+	held   *os.File
+	unread []byte
 }
 
 // Write blocks while the guest does not read. It fails with EPIPE once the guest has closed its end.
-func (w *Writer) Write(p []byte) (int, error) { return w.f.Write(p) }
+func (w *Writer) Write(p []byte) (int, error) {
+	done := 0
+	for done < len(p) {
+		n, err := w.writeSome(p[done:])
+		done += n
+		if err != nil {
+			return done, err
+		}
+	}
+	return done, nil
+}
+
+func (w *Writer) writeSome(p []byte) (n int, err error) {
+	cerr := w.rc.Write(func(fd uintptr) bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		for {
+			n, err = unix.Write(int(fd), p)
+			if !errors.Is(err, unix.EINTR) {
+				break
+			}
+		}
+		return !errors.Is(err, unix.EAGAIN)
+	})
+	n = max(n, 0)
+	switch {
+	case cerr != nil && !errors.Is(cerr, os.ErrDeadlineExceeded):
+		return 0, fmt.Errorf("write stream %q: %w", w.name, os.ErrClosed)
+	case cerr != nil:
+		return 0, cerr
+	case err != nil:
+		return n, fmt.Errorf("write stream %q: %w", w.name, err)
+	}
+	return n, nil
+}
 
 // SetWriteDeadline makes a pending Write return os.ErrDeadlineExceeded at t, with the number of bytes that went in.
 func (w *Writer) SetWriteDeadline(t time.Time) error { return w.f.SetWriteDeadline(t) }
 
-// Close ends the stream. Bytes written before remain readable in the guest. The FIFO keeps its name until the exec is released,
-// because a checkpoint must be able to save what was not read yet.
-func (w *Writer) Close() error { return w.f.Close() }
+// Close ends the stream; doing it again is no error. Bytes written before remain readable in the guest. The FIFO keeps its name
+// until the exec is released, because a checkpoint must be able to save what was not read yet.
+func (w *Writer) Close() error {
+	w.mu.Lock()
+	closed := w.closed
+	w.closed = true
+	w.mu.Unlock()
+	if closed {
+		return nil
+	}
+	return w.f.Close()
+}
 
 func (w *Writer) remove() { _ = os.Remove(w.path) }
 
-// putBack writes what takeUnread returned. It fits: it was in the pipe a moment ago.
-func (w *Writer) putBack(unread []byte) error {
-	if len(unread) == 0 {
+// hold takes what the guest has not read out of the pipe, and keeps writers waiting until letGo. The guest must be stopped.
+func (w *Writer) hold() (unread []byte, closed bool, err error) {
+	w.mu.Lock()
+	// Both ends at once: the pipe stays the same one even if nobody else has it open.
+	f, err := os.OpenFile(w.path, os.O_RDWR|syscall.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		closed := w.closed
+		w.mu.Unlock()
+		return nil, closed, nil // the exec was released
+	}
+	if err == nil {
+		if unread, err = drain(f); err != nil {
+			err = errors.Join(err, f.Close())
+		}
+	}
+	if err != nil {
+		w.mu.Unlock()
+		return nil, false, fmt.Errorf("read back stream %q: %w", w.name, err)
+	}
+	w.held, w.unread = f, unread
+	return unread, w.closed, nil
+}
+
+// letGo ends hold. With giveBack the unread bytes are in the pipe again; they fit, since they were there before.
+func (w *Writer) letGo(giveBack bool) error {
+	if w.held == nil {
 		return nil
 	}
-	f, err := os.OpenFile(w.path, os.O_WRONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return fmt.Errorf("open stream %q: %w", w.name, err)
+	var err error
+	if giveBack {
+		err = fill(w.held, w.unread)
 	}
-	_, err = f.Write(unread)
-	return errors.Join(err, f.Close())
+	err = errors.Join(err, w.held.Close())
+	w.held, w.unread = nil, nil
+	w.mu.Unlock()
+	if err != nil {
+		return fmt.Errorf("give back stream %q: %w", w.name, err)
+	}
+	return nil
+}
+
+// preload puts what a saved guest had not read into the stream, before the guest is there.
+func (w *Writer) preload(unread []byte) error {
+	if err := fill(w.f, unread); err != nil {
+		return fmt.Errorf("refill stream %q: %w", w.name, err)
+	}
+	return nil
+}
+
+// drain reads what waits in a pipe.
+func drain(f *os.File) ([]byte, error) {
+	rc, err := f.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var unread []byte
+	cerr := rc.Control(func(fd uintptr) {
+		var waiting int
+		if waiting, err = unix.IoctlGetInt(int(fd), unix.TIOCINQ); err != nil {
+			return
+		}
+		unread = make([]byte, waiting)
+		for got := 0; got < waiting && err == nil; {
+			var n int
+			n, err = unix.Read(int(fd), unread[got:])
+			got += max(n, 0)
+		}
+	})
+	return unread, errors.Join(cerr, err)
+}
+
+// fill writes to a pipe that nobody reads yet. It never waits: a pipe that is smaller than the one the bytes come from, because
+// this user has used up his allowance for pipes, is an error.
+func fill(f *os.File, p []byte) error {
+	rc, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	cerr := rc.Control(func(fd uintptr) {
+		for len(p) > 0 && err == nil {
+			var n int
+			n, err = unix.Write(int(fd), p)
+			p = p[max(n, 0):]
+		}
+	})
+	if errors.Is(err, unix.EAGAIN) {
+		return fmt.Errorf("%d bytes do not fit: this user has too many large pipes, see fs.pipe-user-pages-soft: %w", len(p), err)
+	}
+	return errors.Join(cerr, err)
 }
 
 // newReader makes a FIFO. keep is a write end which its caller closes as soon as the guest has opened its own: without it the
@@ -156,32 +286,11 @@ func newWriter(dir, name string) (w *Writer, keep *os.File, err error) {
 		_ = keep.Close()
 		return nil, nil, fmt.Errorf("open stream %q: %w", name, err)
 	}
-	return &Writer{name: name, path: path, f: f}, keep, nil
-}
-
-// takeUnread removes and returns what the guest has not read yet. The guest must be stopped.
-func (w *Writer) takeUnread() ([]byte, error) {
-	f, err := os.OpenFile(w.path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil // the exec was released
-	}
-	if err != nil {
-		return nil, fmt.Errorf("open stream %q: %w", w.name, err)
-	}
-	defer f.Close()
-	waiting := 0
 	rc, err := f.SyscallConn()
 	if err != nil {
-		return nil, err
+		return nil, nil, errors.Join(err, f.Close(), keep.Close())
 	}
-	if cerr := rc.Control(func(fd uintptr) { waiting, err = unix.IoctlGetInt(int(fd), unix.TIOCINQ) }); cerr != nil || err != nil {
-		return nil, errors.Join(cerr, err)
-	}
-	unread := make([]byte, waiting)
-	if _, err := io.ReadFull(f, unread); err != nil {
-		return nil, fmt.Errorf("read back stream %q: %w", w.name, err)
-	}
-	return unread, nil
+	return &Writer{name: name, path: path, f: f, rc: rc}, keep, nil
 }
 
 func makeFIFO(path string, flag int) (*os.File, error) {

@@ -2,7 +2,6 @@ package shim
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -65,24 +64,30 @@ func config(l *life, boot *Boot) (runsc.Config, error) {
 			Source: source, Target: m.GetTarget(), ReadOnly: m.GetMode() == providerv1.MountMode_MOUNT_MODE_RO,
 		})
 	}
-	if boot.Root.Image != "" {
-		return runsc.Config{}, errors.New("images are not served by this build")
+	cfg := runsc.Config{
+		ID: l.rec.Sandbox.GetIdentity().GetSandboxId(), Dir: l.private, Disk: filepath.Join(l.dir, diskName),
+		Hostname: spec.GetHostname(), Mounts: mounts,
 	}
-	if err := rootfs.Host(root, rootfs.Options{Hostname: spec.GetHostname(), Binds: binds}); err != nil {
-		return runsc.Config{}, err
+	if boot.Root.Image != "" {
+		if len(binds) > 0 {
+			return runsc.Config{}, fault.New(providerv1.ErrorReason_ERROR_REASON_SPEC_UNSATISFIABLE,
+				"spec.mounts: %q has mode overlay, which this provider has for image \"host\" only", binds[0].Target).
+				With("field", "spec.mounts")
+		}
+		cfg.Image, cfg.Files = boot.Root.Image, rootfs.Files(spec.GetHostname())
+	} else {
+		cfg.Root = root
+		if err := rootfs.Host(root, rootfs.Options{Hostname: spec.GetHostname(), Binds: binds}); err != nil {
+			return runsc.Config{}, err
+		}
 	}
 	exe, err := os.Readlink("/proc/self/exe")
 	if err != nil {
 		return runsc.Config{}, fmt.Errorf("find own binary: %w", err)
 	}
-	limits, err := limits(spec.GetResources())
-	if err != nil {
-		return runsc.Config{}, err
-	}
-	return runsc.Config{
-		ID: l.rec.Sandbox.GetIdentity().GetSandboxId(), Dir: l.private, Root: root, Agent: exe,
-		Disk: filepath.Join(l.dir, diskName), Hostname: spec.GetHostname(), Mounts: mounts, Limits: limits,
-	}, nil
+	cfg.Agent = exe
+	cfg.Limits, err = limits(spec.GetResources())
+	return cfg, err
 }
 
 // cpuMillis is one processor.

@@ -30,10 +30,6 @@ type guest struct {
 	execs *exec.Table
 }
 
-// lower is the read-only tree below the guest's overlay, as this process sees
-// it.
-func (g *guest) lower() lowerTree { return lowerTree(g.life.rootDir()) }
-
 // Capabilities are what the shim serves itself; the plugin declares them, and
 // more.
 func Capabilities() []string {

@@ -26,11 +26,6 @@ import (
 
 // Main serves requests until the control pipe ends, which happens only when the sandbox ends. It never returns.
 func Main() {
-	if len(os.Args) == 3 && os.Args[1] == wire.LimitArg {
-		err := limitAndExec(os.Args[2])
-		(&agent{out: rawFile(wire.EventFD)}).send(wire.Event{Fatal: err.Error()})
-		os.Exit(1)
-	}
 	syscall.CloseOnExec(wire.RequestFD)
 	syscall.CloseOnExec(wire.EventFD)
 	a := &agent{
@@ -38,7 +33,6 @@ func Main() {
 	}
 	a.spawned = sync.NewCond(&a.mu)
 	syscall.Umask(0o022)
-	_ = os.Remove(wire.TmpMarker)
 	go a.reap()
 	if err := a.serve(rawFile(wire.RequestFD)); err != nil {
 		a.send(wire.Event{Fatal: err.Error()})
@@ -77,6 +71,8 @@ func (a *agent) serve(in rawFile) error {
 // dispatch answers quick requests at once, in order; those that can block run in a goroutine each.
 func (a *agent) dispatch(req *wire.Request) {
 	switch req.Op {
+	case wire.OpSetup:
+		a.answer(req, setup(req.Setup))
 	case wire.OpHello:
 		a.hello(req)
 	case wire.OpStart:

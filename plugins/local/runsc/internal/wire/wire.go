@@ -14,12 +14,9 @@ const (
 	AgentPath = Dir + "/agent"
 	// IODir holds the FIFOs of live streams.
 	IODir = Dir + "/io"
-	// TmpMarker keeps the lower /tmp non-empty until the guest has started: gVisor covers an empty /tmp with an unlimited
-	// memory file system, which would escape the disk limit. The agent removes it.
+	// TmpMarker is a mount inside /tmp until the guest has started: gVisor covers an empty /tmp with an unlimited memory file
+	// system, which would escape the disk limit. The agent removes it.
 	TmpMarker = "/tmp/.sandbar-boot"
-
-	// LimitArg, followed by a number, has the agent limit the guest's tasks before anything else.
-	LimitArg = "limit-tasks"
 
 	// RequestFD and EventFD are the agent's ends of the two control pipes.
 	RequestFD = 3
@@ -36,6 +33,7 @@ type Op string
 
 // The operations of the agent.
 const (
+	OpSetup   Op = "setup"   // carry out Setup in a new guest; the first request there
 	OpHello   Op = "hello"   // answer with the table of execs
 	OpStart   Op = "start"   // run Exec.Argv with the streams Stdin, Stdout, Stderr
 	OpSignal  Op = "signal"  // send Signal to the process group of exec Exec.ID
@@ -59,6 +57,7 @@ const (
 type Request struct {
 	ID      uint64 `json:"id"`
 	Op      Op     `json:"op"`
+	Setup   *Setup `json:"setup,omitempty"`
 	Exec    *Exec  `json:"exec,omitempty"`
 	ExecID  string `json:"exec_id,omitempty"`
 	Signal  int    `json:"signal,omitempty"`
@@ -80,6 +79,21 @@ type Request struct {
 	Stdout string `json:"stdout,omitempty"`
 	Stderr string `json:"stderr,omitempty"`
 }
+
+// Setup is what remains to be done inside a guest before anything else may run there. It needs CAP_SYS_ADMIN, which the agent
+// gives up at its end.
+type Setup struct {
+	// MaxTasks limits the tasks of the guest; 0 does not.
+	MaxTasks int64 `json:"max_tasks,omitempty"`
+	// TmpMarker says that there is a mount at TmpMarker to remove, and MakeTmp that /tmp was made for it.
+	TmpMarker bool `json:"tmp_marker,omitempty"`
+	MakeTmp   bool `json:"make_tmp,omitempty"`
+	// Files are written, by path, with the modification time FilesTime.
+	Files map[string]string `json:"files,omitempty"`
+}
+
+// FilesTime, in seconds since 1970, marks files that nobody has touched since the setup.
+const FilesTime = 1
 
 // Exec describes a process to start.
 type Exec struct {
