@@ -202,7 +202,8 @@ type TunnelFrame_Open struct {
 }
 
 type TunnelFrame_Opened struct {
-	// First frame from the server: connected.
+	// Connected: the first frame from the server, and in CarryFlow the broker's
+	// acceptance.
 	Opened *TunnelOpened `protobuf:"bytes,2,opt,name=opened,proto3,oneof"`
 }
 

@@ -149,7 +149,8 @@ type ProviderServiceClient interface {
 	UpdateEgress(ctx context.Context, in *UpdateEgressRequest, opts ...grpc.CallOption) (*UpdateEgressResponse, error)
 	// WatchFlows announces captured flows of all sandboxes of one owner.
 	WatchFlows(ctx context.Context, in *WatchFlowsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchFlowsResponse], error)
-	// CarryFlow carries one announced flow; ending it without Opened refuses it.
+	// CarryFlow carries one announced flow. The broker sends open, then opened to
+	// accept; ending the stream before that refuses the flow.
 	CarryFlow(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[CarryFlowRequest, CarryFlowResponse], error)
 	ExtendLifetime(ctx context.Context, in *ExtendLifetimeRequest, opts ...grpc.CallOption) (*ExtendLifetimeResponse, error)
 	GetUsage(ctx context.Context, in *GetUsageRequest, opts ...grpc.CallOption) (*GetUsageResponse, error)
@@ -735,7 +736,8 @@ type ProviderServiceServer interface {
 	UpdateEgress(context.Context, *UpdateEgressRequest) (*UpdateEgressResponse, error)
 	// WatchFlows announces captured flows of all sandboxes of one owner.
 	WatchFlows(*WatchFlowsRequest, grpc.ServerStreamingServer[WatchFlowsResponse]) error
-	// CarryFlow carries one announced flow; ending it without Opened refuses it.
+	// CarryFlow carries one announced flow. The broker sends open, then opened to
+	// accept; ending the stream before that refuses the flow.
 	CarryFlow(grpc.BidiStreamingServer[CarryFlowRequest, CarryFlowResponse]) error
 	ExtendLifetime(context.Context, *ExtendLifetimeRequest) (*ExtendLifetimeResponse, error)
 	GetUsage(context.Context, *GetUsageRequest) (*GetUsageResponse, error)
