@@ -28,9 +28,11 @@ func (d *Driver) CreateSandbox(ctx context.Context, req *providerv1.CreateSandbo
 	if err != nil {
 		return nil, err
 	}
-	boot := &shim.Boot{Root: shim.Root{Host: true}}
+	if err := pin(ctx, conf, spec); err != nil {
+		return nil, err
+	}
 	return d.make(ctx, makeRequest{
-		store: store, conf: conf, operation: req.GetOperation(), identity: req.GetIdentity(), spec: spec, boot: boot,
+		store: store, conf: conf, operation: req.GetOperation(), identity: req.GetIdentity(), spec: spec, boot: &shim.Boot{},
 	})
 }
 
@@ -55,7 +57,7 @@ func (d *Driver) complete(store *record.Store, conf config, req *providerv1.Crea
 			return nil, err
 		}
 	}
-	return spec, nil
+	return spec, checkImage(spec)
 }
 
 // makeRequest is a sandbox to be made, from nothing or from a checkpoint.
@@ -118,7 +120,7 @@ func (d *Driver) spawn(ctx context.Context, m makeRequest) (_ *providerv1.Sandbo
 		Identity: m.identity, Operation: m.operation, VendorId: id,
 		Handle: &providerv1.Handle{Version: 1}, State: providerv1.SandboxState_SANDBOX_STATE_CREATING,
 		CreatedAt: timestamppb.New(now), Resources: m.spec.GetResources(),
-		EgressStrength: providerv1.EgressStrength_EGRESS_STRENGTH_ENFORCED,
+		EgressStrength: providerv1.EgressStrength_EGRESS_STRENGTH_ENFORCED, ImageDigest: pinned(m.spec),
 	}
 	if life := m.spec.GetLifetime(); life != nil {
 		sb.ExpiresAt = timestamppb.New(now.Add(life.AsDuration()))
@@ -129,8 +131,15 @@ func (d *Driver) spawn(ctx context.Context, m makeRequest) (_ *providerv1.Sandbo
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, m.store.RemoveSandbox(id))
+			d.release(ctx, id)
 		}
 	}()
+	if err := lease(ctx, m.conf, m.spec, id); err != nil {
+		return nil, err
+	}
+	if m.boot.Root, err = rootOf(ctx, m.conf, m.spec); err != nil {
+		return nil, err
+	}
 	m.boot.VolumeData = volumeData(m.store, m.identity.GetOwner(), m.spec)
 	if err := d.boot(ctx, m.store, m.conf, id, m.boot); err != nil {
 		return nil, err

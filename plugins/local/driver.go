@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sandbar-dev/sandbar/plugins/local/image"
 	"github.com/sandbar-dev/sandbar/plugins/local/record"
 	"github.com/sandbar-dev/sandbar/plugins/sdk"
 	"github.com/sandbar-dev/sandbar/proto/fault"
@@ -34,6 +35,7 @@ type config struct {
 	stateDir string
 	owner    string
 	settings settings
+	images   *image.Store
 }
 
 // Options of New.
@@ -65,7 +67,7 @@ func (d *Driver) Close() error {
 	if d.store == nil {
 		return nil
 	}
-	err := d.store.Close()
+	err := errors.Join(d.conf.images.Close(), d.store.Close())
 	d.store = nil
 	return err
 }
@@ -90,6 +92,7 @@ func (d *Driver) Configure(ctx context.Context, req *providerv1.ConfigureRequest
 		if next.stateDir != d.conf.stateDir {
 			return fault.Field("state_dir", next.stateDir, "want "+d.conf.stateDir+": it cannot change while the plugin runs")
 		}
+		next.images = d.conf.images
 		d.conf = next
 		return nil
 	}
@@ -102,6 +105,9 @@ func (d *Driver) Configure(ctx context.Context, req *providerv1.ConfigureRequest
 	}
 	if err := store.Sweep(func(string) bool { return false }); err != nil {
 		d.log.WarnContext(ctx, "sweep leftovers", "error", err)
+	}
+	if next.images, err = d.openImages(ctx, next.stateDir, store); err != nil {
+		return errors.Join(err, store.Close())
 	}
 	d.store, d.conf = store, next
 	return nil
@@ -142,9 +148,15 @@ func (k *keyedLocks) lock(ctx context.Context, key string) (unlock func(), err e
 	}
 	l.users++
 	k.mu.Unlock()
+	unlock = func() { l.free <- struct{}{}; k.release(key, l) }
+	select { // a lock that is free is taken, whatever the context says
+	case <-l.free:
+		return unlock, nil
+	default:
+	}
 	select {
 	case <-l.free:
-		return func() { l.free <- struct{}{}; k.release(key, l) }, nil
+		return unlock, nil
 	case <-ctx.Done():
 		k.release(key, l)
 		return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_OPERATION_IN_PROGRESS,

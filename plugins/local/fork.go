@@ -93,7 +93,7 @@ func (d *Driver) copies(ctx context.Context, store *record.Store, conf config, r
 		spec, _ := proto.Clone(rec.Spec).(*providerv1.SandboxSpec)
 		out.Sandboxes[i], errs[i] = d.spawn(ctx, makeRequest{
 			store: store, conf: conf, operation: req.GetOperation(), identity: identity, spec: spec,
-			boot: &shim.Boot{Root: shim.Root{Host: true}, Checkpoint: shim.CheckpointDir(store.SnapshotDir(point))},
+			boot: &shim.Boot{Checkpoint: shim.CheckpointDir(store.SnapshotDir(point))},
 		})
 	})
 	i := slices.IndexFunc(errs, func(err error) bool { return err != nil })

@@ -54,9 +54,17 @@ func run(m *testing.M) int {
 		if out, err := build.CombinedOutput(); err != nil {
 			panic(string(out))
 		}
+		build = exec.Command("go", "build", "-trimpath", "-o", toolFile(), "./runsc/testdata/tool")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := build.CombinedOutput(); err != nil {
+			panic(string(out))
+		}
 	}
 	return m.Run()
 }
+
+// toolFile is the one program of the images that tests make.
+func toolFile() string { return filepath.Join(filepath.Dir(binary), "tool") }
 
 // ordinaryUser has no name, no home and no subordinate ids.
 const ordinaryUser = 12345

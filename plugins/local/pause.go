@@ -86,8 +86,12 @@ func (d *Driver) ResumeSandbox(ctx context.Context, req *providerv1.ResumeSandbo
 	if err != nil {
 		return nil, internal(providerv1.Effect_EFFECT_NONE, "read record: %w", err)
 	}
+	root, err := rootOf(ctx, conf, rec.Spec)
+	if err != nil {
+		return nil, err
+	}
 	boot := &shim.Boot{
-		Root: shim.Root{Host: true}, Checkpoint: shim.CheckpointDir(store.SandboxDir(id)), DropCheckpoint: true,
+		Root: root, Checkpoint: shim.CheckpointDir(store.SandboxDir(id)), DropCheckpoint: true,
 		VolumeData: volumeData(store, sb.GetIdentity().GetOwner(), rec.Spec),
 	}
 	if err := d.boot(ctx, store, conf, id, boot); err != nil {
@@ -100,7 +104,7 @@ func (d *Driver) ResumeSandbox(ctx context.Context, req *providerv1.ResumeSandbo
 // on; of a paused one the checkpoint is shared, since nothing changes it.
 func (d *Driver) CreateSnapshot(ctx context.Context, req *providerv1.CreateSnapshotRequest) (*providerv1.Snapshot, error) {
 	id := req.GetSandbox().GetSandboxId()
-	store, _, unlock, err := d.locked(ctx, id)
+	store, conf, unlock, err := d.locked(ctx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -119,14 +123,17 @@ func (d *Driver) CreateSnapshot(ctx context.Context, req *providerv1.CreateSnaps
 			return snap, nil
 		}
 	}
-	snap, err := d.snapshot(ctx, store, id, req)
+	snap, err := d.snapshot(ctx, store, conf, id, req)
 	if err != nil {
+		d.release(ctx, req.GetSnapshotId())
 		return nil, errors.Join(err, store.RemoveSnapshot(req.GetSnapshotId()), store.Forget(req.GetOperation().GetIdempotencyKey()))
 	}
 	return snap, nil
 }
 
-func (d *Driver) snapshot(ctx context.Context, store *record.Store, id string, req *providerv1.CreateSnapshotRequest) (*providerv1.Snapshot, error) {
+func (d *Driver) snapshot(ctx context.Context, store *record.Store, conf config, id string,
+	req *providerv1.CreateSnapshotRequest,
+) (*providerv1.Snapshot, error) {
 	sb, err := d.refresh(store, id)
 	if err != nil {
 		return nil, err
@@ -134,6 +141,9 @@ func (d *Driver) snapshot(ctx context.Context, store *record.Store, id string, r
 	rec, err := store.Sandbox(id)
 	if err != nil {
 		return nil, internal(providerv1.Effect_EFFECT_NONE, "read record: %w", err)
+	}
+	if err := lease(ctx, conf, rec.Spec, req.GetSnapshotId()); err != nil {
+		return nil, err
 	}
 	dir := store.SnapshotDir(req.GetSnapshotId())
 	if err := d.save(ctx, store, sb, req, dir); err != nil {

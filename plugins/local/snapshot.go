@@ -67,6 +67,7 @@ func (d *Driver) DeleteSnapshot(ctx context.Context, req *providerv1.DeleteSnaps
 	if err := store.RemoveSnapshot(req.GetSnapshotId()); err != nil {
 		return nil, internal(providerv1.Effect_EFFECT_APPLIED, "remove snapshot: %w", err)
 	}
+	d.release(ctx, req.GetSnapshotId())
 	return &providerv1.DeleteSnapshotResponse{}, nil
 }
 
@@ -87,6 +88,6 @@ func (d *Driver) RestoreSnapshot(ctx context.Context, req *providerv1.RestoreSna
 	spec.Lifetime = req.GetLifetime()
 	return d.make(ctx, makeRequest{
 		store: store, conf: conf, operation: req.GetOperation(), identity: req.GetIdentity(), spec: spec,
-		boot: &shim.Boot{Root: shim.Root{Host: true}, Checkpoint: shim.CheckpointDir(store.SnapshotDir(req.GetSnapshotId()))},
+		boot: &shim.Boot{Checkpoint: shim.CheckpointDir(store.SnapshotDir(req.GetSnapshotId()))},
 	})
 }

@@ -181,6 +181,7 @@ func (d *Driver) DeleteSandbox(ctx context.Context, req *providerv1.DeleteSandbo
 	defer unlock()
 	dir := store.SandboxDir(id)
 	if _, err := store.Sandbox(id); errors.Is(err, fs.ErrNotExist) {
+		d.release(ctx, id) // it may have expired by itself
 		return &providerv1.DeleteSandboxResponse{AlreadyAbsent: true}, nil
 	}
 	d.shims.drop(id)
@@ -192,6 +193,7 @@ func (d *Driver) DeleteSandbox(ctx context.Context, req *providerv1.DeleteSandbo
 	if err := store.RemoveSandbox(id); err != nil {
 		return nil, internal(providerv1.Effect_EFFECT_APPLIED, "remove sandbox: %w", err)
 	}
+	d.release(ctx, id)
 	return &providerv1.DeleteSandboxResponse{}, nil
 }
 
