@@ -8,8 +8,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/sandbar-dev/sandbar/plugins/local/record"
 	"github.com/sandbar-dev/sandbar/proto/fault"
@@ -94,14 +95,15 @@ func (f *readyFault) err() error {
 }
 
 // Lock takes the lock of a sandbox's folder without waiting. held is true if a
-// shim lives there. The file is the caller's to hand to a new shim and close.
+// shim lives there. The file is the caller's to hand to a new shim and close: the
+// lock belongs to the open file and lives as long as any process has it.
 func Lock(dir string) (lock *os.File, held bool, err error) {
-	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_CREATE|os.O_RDWR|syscall.O_CLOEXEC, 0o600)
+	f, err := openLock(dir)
 	if err != nil {
-		return nil, false, fmt.Errorf("open lock of sandbox: %w", err)
+		return nil, false, err
 	}
-	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-	if errors.Is(err, syscall.EWOULDBLOCK) {
+	err = unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK})
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
 		_ = f.Close()
 		return nil, true, nil
 	}
@@ -113,16 +115,29 @@ func Lock(dir string) (lock *os.File, held bool, err error) {
 }
 
 // Alive reports whether a shim lives in a sandbox's folder. A folder that does
-// not exist has none.
+// not exist has none. Asking takes no lock, so it disturbs nobody.
 func Alive(dir string) (bool, error) {
-	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+	f, err := openLock(dir)
+	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
-	lock, held, err := Lock(dir)
-	if lock != nil {
-		_ = lock.Close()
+	if err != nil {
+		return false, err
 	}
-	return held, err
+	defer func() { _ = f.Close() }()
+	query := unix.Flock_t{Type: unix.F_WRLCK}
+	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &query); err != nil {
+		return false, fmt.Errorf("ask for lock of sandbox: %w", err)
+	}
+	return query.Type != unix.F_UNLCK, nil
+}
+
+func openLock(dir string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open lock of sandbox: %w", err)
+	}
+	return f, nil
 }
 
 // CheckpointDir is where a paused sandbox's guest is kept.
