@@ -31,7 +31,7 @@ func TestKilledShim(t *testing.T) {
 	work := workDir(t)
 	for name, uid := range who(t) {
 		t.Run(name, func(t *testing.T) {
-			cmd := shimCommand(t, work, uid, "linger")
+			cmd := shimCommand(t.Context(), t, work, uid, "linger")
 			out, err := cmd.StdoutPipe()
 			if err != nil {
 				t.Fatal(err)

@@ -207,13 +207,13 @@ func who(t testing.TB) map[string]int {
 	return map[string]int{"root": 0, "rootless": testUser}
 }
 
-func shimCommand(t testing.TB, work string, uid int, scenario string, args ...string) *exec.Cmd {
+func shimCommand(ctx context.Context, t testing.TB, work string, uid int, scenario string, args ...string) *exec.Cmd {
 	t.Helper()
 	dir, err := os.MkdirTemp(work, "s")
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.CommandContext(t.Context(), filepath.Join(work, "provider"), append([]string{"launch", scenario, dir}, args...)...)
+	cmd := exec.CommandContext(ctx, filepath.Join(work, "provider"), append([]string{"launch", scenario, dir}, args...)...)
 	cmd.Dir = "/"
 	life, err := cmd.StdinPipe()
 	if err != nil {
@@ -234,7 +234,7 @@ func shimCommand(t testing.TB, work string, uid int, scenario string, args ...st
 // inShim runs a scenario and returns what it wrote.
 func inShim(t testing.TB, work string, uid int, scenario string, args ...string) string {
 	t.Helper()
-	cmd := shimCommand(t, work, uid, scenario, args...)
+	cmd := shimCommand(t.Context(), t, work, uid, scenario, args...)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Fatalf("scenario %s as uid %d: %v\n%s", scenario, uid, err, out)

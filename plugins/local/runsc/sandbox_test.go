@@ -32,7 +32,8 @@ var scenarios = map[string]func(context.Context, *env) error{
 	"resume":    resumeScenario,
 	"fork":      forkScenario,
 	"linger":    lingerScenario,
-	"image":     imageScenario, "image-again": imageAgainScenario,
+	"stdin":     stdinScenario, "stdin-again": stdinAgainScenario,
+	"image": imageScenario, "image-again": imageAgainScenario,
 	"speed": speedScenario,
 }
 
@@ -253,21 +254,63 @@ func tarWorks(ctx context.Context, sb *runsc.Sandbox) error {
 	if err := expect(ctx, sb, "cmp /data/a/g /copy/a/g && stat -c '%u %a' /copy/a/g", "1000 600"); err != nil {
 		return err
 	}
-	var evil bytes.Buffer
-	tw := tar.NewWriter(&evil)
-	for _, h := range []*tar.Header{
-		{Name: "link", Typeflag: tar.TypeSymlink, Linkname: "/etc"},
-		{Name: "link/passwd", Typeflag: tar.TypeReg, Mode: 0o644},
+	return errors.Join(archiveRoundTrip(ctx, sb), archiveEscapes(ctx, sb))
+}
+
+// archiveRoundTrip packs a tree of everything that an archive can hold, unpacks it and compares.
+func archiveRoundTrip(ctx context.Context, sb *runsc.Sandbox) error {
+	const make = `mkdir -p /t/d && cd /t && echo x > d/suid && chown 7:8 d/suid && chmod 6755 d/suid && ln d/suid hard && ln -s nowhere soft &&
+		mkfifo pipe && touch "$(printf 'new\nline')" "$(printf 'not-utf8-\377')" && chmod 1777 d && mkdir ro && chmod 555 ro &&
+		touch -d @1.5 d/suid && touch -h -d @2 soft && touch -d @3 d ro`
+	const tell = `find . -mindepth 1 ! -name '*_' | sort | while read -r f; do stat -c '%n %f %u:%g %h %y' "$f"; done; readlink soft; ls | wc -l; cat hard`
+	want, exit, err := run(ctx, sb, sh(make+"; "+tell))
+	if err != nil || exit.Code != 0 {
+		return fmt.Errorf("make tree: %q %+v %w", want, exit, err)
+	}
+	r, err := sb.Tar(ctx, "/t")
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	if err := errors.Join(sb.Mkdir(ctx, "/u", runsc.FileOptions{}), sb.Untar(ctx, "/u", r, runsc.FileOptions{})); err != nil {
+		return fmt.Errorf("round trip: %w", err)
+	}
+	return expect(ctx, sb, "cd /u; "+tell, want)
+}
+
+// archiveEscapes: no entry can reach outside, and one that tries is refused instead of put elsewhere.
+func archiveEscapes(ctx context.Context, sb *runsc.Sandbox) error {
+	reg := func(name string) *tar.Header { return &tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: 0o644} }
+	for _, entries := range [][]*tar.Header{
+		{{Name: "link", Typeflag: tar.TypeSymlink, Linkname: "/etc"}, reg("link/passwd")},
+		{{Name: "up", Typeflag: tar.TypeSymlink, Linkname: "../etc"}, reg("up/passwd")},
+		{reg("/etc/passwd")},
+		{reg("../etc/passwd")},
+		{reg("a/../../etc/passwd")},
+		{{Name: "hard", Typeflag: tar.TypeLink, Linkname: "../etc/passwd"}},
+		{{Name: "hard", Typeflag: tar.TypeLink, Linkname: "/etc/passwd"}},
+		{{Name: "device", Typeflag: tar.TypeChar, Devmajor: 1, Devminor: 3}},
 	} {
-		if err := tw.WriteHeader(h); err != nil {
+		var evil bytes.Buffer
+		tw := tar.NewWriter(&evil)
+		for _, h := range entries {
+			if err := tw.WriteHeader(h); err != nil {
+				return err
+			}
+		}
+		_ = tw.Close()
+		if err := sb.Mkdir(ctx, "/evil", runsc.FileOptions{}); err != nil {
+			return err
+		}
+		var ge *runsc.GuestError
+		if err := sb.Untar(ctx, "/evil", &evil, runsc.FileOptions{}); !errors.As(err, &ge) {
+			return fmt.Errorf("archive with %q: %w", entries[len(entries)-1].Name, err)
+		}
+		if err := expect(ctx, sb, "head -c4 /etc/passwd; find /evil -type f; rm -r /evil", "root"); err != nil {
 			return err
 		}
 	}
-	_ = tw.Close()
-	if err := sb.Untar(ctx, "/copy", &evil, runsc.FileOptions{}); err == nil {
-		return errors.New("archive escaped through a link")
-	}
-	return expect(ctx, sb, "head -c4 /etc/passwd", "root")
+	return nil
 }
 
 func mountsScenario(ctx context.Context, e *env) error {
