@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -111,13 +112,26 @@ func shrinkMeminfo(limit int64) error {
 const reservedTasks = 32
 
 const (
-	// watchInterval bounds how long a guest can be beyond its memory limit before something is killed. A machine fills memory at
-	// a few GiB/s, so the overshoot stays in the order of tens of MiB; a poll is one fstat.
-	watchInterval = 10 * time.Millisecond
-	// graceIntervals is how many polls a guest has to come below its limit again, after its largest process was killed, before
-	// all of it is. Beyond one and a half times the limit there is no grace.
-	graceIntervals = 50
+	// fillRate is how fast a guest can fill memory at most, in bytes per second: what the fastest machines of today clear of pages with
+	// all their processors. The watch looks again before a guest at this rate could reach the next threshold.
+	fillRate = 8 << 30
+	// A look is one fstat, some microseconds: even at the shortest interval the watch costs less than one percent of a processor.
+	shortestLook = 500 * time.Microsecond
+	longestLook  = 20 * time.Millisecond
+	// reclaimPause is how soon the agent is asked again. It counts what processes hold, so that it waits for memory on its way back.
+	reclaimPause = 5 * time.Millisecond
+	// reclaimForce is how long a guest is beyond its limit before a process is killed although processes do not hold that much.
+	reclaimForce = 200 * time.Millisecond
+	// reclaimBudget is how long a guest may stay beyond its limit before all of it is killed.
+	reclaimBudget = 500 * time.Millisecond
 )
+
+// reclaimAbove is where processes begin to be killed: an eighth of the limit, but no more than 64 MiB, is left for those that go on
+// meanwhile.
+func reclaimAbove(limit int64) int64 { return limit - min(limit/8, 64<<20) }
+
+// killAbove is where the whole sandbox is killed at once.
+func killAbove(limit int64) int64 { return limit + limit/4 }
 
 // ErrOutOfMemory is wrapped with ErrEnded when a sandbox was killed as a whole for its memory limit.
 var ErrOutOfMemory = errors.New("memory limit exceeded")
@@ -126,6 +140,7 @@ var ErrOutOfMemory = errors.New("memory limit exceeded")
 type watchdog struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
+	peak   atomic.Int64
 }
 
 func (w *watchdog) stop() {
@@ -149,7 +164,7 @@ func (s *Sandbox) startWatchdog() error {
 	closed := s.closed
 	if !closed {
 		s.limits = w
-		w.wg.Go(func() { s.watchMemory(ctx, used) })
+		w.wg.Go(func() { s.watchMemory(ctx, w, used) })
 	}
 	s.mu.Unlock()
 	if closed {
@@ -158,40 +173,58 @@ func (s *Sandbox) startWatchdog() error {
 	return nil
 }
 
-// watchMemory asks the agent to kill the largest process when the limit is near, and kills the guest when that is not enough: at
-// half as much again, or when it stays beyond the limit.
-func (s *Sandbox) watchMemory(ctx context.Context, used func() (int64, error)) {
+// watchMemory has the agent kill the largest process when the limit is near, and kills the guest when that is not enough. It looks the
+// more often the nearer the guest is to a threshold.
+func (s *Sandbox) watchMemory(ctx context.Context, w *watchdog, used func() (int64, error)) {
 	limit := s.cfg.Limits.MemoryBytes
-	tick := time.NewTicker(watchInterval)
-	defer tick.Stop()
-	var reclaim sync.WaitGroup
-	defer reclaim.Wait()
-	grace, since := 0, graceIntervals
+	look := time.NewTimer(0)
+	defer look.Stop()
+	reclaimed := make(chan struct{}, 1)
+	defer func() { <-reclaimed }()
+	reclaimed <- struct{}{} // no reclaim is under way
+	var beyond, quiet time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-look.C:
 		}
 		n, err := used()
 		if err != nil {
 			return // the guest has ended
 		}
-		since++
-		if n > limit {
-			grace++
-		} else {
-			grace = 0
+		now := time.Now()
+		w.peak.Store(max(n, w.peak.Load()))
+		if n <= limit {
+			beyond = now
 		}
-		if grace > graceIntervals || n > limit/2*3 {
+		if n > killAbove(limit) || now.Sub(beyond) > reclaimBudget && !beyond.IsZero() {
 			s.killForMemory(n)
 			return
 		}
-		if n > limit-limit/8 && since > graceIntervals {
-			since = 0
-			reclaim.Go(func() { s.reclaim(ctx) })
+		if n > reclaimAbove(limit) && now.After(quiet) {
+			select {
+			case <-reclaimed:
+				quiet = now.Add(reclaimPause)
+				force := !beyond.IsZero() && now.Sub(beyond) > reclaimForce
+				go func() {
+					s.reclaim(ctx, force)
+					reclaimed <- struct{}{}
+				}()
+			default: // one is under way
+			}
 		}
+		look.Reset(nextLook(limit, n))
 	}
+}
+
+// nextLook is when a guest that uses n bytes could be at the next threshold.
+func nextLook(limit, n int64) time.Duration {
+	room := reclaimAbove(limit) - n
+	if room < 0 {
+		return shortestLook
+	}
+	return max(shortestLook, min(longestLook, time.Duration(float64(room)/fillRate*float64(time.Second))))
 }
 
 func (s *Sandbox) killForMemory(used int64) {
@@ -203,14 +236,14 @@ func (s *Sandbox) killForMemory(used int64) {
 
 // reclaim has the agent kill the largest process. It does nothing during a checkpoint, which stops the guest anyway and waits for
 // the watchdog when it ends the sandbox.
-func (s *Sandbox) reclaim(ctx context.Context) {
+func (s *Sandbox) reclaim(ctx context.Context, force bool) {
 	if !s.ctl.quiesce.TryRLock() {
 		return
 	}
 	defer s.ctl.quiesce.RUnlock()
-	ctx, cancel := context.WithTimeout(ctx, graceIntervals*watchInterval)
+	ctx, cancel := context.WithTimeout(ctx, reclaimBudget)
 	defer cancel()
-	_, _ = s.ctl.callLocked(ctx, &wire.Request{Op: wire.OpReclaim}, nil)
+	_, _ = s.ctl.callLocked(ctx, &wire.Request{Op: wire.OpReclaim, Limit: s.cfg.Limits.MemoryBytes, Force: force}, nil)
 }
 
 // memoryMeter returns a function that tells how much memory the guest kernel has given to the guest, in bytes.
@@ -236,7 +269,8 @@ func memoryMeter(pid int) (func() (int64, error), error) {
 // Usage is what a sandbox uses now.
 type Usage struct {
 	MemoryBytes int64
-	CPU         time.Duration // since it was created or restored
+	MemoryPeak  int64         // since it was created or restored; zero without a limit of memory
+	CPU         time.Duration // likewise
 }
 
 // Usage measures the sandbox.
@@ -246,6 +280,11 @@ func (s *Sandbox) Usage(context.Context) (Usage, error) {
 		return Usage{}, fmt.Errorf("measure sandbox %q: %w", s.cfg.ID, err)
 	}
 	u := Usage{MemoryBytes: int64(ev.Event.Data.Memory.Usage.Usage)}
+	s.mu.Lock()
+	if s.limits != nil {
+		u.MemoryPeak = s.limits.peak.Load()
+	}
+	s.mu.Unlock()
 	for _, ns := range ev.ContainerUsage {
 		u.CPU += time.Duration(ns)
 	}

@@ -19,8 +19,8 @@ type Enforcement struct {
 func Enforcements() []Enforcement {
 	return []Enforcement{
 		{"CPUs", "processor affinity of every process of the sandbox", "whole processors only"},
-		{"MemoryBytes", "a watch on the guest's memory file every 10 ms", "the largest process is killed near the limit; " +
-			"the sandbox is killed at one and a half times the limit, or after half a second beyond it"},
+		{"MemoryBytes", "a watch on the guest's memory file, every 0.5 ms near the limit", "the largest process is killed just below the " +
+			"limit; the sandbox is killed at one and a quarter times the limit, or after half a second beyond it"},
 		{"DiskBytes", "the size of the guest's overlay", "exact; writes fail with ENOSPC"},
 		{"Pids", "the guest kernel's pids controller, and RLIMIT_NPROC per user", "the agent's threads count; root of the guest " +
 			"can reach 32 more by changing its user"},

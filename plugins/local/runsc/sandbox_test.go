@@ -33,7 +33,8 @@ var scenarios = map[string]func(context.Context, *env) error{
 	"fork":      forkScenario,
 	"linger":    lingerScenario,
 	"stdin":     stdinScenario, "stdin-again": stdinAgainScenario,
-	"image": imageScenario, "image-again": imageAgainScenario,
+	"memory": memoryScenario,
+	"image":  imageScenario, "image-again": imageAgainScenario,
 	"speed": speedScenario,
 }
 

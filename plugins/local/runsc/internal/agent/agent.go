@@ -86,7 +86,7 @@ func (a *agent) dispatch(req *wire.Request) {
 		a.forget(req.ExecID)
 		a.answer(req, nil)
 	case wire.OpReclaim:
-		a.answer(req, a.reclaim())
+		a.answer(req, a.reclaim(req.Limit, req.Force))
 	case wire.OpCommit:
 		a.answer(req, a.commit(req.Commit, req.Length))
 	case wire.OpWrite:

@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"unsafe"
@@ -194,46 +193,6 @@ func (a *agent) forget(id string) {
 	if p, ok := a.byID[id]; ok && p.status.Ended {
 		delete(a.byID, id)
 	}
-}
-
-// reclaim kills the process with the largest resident set and marks every exec of its session as out of memory.
-func (a *agent) reclaim() error {
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		return fmt.Errorf("list processes: %w", err)
-	}
-	victim, most := 0, 0
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil || pid == os.Getpid() {
-			continue
-		}
-		b, err := os.ReadFile("/proc/" + e.Name() + "/statm")
-		if f := strings.Fields(string(b)); err == nil && len(f) > 1 {
-			if rss, _ := strconv.Atoi(f[1]); rss > most {
-				victim, most = pid, rss
-			}
-		}
-	}
-	if victim == 0 {
-		return fmt.Errorf("reclaim memory: no process: %w", syscall.ESRCH)
-	}
-	a.mu.Lock()
-	if sid, err := getsid(victim); err == nil {
-		if p := a.byPID[sid]; p != nil {
-			p.oom = true
-		}
-	}
-	a.mu.Unlock()
-	return syscall.Kill(victim, syscall.SIGKILL)
-}
-
-func getsid(pid int) (int, error) {
-	sid, _, errno := syscall.RawSyscall(syscall.SYS_GETSID, uintptr(pid), 0, 0)
-	if errno != 0 {
-		return 0, errno
-	}
-	return int(sid), nil
 }
 
 func defaultEnv(ex *wire.Exec, who user) []string {

@@ -50,7 +50,7 @@ const (
 	OpRename  Op = "rename"  // rename Path to Target
 	OpTar     Op = "tar"     // stream Path as a tar archive to Stdout
 	OpUntar   Op = "untar"   // unpack the tar archive on Stdin below Path
-	OpReclaim Op = "reclaim" // kill the process with the largest resident set, because of a memory limit
+	OpReclaim Op = "reclaim" // kill the process with the largest resident set, if processes hold too much of Limit or Force is set
 )
 
 // Request is one line from the shim to the agent.
@@ -73,6 +73,8 @@ type Request struct {
 	Mode      uint32 `json:"mode,omitempty"`
 	User      string `json:"user,omitempty"` // owner of created files; empty is root
 	Recursive bool   `json:"recursive,omitempty"`
+	Limit     int64  `json:"limit,omitempty"` // of memory, in bytes
+	Force     bool   `json:"force,omitempty"`
 
 	// Stdin, Stdout and Stderr name FIFOs in IODir; empty is the null device.
 	Stdin  string `json:"stdin,omitempty"`
