@@ -120,18 +120,13 @@ func (d *Driver) AttachExec(stream grpc.BidiStreamingServer[providerv1.AttachExe
 	if err != nil {
 		return explain(err)
 	}
-	sent := make(chan struct{})
 	go func() {
-		defer close(sent)
-		for req := first; ; {
+		for req, err := first, error(nil); err == nil; req, err = stream.Recv() {
 			if up.Send(req) != nil {
 				return // Recv tells why
 			}
-			if req, err = stream.Recv(); err != nil {
-				_ = up.CloseSend()
-				return
-			}
 		}
+		_ = up.CloseSend() // never fails; see grpc.ClientStream
 	}()
 	err = relay(up.Recv, stream.Send)
 	cancel()
