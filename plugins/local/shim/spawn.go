@@ -56,7 +56,7 @@ func Spawn(ctx context.Context, binary, dir string, lock *os.File, boot *Boot) (
 	cmd := runsc.Shim(ctx, binary, Command, dir)
 	cmd.Stdin, cmd.Stderr, cmd.Stdout = bytes.NewReader(input), logFile, nil
 	cmd.ExtraFiles = []*os.File{lock, readyW}
-	err = cmd.Start()
+	err = launch(cmd)
 	_ = readyW.Close()
 	if err != nil {
 		return nil, spawnError(err)
