@@ -10,4 +10,4 @@ import (
 // every failure also comes back as an error.
 type discard struct{}
 
-func (discard) Emit(int, log.Level, time.Time, string, ...any) {}
+func (discard) Emit(int, log.Level, time.Time, string, ...any) {} //nolint:forbidigo // gVisor's interface

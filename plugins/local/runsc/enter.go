@@ -37,8 +37,8 @@ func Enter(dir string) error {
 	if err != nil {
 		return fmt.Errorf("open null device: %w", err)
 	}
-	os.Stdin, os.Stdout, os.Stderr = null, null, null
-	log.SetTarget(discard{})
+	os.Stdin, os.Stdout, os.Stderr = null, null, null //nolint:forbidigo // nothing is written: gVisor is kept from handing them on
+	log.SetTarget(discard{})                          //nolint:forbidigo // gVisor's logger, silenced
 	return nil
 }
 

@@ -32,56 +32,56 @@ import (
 )
 
 // makeImage pulls an image of one program from a registry of its own into work, for uid, and returns its root file system.
-func makeImage(t testing.TB, work string, uid int) string {
-	t.Helper()
-	tool := filepath.Join(t.TempDir(), "tool")
-	cmd := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", tool, "./testdata/tool")
+func makeImage(tb testing.TB, work string, uid int) string {
+	tb.Helper()
+	tool := filepath.Join(tb.TempDir(), "tool")
+	cmd := exec.CommandContext(tb.Context(), "go", "build", "-trimpath", "-o", tool, "./testdata/tool")
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build tool: %v\n%s", err, out)
+		tb.Fatalf("build tool: %v\n%s", err, out)
 	}
 	program, err := os.ReadFile(tool)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
 	defer server.Close()
 	ref, err := name.ParseReference(strings.TrimPrefix(server.URL, "http://") + "/tools:1")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	img, err := mutate.AppendLayers(empty.Image, static.NewLayer(imageLayer(t, program), types.DockerUncompressedLayer))
+	img, err := mutate.AppendLayers(empty.Image, static.NewLayer(imageLayer(tb, program), types.DockerUncompressedLayer))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := remote.Write(ref, img); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	dir := filepath.Join(work, fmt.Sprint("images-", uid))
-	store, err := image.Open(t.Context(), dir, image.Options{})
+	store, err := image.Open(tb.Context(), dir, image.Options{})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	pulled, err := store.Pull(t.Context(), ref.String(), image.PullOptions{})
+	pulled, err := store.Pull(tb.Context(), ref.String(), image.PullOptions{})
 	if err := errors.Join(err, store.Close()); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	err = filepath.WalkDir(dir, func(p string, _ fs.DirEntry, err error) error { return errors.Join(err, os.Lchown(p, uid, uid)) })
 	if err != nil && os.Geteuid() == 0 {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return pulled.RootfsPath
 }
 
 // imageLayer has no /tmp, /proc, /etc/hosts or /.sandbar: the runtime must do without.
-func imageLayer(t testing.TB, program []byte) []byte {
-	t.Helper()
+func imageLayer(tb testing.TB, program []byte) []byte {
+	tb.Helper()
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
 	add := func(h tar.Header, content string) {
 		h.Size, h.ModTime = int64(len(content)), time.Unix(1700000000, 0)
 		if err := errors.Join(w.WriteHeader(&h), func() error { _, err := io.WriteString(w, content); return err }()); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 	add(tar.Header{Name: "bin/", Typeflag: tar.TypeDir, Mode: 0o755}, "")
@@ -94,7 +94,7 @@ func imageLayer(t testing.TB, program []byte) []byte {
 	add(tar.Header{Name: "data/owned", Typeflag: tar.TypeReg, Mode: 0o640, Uid: 77, Gid: 78}, "from the image")
 	add(tar.Header{Name: "data/gone", Typeflag: tar.TypeReg, Mode: 0o644}, "gone soon")
 	if err := w.Close(); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return b.Bytes()
 }

@@ -178,46 +178,46 @@ func expect(ctx context.Context, sb *runsc.Sandbox, script, want string) error {
 }
 
 // workDir returns a directory usable by everybody, with a copy of this binary in it.
-func workDir(t testing.TB) string {
-	t.Helper()
+func workDir(tb testing.TB) string {
+	tb.Helper()
 	dir, err := os.MkdirTemp("", "sb")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	tb.Cleanup(func() { _ = os.RemoveAll(dir) })
 	if err := os.Chmod(dir, 0o777); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	b, err := os.ReadFile(scenarioBinary(t))
+	b, err := os.ReadFile(scenarioBinary(tb))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "provider"), b, 0o755); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return dir
 }
 
 // who are the users that every scenario is run as.
-func who(t testing.TB) map[string]int {
-	t.Helper()
+func who(tb testing.TB) map[string]int {
+	tb.Helper()
 	if os.Geteuid() != 0 {
 		return map[string]int{"rootless": os.Geteuid()}
 	}
 	return map[string]int{"root": 0, "rootless": testUser}
 }
 
-func shimCommand(ctx context.Context, t testing.TB, work string, uid int, scenario string, args ...string) *exec.Cmd {
-	t.Helper()
+func shimCommand(ctx context.Context, tb testing.TB, work string, uid int, scenario string, args ...string) *exec.Cmd {
+	tb.Helper()
 	dir, err := os.MkdirTemp(work, "s")
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	cmd := exec.CommandContext(ctx, filepath.Join(work, "provider"), append([]string{"launch", scenario, dir}, args...)...)
 	cmd.Dir = "/"
 	life, err := cmd.StdinPipe()
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	// The launcher ends after its shim; waiting for both keeps their output.
 	cmd.Cancel = life.Close
@@ -225,19 +225,19 @@ func shimCommand(ctx context.Context, t testing.TB, work string, uid int, scenar
 	if uid != os.Geteuid() {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(uid)}}
 		if err := os.Chown(dir, uid, uid); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 	return cmd
 }
 
 // inShim runs a scenario and returns what it wrote.
-func inShim(t testing.TB, work string, uid int, scenario string, args ...string) string {
-	t.Helper()
-	cmd := shimCommand(t.Context(), t, work, uid, scenario, args...)
+func inShim(tb testing.TB, work string, uid int, scenario string, args ...string) string {
+	tb.Helper()
+	cmd := shimCommand(tb.Context(), tb, work, uid, scenario, args...)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		t.Fatalf("scenario %s as uid %d: %v\n%s", scenario, uid, err, out)
+		tb.Fatalf("scenario %s as uid %d: %v\n%s", scenario, uid, err, out)
 	}
 	return string(out)
 }

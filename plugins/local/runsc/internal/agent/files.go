@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -272,7 +273,8 @@ func (a *agent) write(req *wire.Request) (func() error, error) {
 // dial connects inside the guest and copies both directions. Each ends by itself: end of stdin closes the connection's write
 // side, its end closes stdout.
 func dial(req *wire.Request) (func() error, error) {
-	conn, err := net.Dial(req.Network, req.Address)
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(context.Background(), req.Network, req.Address) // the guest kernel bounds it
 	if err != nil {
 		return nil, err
 	}

@@ -18,9 +18,10 @@ const (
 	// system, which would escape the disk limit. The agent removes it.
 	TmpMarker = "/tmp/.sandbar-boot"
 
-	// RequestFD and EventFD are the agent's ends of the two control pipes.
+	// RequestFD is the agent's end of the control pipe for requests.
 	RequestFD = 3
-	EventFD   = 4
+	// EventFD is its end of the one for events.
+	EventFD = 4
 
 	// MaxEvent is PIPE_BUF: a write of at most this size to a pipe is atomic.
 	MaxEvent = 4096
@@ -94,7 +95,7 @@ type Setup struct {
 	Files map[string]string `json:"files,omitempty"`
 }
 
-// FilesTime, in seconds since 1970, marks files that nobody has touched since the setup.
+// FilesTime is a time, in seconds since 1970, that marks files that nobody has touched since the setup.
 const FilesTime = 1
 
 // Exec describes a process to start.
