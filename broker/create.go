@@ -142,6 +142,11 @@ func (s *Service) once(ctx context.Context, key string, req proto.Message, creat
 			return nil, err
 		}
 		if earlier != nil {
+			if fork, ok := req.(*brokerv1.ForkSandboxRequest); ok {
+				if err := s.refork(ctx, fork, earlier.IDs); err != nil {
+					return nil, err
+				}
+			}
 			rows, err := s.replay(ctx, earlier)
 			if rows != nil || err != nil {
 				return rows, err
@@ -210,6 +215,11 @@ func (s *Service) replayOne(ctx, opCtx context.Context, id string) (*state.Sandb
 	}
 	if sb.Body.GetParentId() == "" {
 		_, err = s.finish(ctx, opCtx, making{provider: sb.Body.GetProvider(), rows: []*state.Sandbox{sb}, call: s.createCall(sb)})
+		if fault.Has(err, providerv1.ErrorReason_ERROR_REASON_IDEMPOTENCY_KEY_REUSED) {
+			// The provider was asked about the key before the create arrived, and
+			// so will never carry it out: the next row has a key of its own.
+			return nil, nil
+		}
 		return sb, err
 	}
 	if _, err := s.ask(opCtx, sb); err != nil {

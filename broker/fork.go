@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/sandbar-dev/sandbar/broker/lifecycle"
 	"github.com/sandbar-dev/sandbar/broker/provider"
 	"github.com/sandbar-dev/sandbar/broker/state"
 	"github.com/sandbar-dev/sandbar/proto/fault"
@@ -61,7 +62,6 @@ func views(rows []*state.Sandbox) []*brokerv1.Sandbox {
 
 func (s *Service) planFork(parent *state.Sandbox, req *brokerv1.ForkSandboxRequest) making {
 	m := making{provider: parent.Body.GetProvider()}
-	fork := &providerv1.ForkSandboxRequest{Sandbox: parent.Ref(), Minimum: orDisk(req.GetMinimum())}
 	for range req.GetCount() {
 		sb := s.newRow(m.provider, 0, parent.Body.GetIdle())
 		sb.Body.Spec, sb.Body.ExpiresAt = proto.CloneOf(parent.Body.GetSpec()), proto.CloneOf(parent.Body.GetExpiresAt())
@@ -71,15 +71,55 @@ func (s *Service) planFork(parent *state.Sandbox, req *brokerv1.ForkSandboxReque
 		}
 		maps.Copy(sb.Body.Labels, req.GetLabels())
 		m.rows = append(m.rows, sb)
+	}
+	fork := s.forkRequest(parent, req, m.rows)
+	m.op = operation(fork)
+	m.call = forkCall(fork, m.op)
+	return m
+}
+
+func (s *Service) forkRequest(parent *state.Sandbox, req *brokerv1.ForkSandboxRequest, rows []*state.Sandbox) *providerv1.ForkSandboxRequest {
+	fork := &providerv1.ForkSandboxRequest{Sandbox: parent.Ref(), Minimum: orDisk(req.GetMinimum())}
+	for _, sb := range rows {
 		fork.Identities = append(fork.Identities, s.identity(sb))
 	}
-	m.op = operation(fork)
-	m.call = func(ctx context.Context, p *provider.Provider) ([]*providerv1.Sandbox, error) {
-		fork.Operation = m.op
+	return fork
+}
+
+func forkCall(fork *providerv1.ForkSandboxRequest, op *providerv1.Operation) func(context.Context, *provider.Provider) ([]*providerv1.Sandbox, error) {
+	return func(ctx context.Context, p *provider.Provider) ([]*providerv1.Sandbox, error) {
+		fork.Operation = op
 		resp, err := p.ForkSandbox(ctx, fork)
 		return resp.GetSandboxes(), err
 	}
-	return m
+}
+
+// refork sends a fork whose answer was lost once more, with its own operation:
+// the provider answers with the copies that it made, or makes them. It does
+// nothing when that is settled meanwhile.
+func (s *Service) refork(ctx context.Context, req *brokerv1.ForkSandboxRequest, ids []string) error {
+	_, err := s.operate(ctx, req.GetSandbox(), func(opCtx context.Context, parent *state.Sandbox) error {
+		rows := make([]*state.Sandbox, len(ids))
+		for i, id := range ids {
+			unlock, err := s.lock(opCtx, id)
+			if err != nil {
+				return err
+			}
+			defer unlock()
+			rows[i], err = s.store.Sandbox(opCtx, id)
+			if errors.Is(err, state.ErrNotFound) || err == nil && rows[i].Status.Pending != lifecycle.Create {
+				return nil
+			}
+			if err != nil {
+				return storeFault(err)
+			}
+		}
+		_, err := s.finish(ctx, opCtx, making{
+			provider: parent.Body.GetProvider(), rows: rows, call: forkCall(s.forkRequest(parent, req, rows), rows[0].Operation),
+		})
+		return err
+	})
+	return err
 }
 
 // RestoreSnapshot makes a new sandbox from a snapshot.

@@ -101,6 +101,10 @@ func identify(pid int) (identity, error) {
 	if len(fields) <= startField {
 		return identity{}, fmt.Errorf("identify process %d: /proc stat has %d fields after the name", pid, len(fields))
 	}
+	// The first process of a container seldom reaps: the dead may stay listed for ever.
+	if state := string(fields[0]); state == "Z" || state == "X" {
+		return identity{}, fmt.Errorf("identify process %d: it has ended", pid)
+	}
 	start, err := strconv.ParseUint(string(fields[startField]), 10, 64)
 	if err != nil {
 		return identity{}, fmt.Errorf("identify process %d: %w", pid, err)

@@ -116,11 +116,17 @@ func (a *app) ensure(ctx context.Context) error {
 	return nil
 }
 
-// steady makes a call that is safe to repeat, and repeats it when the
-// connection broke: a broker that was killed is started again first.
+// restartPatience bounds how long steady waits for a provider that died, whose
+// plugin the broker starts again.
+const restartPatience = 20 * time.Second
+
+// steady makes a call that is safe to repeat. It repeats it when the connection
+// broke, for which a broker that was killed is started again, and when the
+// provider's plugin died, which the broker restarts.
 func steady[T any](ctx context.Context, a *app, limit time.Duration, call func(context.Context, *client.Client) (T, error)) (T, error) {
 	const attempts = 3
-	for attempt := 1; ; attempt++ {
+	wait, giveUp := 50*time.Millisecond, a.now().Add(restartPatience)
+	for broke := 0; ; {
 		c, err := a.connect(ctx)
 		if err != nil {
 			var none T
@@ -129,10 +135,31 @@ func steady[T any](ctx context.Context, a *app, limit time.Duration, call func(c
 		cctx, cancel := context.WithTimeout(ctx, limit)
 		out, err := call(cctx, c)
 		cancel()
-		if err == nil || attempt == attempts || ctx.Err() != nil || !connectionLost(err) {
+		switch {
+		case err == nil || ctx.Err() != nil:
+			return out, err
+		case connectionLost(err):
+			if broke++; broke == attempts {
+				return out, err
+			}
+		case providerRestarts(err) && a.now().Before(giveUp):
+			select {
+			case <-ctx.Done():
+				return out, err
+			case <-time.After(wait):
+				wait = min(2*wait, time.Second)
+			}
+		default:
 			return out, err
 		}
 	}
+}
+
+// providerRestarts reports whether a call failed because a plugin died and is
+// being started again.
+func providerRestarts(err error) bool {
+	return fault.Has(err, providerv1.ErrorReason_ERROR_REASON_PLUGIN_CRASHED) ||
+		fault.Has(err, providerv1.ErrorReason_ERROR_REASON_PLUGIN_RESTARTING)
 }
 
 // connectionLost reports whether an error is the transport's word, not the

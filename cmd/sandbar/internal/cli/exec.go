@@ -240,6 +240,11 @@ func (c *logsCmd) Run(ctx context.Context, a *app) error {
 	if n := res.Missing.Stdout + res.Missing.Stderr; n > 0 {
 		a.warn("the oldest %s of output are no longer kept", render.Bytes(n))
 	}
+	if o.Until == nil {
+		if _, sentence := exitCode(res.Exit); sentence != "" {
+			a.warn("%s", sentence)
+		}
+	}
 	return nil
 }
 

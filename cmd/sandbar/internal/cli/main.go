@@ -3,9 +3,11 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/alecthomas/kong"
 )
@@ -61,6 +63,9 @@ func (a *app) run(ctx context.Context) error {
 	a.model = parser.Model
 	// Known before parsing succeeds, because a wrong flag must end with 125 too.
 	a.failCode, a.usageCode = exitCodes(a.args)
+	if err := isText(a.args); err != nil {
+		return err
+	}
 	kctx, err := parser.Parse(a.args)
 	if err != nil {
 		a.JSON = a.JSON || slices.Contains(a.args, "--json")
@@ -71,6 +76,16 @@ func (a *app) run(ctx context.Context) error {
 		return err
 	}
 	return kctx.Run()
+}
+
+// isText refuses arguments that the API, whose strings are UTF-8, would change.
+func isText(args []string) error {
+	for i, arg := range args {
+		if !utf8.ValidString(arg) {
+			return &usageError{message: fmt.Sprintf("argument %d, %q, is not UTF-8; pass such bytes in a file or on standard input", i+1, arg)}
+		}
+	}
+	return nil
 }
 
 func newParser(g *grammar, options ...kong.Option) (*kong.Kong, error) {

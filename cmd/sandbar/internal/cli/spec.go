@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/types/known/durationpb"
 
@@ -109,6 +110,11 @@ func (a *app) environment(files, pairs []string) (map[string]string, error) {
 	}
 	if err := value.Env(env, pairs, a.lookupEnv); err != nil {
 		return nil, &usageError{message: "--env: " + err.Error()}
+	}
+	for name, v := range env {
+		if !utf8.ValidString(name) || !utf8.ValidString(v) {
+			return nil, &usageError{message: fmt.Sprintf("the value of the variable %q is not UTF-8; pass such bytes in a file or on standard input", name)}
+		}
 	}
 	return maps.Clone(env), nil
 }

@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -72,17 +71,32 @@ func TestInterruptWhileTheBrokerStarts(t *testing.T) {
 // started is a sandbar that runs in the background.
 type started struct {
 	*exec.Cmd
-	w     *world
-	out   *bufio.Reader
-	errs  bytes.Buffer
-	drain sync.Once
-	rest  bytes.Buffer
+	w    *world
+	out  *bufio.Reader
+	errs bytes.Buffer
+	rest bytes.Buffer
 }
 
-// start starts sandbar without waiting for its end.
+// start starts sandbar without waiting for its end, and without input.
 func (w *world) start(args ...string) *started {
 	w.t.Helper()
-	s := &started{Cmd: w.command(args...), w: w}
+	return w.startCommand(w.command(args...))
+}
+
+// startHeld is start with an input that ends when release is called.
+func (w *world) startHeld(args ...string) (s *started, release func()) {
+	w.t.Helper()
+	cmd := w.command(args...)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return w.startCommand(cmd), func() { _ = in.Close() }
+}
+
+func (w *world) startCommand(cmd *exec.Cmd) *started {
+	w.t.Helper()
+	s := &started{Cmd: cmd, w: w}
 	s.Stderr = &s.errs
 	out, err := s.StdoutPipe()
 	if err != nil {

@@ -2,6 +2,7 @@ package e2e_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -132,9 +133,21 @@ func (w *world) look() {
 	defer w.mu.Unlock()
 	for _, f := range now {
 		w.seen[f.process] = f.line
-		if ns, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", f.pid)); err == nil && ns != own {
-			w.namespaces[ns] = true
+		path := fmt.Sprintf("/proc/%d/ns/net", f.pid)
+		ns, err := os.Readlink(path)
+		if err != nil || ns == own || w.namespaces[ns] != nil {
+			continue
 		}
+		// Held open, so that its number stays its own until it was looked for.
+		held, err := os.Open(path)
+		if err != nil {
+			continue
+		}
+		if now, err := os.Readlink(path); err != nil || now != ns {
+			_ = held.Close()
+			continue
+		}
+		w.namespaces[ns] = held
 	}
 }
 
@@ -169,9 +182,11 @@ func (w *world) provesEmpty() {
 	if err != nil {
 		w.t.Error(err)
 	}
+	// An empty folder of a plugin's launch may stay: a broker that was killed while
+	// it made one leaves the next broker in doubt for a minute.
 	for _, pattern := range []string{
-		w.tmp + "/*", w.runtime + "/sandbar/p/*", w.state + "/sandbar/plugins/*/sandboxes/*",
-		w.state + "/sandbar/plugins/*/snapshots/*", w.state + "/sandbar/plugins/*/volumes/*",
+		w.tmp + "/*", w.runtime + "/sandbar/p/*/?*", w.state + "/sandbar/plugins/*/sandboxes/*",
+		w.state + "/sandbar/plugins/*/snapshots/*", w.state + "/sandbar/plugins/*/volumes/*/*",
 	} {
 		if left, err := filepath.Glob(pattern); err != nil || len(left) != 0 {
 			w.t.Errorf("left: %v %v", left, err)
@@ -188,7 +203,7 @@ func (w *world) provesNoNamespace() {
 		w.t.Error(err)
 	}
 	for _, task := range tasks {
-		if ns, err := os.Readlink(task); err == nil && w.namespaces[ns] {
+		if ns, err := os.Readlink(task); err == nil && w.namespaces[ns] != nil {
 			w.t.Errorf("%s keeps %s", task, ns)
 		}
 	}
@@ -196,10 +211,11 @@ func (w *world) provesNoNamespace() {
 	if err != nil {
 		w.t.Error(err)
 	}
-	for ns := range w.namespaces {
+	for ns, held := range w.namespaces {
 		if bytes.Contains(mounts, []byte(ns)) {
 			w.t.Errorf("a mount keeps %s", ns)
 		}
+		_ = held.Close()
 	}
 }
 
@@ -215,16 +231,26 @@ func describe(all []found) string {
 // waits for the process to appear first.
 func (w *world) kill(k kind, sandbox string) {
 	w.t.Helper()
-	var victim found
 	w.eventually("a process to kill", func() (bool, string) {
 		all := w.kind(k, sandbox)
 		if len(all) > 0 {
-			victim = all[0]
+			w.killed(all[0])
 		}
 		return len(all) > 0, describe(w.processes())
 	})
-	w.look()
-	if err := syscall.Kill(victim.pid, syscall.SIGKILL); err != nil && err != syscall.ESRCH { //nolint:errorlint // an errno is not wrapped
+}
+
+// killNow is kill for a process that need not exist.
+func (w *world) killNow(k kind) {
+	w.t.Helper()
+	if all := w.kind(k, ""); len(all) > 0 {
+		w.killed(all[0])
+	}
+}
+
+func (w *world) killed(victim found) {
+	w.t.Helper()
+	if err := syscall.Kill(victim.pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 		w.t.Fatalf("kill %s: %v", victim.line, err)
 	}
 	w.eventually("the end of what was killed", func() (bool, string) {

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -29,8 +30,7 @@ type world struct {
 	env                       []string
 	mu                        sync.Mutex
 	seen                      map[process]string
-	namespaces                map[string]bool
-	providers                 []string
+	namespaces                map[string]*os.File
 }
 
 // newWorld makes the folders of a world whose end proves that nothing is left.
@@ -43,7 +43,7 @@ func newWorld(t *testing.T) *world {
 	w := &world{
 		t: t, dir: dir, state: filepath.Join(dir, "s"), runtime: filepath.Join(dir, "r"), home: filepath.Join(dir, "h"), tmp: filepath.Join(dir, "t"),
 		bin:  filepath.Join(binaries, "sandbar"),
-		seen: map[process]string{}, namespaces: map[string]bool{},
+		seen: map[process]string{}, namespaces: map[string]*os.File{},
 	}
 	for _, d := range []string{w.state, w.runtime, w.home, w.tmp} {
 		if err := os.Mkdir(d, 0o700); err != nil {
@@ -107,6 +107,8 @@ func (w *world) command(args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, w.bin, args...)
 	cmd.Env = w.env
 	cmd.Dir = w.tmp
+	// A command that hangs says where.
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGABRT) }
 	cmd.WaitDelay = 5 * time.Second
 	return cmd
 }

@@ -64,7 +64,7 @@ func count(file string) error {
 }
 
 // lines prints so many numbered lines, one a few milliseconds after the other,
-// and ends with code 5.
+// and ends with code 5 when its input has ended.
 func lines(n string) error {
 	many, err := strconv.Atoi(n)
 	if err != nil {
@@ -78,6 +78,9 @@ func lines(n string) error {
 			return err
 		}
 		<-tick.C
+	}
+	if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
+		return err
 	}
 	os.Exit(5)
 	return nil
