@@ -20,6 +20,8 @@
 //	io.Copy(w, ex.Stdout)
 //	res, err := ex.Wait(ctx)
 //
+// Config.Image takes the place of Config.Root for an OCI image in one EROFS file. Changes tells what the guest made of either.
+//
 // Commands are started by an agent that is process 1 of the guest, not by the runtime's exec: the runtime kills its own exec
 // sessions on restore. Their standard streams are FIFOs between guest and shim, opened again by name on restore, so a restored
 // exec keeps its output stream and its offsets.

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/sandbar-dev/sandbar/plugins/local/rootfs"
 	"github.com/sandbar-dev/sandbar/plugins/local/runsc"
@@ -77,10 +78,59 @@ func execScenario(ctx context.Context, e *env) error {
 	if _, err := sb.Start(ctx, runsc.Command{Argv: []string{"no-such-command"}}); !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("missing command: %w", err)
 	}
-	if _, err := sb.Start(ctx, runsc.Command{Argv: []string{"id"}, User: "nobody-here"}); err == nil {
-		return errors.New("unknown user was accepted")
+	return errors.Join(refusals(ctx, sb), readDeadline(ctx, sb), stdinWorks(ctx, sb), groupSignal(ctx, sb), sb.Close(ctx))
+}
+
+// refusals: the guest says which part of a command it refuses.
+func refusals(ctx context.Context, sb *runsc.Sandbox) error {
+	for _, c := range []struct {
+		cmd  runsc.Command
+		part runsc.Part
+		is   error
+	}{
+		{runsc.Command{Argv: []string{"id"}, User: "nobody-here"}, runsc.PartUser, syscall.EINVAL},
+		{runsc.Command{Argv: []string{"id"}, User: "0:no-group"}, runsc.PartUser, syscall.EINVAL},
+		{runsc.Command{Argv: []string{"id"}, Dir: "/nope"}, runsc.PartDir, fs.ErrNotExist},
+		{runsc.Command{Argv: []string{"id"}, Dir: "/etc/passwd"}, runsc.PartDir, syscall.ENOTDIR},
+		{runsc.Command{Argv: []string{"no-such-program"}}, runsc.PartProgram, fs.ErrNotExist},
+		{runsc.Command{Argv: []string{"/etc/passwd"}}, runsc.PartProgram, fs.ErrPermission},
+		{runsc.Command{}, "", syscall.EINVAL},
+	} {
+		_, err := sb.Start(ctx, c.cmd)
+		var ge *runsc.GuestError
+		if !errors.As(err, &ge) || ge.Part != c.part || !errors.Is(err, c.is) {
+			return fmt.Errorf("start %+v: %w, want part %q", c.cmd, err, c.part)
+		}
 	}
-	return errors.Join(stdinWorks(ctx, sb), groupSignal(ctx, sb), sb.Close(ctx))
+	if n := len(sb.Execs()); n != 0 {
+		return fmt.Errorf("%d execs are left of refused ones", n)
+	}
+	return nil
+}
+
+// readDeadline: a reader comes to a rest and takes up again without losing a byte.
+func readDeadline(ctx context.Context, sb *runsc.Sandbox) error {
+	ex, err := sb.Start(ctx, runsc.Command{Argv: []string{"cat"}, Stdin: true})
+	if err != nil {
+		return err
+	}
+	if err := ex.Stdout.SetReadDeadline(time.Now()); err != nil {
+		return err
+	}
+	if n, err := ex.Stdout.Read(make([]byte, 1)); n != 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+		return fmt.Errorf("read beyond its deadline: %d %w", n, err)
+	}
+	if _, err := io.WriteString(ex.Stdin, "x"); err != nil {
+		return err
+	}
+	if err := errors.Join(ex.Stdin.Close(), ex.Stdin.Close(), ex.Stdout.SetReadDeadline(time.Time{})); err != nil {
+		return err
+	}
+	got, err := io.ReadAll(ex.Stdout)
+	if err != nil || string(got) != "x" || ex.Stdout.Offset() != 1 {
+		return fmt.Errorf("read after a deadline: %q at %d: %w", got, ex.Stdout.Offset(), err)
+	}
+	return ex.Release(ctx)
 }
 
 func stdinWorks(ctx context.Context, sb *runsc.Sandbox) error {

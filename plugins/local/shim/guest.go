@@ -142,10 +142,14 @@ func (g *guest) GetUsage(ctx context.Context, _ *providerv1.GetUsageRequest) (*p
 	if err != nil {
 		return nil, endedOr(err)
 	}
-	return &providerv1.Usage{
+	usage := &providerv1.Usage{
 		CpuNanos:    proto.Int64(u.CPU.Nanoseconds()),
 		MemoryBytes: proto.Int64(u.MemoryBytes),
-	}, nil
+	}
+	if u.MemoryPeak > 0 {
+		usage.MemoryPeakBytes = proto.Int64(max(u.MemoryPeak, u.MemoryBytes))
+	}
+	return usage, nil
 }
 
 // elsewhere answers the calls that the plugin never forwards.
