@@ -62,6 +62,9 @@ func New(address Address, options Options) *Client {
 		connect.WithGRPC(),
 		connect.WithReadMaxBytes(readMax),
 		connect.WithInterceptors(&interceptor{address: address, options: options}),
+		// A broker that compressed a command's output would spend most of its time on
+		// that.
+		connect.WithAcceptCompression("gzip", nil, nil),
 	}
 	h := &http.Client{Transport: t}
 	return &Client{
