@@ -13,6 +13,7 @@ LINT := go tool -modfile=cmd/tools/lint.mod golangci-lint
 GOTESTSUM := go tool -modfile=cmd/tools/check.mod gotestsum
 PKG := ./...
 TESTFLAGS :=
+ROUNDS := 30
 
 .PHONY: help
 help: ## Show what can be made
@@ -27,6 +28,11 @@ build: ## Build all binaries into bin/
 test: ## Run every test with the race detector (PKG=./broker/... for less)
 	@command -v gcc >/dev/null || { echo "the race detector needs a C compiler: install gcc" >&2; exit 1; }
 	CGO_ENABLED=1 $(GOTESTSUM) --format pkgname-and-test-fails --hide-summary=output -- -race -timeout 15m $(TESTFLAGS) $(PKG)
+
+.PHONY: bench
+bench: build ## Measure the binaries and write docs/performance.md (ROUNDS=100 for more)
+	go test -count=1 -timeout 60m -run '^TestMeasure$$' ./cmd/sandbar/internal/bench -args \
+		-bin '$(CURDIR)/bin' -rounds $(ROUNDS) -report '$(CURDIR)/docs/performance.md'
 
 .PHONY: lint
 lint: ## Run the linters
