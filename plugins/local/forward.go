@@ -14,8 +14,8 @@ import (
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
 
-// inside returns a client of a running sandbox's shim. The happy path costs no
-// look at the disk but the record's: a shim that is gone shows as an error of
+// inside returns a client of a running sandbox's shim. The happy path does not
+// read the record, it only looks whether there is one: a shim that is gone shows as an error of
 // the call, which shimError then explains.
 func (d *Driver) inside(ref *providerv1.SandboxRef) (providerv1.ProviderServiceClient, func(error) error, error) {
 	store, _, err := d.open()
@@ -24,9 +24,8 @@ func (d *Driver) inside(ref *providerv1.SandboxRef) (providerv1.ProviderServiceC
 	}
 	id := ref.GetSandboxId()
 	explain := func(err error) error { return d.shimError(store, id, err) }
-	if _, err := store.Sandbox(id); err != nil {
-		_, err = d.current(store, id) // not found, or what is wrong with the record
-		return nil, nil, err
+	if !store.HasSandbox(id) {
+		return nil, nil, notFound(id)
 	}
 	client, err := d.shims.client(id, store.SandboxDir(id))
 	if err != nil {

@@ -131,6 +131,15 @@ func (s *Store) Sandbox(id string) (*Sandbox, error) {
 	return ReadSandbox(s.SandboxDir(id))
 }
 
+// HasSandbox reports whether a sandbox has a record, which may be unreadable.
+func (s *Store) HasSandbox(id string) bool {
+	if !validID(id) {
+		return false
+	}
+	_, err := os.Stat(SandboxRecord(s.SandboxDir(id)))
+	return err == nil
+}
+
 // SandboxIDs lists ids that have a folder, in order, whether or not their record
 // can be read.
 func (s *Store) SandboxIDs() ([]string, error) { return folders(filepath.Join(s.dir, sandboxesDir)) }

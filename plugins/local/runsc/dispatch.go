@@ -19,9 +19,15 @@ const self = "/proc/self/exe"
 // Dispatch must be the first call of main. If the process was started as one of gVisor's own processes or as the agent of a
 // guest it serves as that and never returns; otherwise it returns at once.
 func Dispatch() {
-	switch {
-	case os.Args[0] == wire.AgentPath:
+	if os.Args[0] == wire.AgentPath {
 		agent.Main()
+	}
+	dispatchRuntime()
+}
+
+// dispatchRuntime is Dispatch for gVisor's own processes.
+func dispatchRuntime() {
+	switch {
 	case strings.HasPrefix(os.Args[0], "runsc-"), // runsc-sandbox, runsc-gofer
 		os.Args[0] == self && len(os.Args) > 1 && os.Args[1] == "umount":
 		maincli.Main()

@@ -80,7 +80,28 @@ func Kill(ctx context.Context, dir string) error {
 	if err := unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("kill shim: %w", err)
 	}
-	return AwaitEnd(ctx, dir)
+	return awaitExit(ctx, pidfd)
+}
+
+// exitPoll is how often a wait for a process looks whether its caller left.
+const exitPoll = 50 * time.Millisecond
+
+// awaitExit waits until a process has ended. The shim is the first process of
+// its pid namespace, so all other processes in there have ended then, and its
+// lock is free.
+func awaitExit(ctx context.Context, pidfd int) error {
+	fds := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}} //nolint:gosec // a descriptor is a small number
+	for {
+		n, err := unix.Poll(fds, int(exitPoll.Milliseconds()))
+		switch {
+		case n > 0:
+			return nil
+		case err != nil && !errors.Is(err, unix.EINTR):
+			return fmt.Errorf("wait for shim to end: %w", err)
+		case ctx.Err() != nil:
+			return fmt.Errorf("wait for shim to end: %w", ctx.Err())
+		}
+	}
 }
 
 // peerPidfd returns a descriptor of the process that listens. SO_PEERPIDFD needs
