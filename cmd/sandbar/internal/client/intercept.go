@@ -35,6 +35,11 @@ func (i *interceptor) WrapStreamingClient(next connect.StreamingClientFunc) conn
 	return func(ctx context.Context, spec connect.Spec) connect.StreamingClientConn {
 		conn := next(ctx, spec)
 		i.header(conn.RequestHeader())
+		if spec.StreamType == connect.StreamTypeBidi {
+			// The HTTP/2 client does not see the context end while it waits for more
+			// of the request. An upload must not seem whole, and so is not ended so.
+			context.AfterFunc(ctx, func() { _ = conn.CloseRequest() })
+		}
 		return &streamConn{StreamingClientConn: conn, ctx: ctx, interceptor: i}
 	}
 }

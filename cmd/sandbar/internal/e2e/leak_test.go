@@ -159,11 +159,15 @@ func (w *world) provesEmpty() {
 		left := w.processes()
 		return len(left) == 0, describe(left)
 	})
-	for p, line := range w.seen {
-		if f, ok := inspect(p.pid); ok && f.process == p {
-			w.t.Errorf("process %d is left: %.120s", p.pid, line)
+	// Also of those that say nothing about themselves any more.
+	w.eventually("the end of every process that was seen", func() (bool, string) {
+		for p, line := range w.seen {
+			if f, ok := inspect(p.pid); ok && f.process == p {
+				return false, fmt.Sprintf("%d: %.120s", p.pid, line)
+			}
 		}
-	}
+		return true, ""
+	})
 	w.provesNoNamespace()
 	for _, file := range []string{"/proc/self/mountinfo", "/proc/net/unix"} {
 		if text, err := os.ReadFile(file); err != nil || bytes.Contains(text, []byte(w.dir+"/")) {
@@ -188,8 +192,13 @@ func (w *world) provesEmpty() {
 		w.tmp + "/*", w.runtime + "/sandbar/p/*/?*", w.state + "/sandbar/plugins/*/sandboxes/*",
 		w.state + "/sandbar/plugins/*/snapshots/*", w.state + "/sandbar/plugins/*/volumes/*/*",
 	} {
-		if left, err := filepath.Glob(pattern); err != nil || len(left) != 0 {
-			w.t.Errorf("left: %v %v", left, err)
+		left, err := filepath.Glob(pattern)
+		if err != nil {
+			w.t.Error(err)
+		}
+		for _, name := range left {
+			inside, _ := filepath.Glob(name + "/*")
+			w.t.Errorf("%s is left, with %q", name, inside)
 		}
 	}
 }

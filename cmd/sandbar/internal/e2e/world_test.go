@@ -243,7 +243,7 @@ func (w *world) eventually(what string, met func() (bool, string)) {
 	w.t.Helper()
 	limit := time.NewTimer(patience / 3)
 	defer limit.Stop()
-	tick := time.NewTicker(5 * time.Millisecond)
+	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		yes, saw := met()
