@@ -37,6 +37,10 @@ func (d *Driver) ForkSandbox(ctx context.Context, req *providerv1.ForkSandboxReq
 		if out, err := d.forked(store, key.IDs); err == nil {
 			return out, nil
 		}
+		// The attempt that spent the key died on its way: this one starts afresh.
+		if err := d.deleteCopies(ctx, key.IDs); err != nil {
+			return nil, err
+		}
 	}
 	defer func() {
 		if err != nil {
@@ -74,6 +78,15 @@ func (d *Driver) forked(store *record.Store, ids []string) (*providerv1.ForkSand
 		out.Sandboxes = append(out.Sandboxes, sb)
 	}
 	return out, nil
+}
+
+func (d *Driver) deleteCopies(ctx context.Context, ids []string) error {
+	var errs []error
+	for _, id := range ids {
+		_, err := d.DeleteSandbox(ctx, &providerv1.DeleteSandboxRequest{Sandbox: &providerv1.SandboxRef{SandboxId: id}})
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 // copies restores all copies, or leaves none.
