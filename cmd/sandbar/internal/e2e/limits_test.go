@@ -107,11 +107,9 @@ func TestLifetimeAndIdle(t *testing.T) {
 	w.create("--name", "short", "--lifetime", "2s")
 	w.create("--name", "bored", "--idle", "1s")
 	w.create("--name", "sleepy", "--idle", "1s", "--idle-action", "pause")
-	w.create("--name", "busy", "--idle", "1s")
-	busy := w.command("exec", "busy", "--", "sleep", "5")
-	if err := busy.Start(); err != nil {
-		t.Fatal(err)
-	}
+	w.create("--name", "busy", "--idle", "5s")
+	busy, release := w.startHeld("exec", "busy", "--", "sh", "-c", "echo ready; cat")
+	busy.line()
 	w.eventually("expiry and idle policy", func() (bool, string) {
 		states := map[string]string{}
 		for _, sb := range w.list() {
@@ -120,8 +118,9 @@ func TestLifetimeAndIdle(t *testing.T) {
 		want := map[string]string{"sleepy": paused, "busy": running}
 		return fmt.Sprint(states) == fmt.Sprint(want), fmt.Sprint(states)
 	})
-	if err := busy.Wait(); err != nil {
-		t.Errorf("a command in a sandbox with an idle policy: %v", err)
+	release()
+	if res := busy.end(); res.code != 0 {
+		t.Errorf("a command in a sandbox with an idle policy: %+v", res)
 	}
 	w.eventually("the end of who is busy no more", func() (bool, string) {
 		all := w.list()
