@@ -76,7 +76,11 @@ func (s *Service) ListSandboxes(ctx context.Context, req *brokerv1.ListSandboxes
 	if len(f.States) > 0 && s.anyUnverified() {
 		return s.listByView(ctx, f, state.Page{Size: size, Token: req.GetPageToken()})
 	}
-	rows, next, err := s.store.ListSandboxes(ctx, f, state.Page{Size: size, Token: req.GetPageToken()})
+	page := state.Page{Size: size, Token: req.GetPageToken()}
+	rows, next, err := s.store.ListSandboxes(ctx, f, page)
+	if err == nil && s.freshen(ctx, page.Token, rows) {
+		rows, next, err = s.store.ListSandboxes(ctx, f, page)
+	}
 	if err != nil {
 		return nil, listFault(err, req.GetPageToken())
 	}

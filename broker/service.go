@@ -82,6 +82,7 @@ type Service struct {
 	wake      chan struct{}
 	recheck   idQueue
 	verifying verifying
+	fresh     freshness
 	loops     sync.WaitGroup
 }
 
