@@ -90,7 +90,7 @@ const exitPoll = 50 * time.Millisecond
 // its pid namespace, so all other processes in there have ended then, and its
 // lock is free.
 func awaitExit(ctx context.Context, pidfd int) error {
-	fds := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}} //nolint:gosec // a descriptor is a small number
+	fds := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
 	for {
 		n, err := unix.Poll(fds, int(exitPoll.Milliseconds()))
 		switch {

@@ -94,8 +94,10 @@ func (m *meter) freezing() []Row {
 	d := m.stack.brokerDoor(id)
 	// A process with a heap of bytes that are not all alike, which stays.
 	script := "import os, time\nheap = os.urandom(" + strconv.Itoa(heapBytes) + ")\nopen('/tmp/ready', 'w').close()\ntime.sleep(1e6)\n"
-	d.run(ctx, m.t, &providerv1.ExecSpec{Argv: []string{"/bin/sh", "-c", "python3 -c \"$SCRIPT\" >/dev/null 2>&1 & until [ -e /tmp/ready ]; do sleep 0.1; done"},
-		Env: map[string]string{"SCRIPT": script}}, nil, nil)
+	d.run(ctx, m.t, &providerv1.ExecSpec{
+		Argv: []string{"/bin/sh", "-c", "python3 -c \"$SCRIPT\" >/dev/null 2>&1 & until [ -e /tmp/ready ]; do sleep 0.1; done"},
+		Env:  map[string]string{"SCRIPT": script},
+	}, nil, nil)
 	all := &providerv1.Keeps{Disk: true, Memory: true, Processes: true}
 	var pauses, resumes Durations
 	both := m.times(max(3, m.rounds/4), func() {
@@ -149,8 +151,10 @@ func (m *meter) footprint() []Row {
 	for _, name := range slices.Sorted(maps.Keys(byName)) {
 		rows = append(rows, Row{What: "memory: " + name, P50: mebibytes(byName[name] << 10), Rounds: "1", Meaning: processMeaning[name]})
 	}
-	rows = append(rows, Row{What: "memory of an idle sandbox", P50: mebibytes(total << 10), Rounds: "1",
-		Meaning: "the sum; pages shared with other sandboxes count in parts"})
+	rows = append(rows, Row{
+		What: "memory of an idle sandbox", P50: mebibytes(total << 10), Rounds: "1",
+		Meaning: "the sum; pages shared with other sandboxes count in parts",
+	})
 	for _, name := range []string{"sandbar", "sandbar-provider-local", "sandbar-provider-fake"} {
 		info, err := os.Stat(filepath.Join(m.bin, name))
 		if err != nil {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -50,7 +51,7 @@ type Row struct {
 func Timed(what, target string, d Durations, meaning string) Row {
 	return Row{
 		What: what, Target: target, P50: Milliseconds(d.Quantile(0.5)), P99: Milliseconds(d.Quantile(0.99)),
-		Rounds: fmt.Sprint(len(d)), Meaning: meaning,
+		Rounds: strconv.Itoa(len(d)), Meaning: meaning,
 	}
 }
 
@@ -65,7 +66,7 @@ func Rate(what, target string, bytes int64, d Durations, meaning string) Row {
 	}
 	return Row{
 		What: what, Target: target, P50: rate(d.Quantile(0.5)), P99: rate(d.Quantile(0.99)),
-		Rounds: fmt.Sprint(len(d)), Meaning: meaning,
+		Rounds: strconv.Itoa(len(d)), Meaning: meaning,
 	}
 }
 

@@ -71,7 +71,7 @@ func server(kind string) error {
 
 func place(t *testing.T) (daemon.Place, []string) {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "sb") //nolint:usetesting // short, as the path of a socket must be
+	dir, err := os.MkdirTemp("", "sb")
 	if err != nil {
 		t.Fatal(err)
 	}

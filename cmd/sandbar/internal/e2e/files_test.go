@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -81,7 +82,7 @@ func TestOddArguments(t *testing.T) {
 	// What would not arrive as it is, is refused.
 	w.wants(125, `"\xff\xfe"`, "exec", sb, "--", "printf", "\xff\xfe")
 	cmd := w.command("exec", "-e", "WORD", sb, "--", "true")
-	cmd.Env = append(w.env, "WORD=\xff")
+	cmd.Env = append(slices.Clone(w.env), "WORD=\xff")
 	if res := w.finish(cmd); res.code != 125 || !strings.Contains(res.stderr, `"WORD" is not UTF-8`) {
 		t.Errorf("a variable of odd bytes: %+v", res)
 	}

@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -86,7 +87,7 @@ func TestBadConfiguration(t *testing.T) {
 		}
 		// The broker that a command starts says the same through the command.
 		cmd := w.command("ls")
-		cmd.Env = append(w.env, "SANDBAR_CONFIG="+file)
+		cmd.Env = append(slices.Clone(w.env), "SANDBAR_CONFIG="+file)
 		if res := w.finish(cmd); res.code == 0 || !strings.Contains(res.stderr, says) && !strings.Contains(text, "tcp") {
 			t.Errorf("ls with %q: %+v, want %q", text, res, says)
 		}
