@@ -167,7 +167,10 @@ func (d *Driver) boot(ctx context.Context, store *record.Store, conf config, id 
 	if err != nil {
 		return internal(providerv1.Effect_EFFECT_NONE, "start sandbox: %w", err)
 	}
-	d.waits.Go(wait)
+	d.waits.Go(func() {
+		wait()
+		d.reap(id)
+	})
 	return nil
 }
 

@@ -296,3 +296,24 @@ func TestLifetimeEndsWithoutThePlugin(t *testing.T) {
 		t.Errorf("after its lifetime: %v", err)
 	}
 }
+
+// TestAnExpiredSandboxLeavesNothing: with the plugin there, not even its folder.
+func TestAnExpiredSandboxLeavesNothing(t *testing.T) {
+	p := start(t)
+	sb := p.create(&providerv1.SandboxSpec{Lifetime: durationpb.New(time.Second)})
+	folder := filepath.Join(p.state, "sandboxes", sb.GetSandboxId())
+	deadline := time.After(10 * time.Second)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if _, err := os.Stat(folder); os.IsNotExist(err) {
+			return
+		}
+		select {
+		case <-deadline:
+			left, _ := filepath.Glob(filepath.Join(folder, "*"))
+			t.Fatalf("left after 10 s: %v", left)
+		case <-tick.C:
+		}
+	}
+}

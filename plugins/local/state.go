@@ -26,7 +26,11 @@ func (d *Driver) refresh(store *record.Store, id string) (*providerv1.Sandbox, e
 	}
 	rec, err := store.Sandbox(id)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, notFound(id)
+		if alive {
+			return nil, notFound(id) // it is just expiring
+		}
+		// A sandbox that expired by itself leaves its mount point.
+		return nil, errors.Join(notFound(id), store.RemoveSandbox(id))
 	}
 	if err != nil {
 		return nil, internal(providerv1.Effect_EFFECT_NONE, "read record: %w", err)
@@ -44,8 +48,7 @@ func (d *Driver) refresh(store *record.Store, id string) (*providerv1.Sandbox, e
 		_ = store.Forget(sb.GetOperation().GetIdempotencyKey())
 		return nil, errors.Join(notFound(id), store.RemoveSandbox(id))
 	case providerv1.SandboxState_SANDBOX_STATE_RUNNING:
-		sb.State = providerv1.SandboxState_SANDBOX_STATE_FAILED
-		sb.StatusReason = "the sandbox's process was killed"
+		died(sb)
 		if err := store.PutSandbox(rec); err != nil {
 			return nil, internal(providerv1.Effect_EFFECT_NONE, "write record: %w", err)
 		}
@@ -53,12 +56,39 @@ func (d *Driver) refresh(store *record.Store, id string) (*providerv1.Sandbox, e
 	return sb, nil
 }
 
+// reap brings the record in line after a sandbox's process ended, for whatever
+// reason.
+func (d *Driver) reap(id string) {
+	store, _, err := d.open()
+	if err != nil {
+		return // the plugin is stopping; the next one finds out by itself
+	}
+	unlock, err := d.locks.lock(context.Background(), id)
+	if err != nil {
+		return
+	}
+	defer unlock()
+	_, err = d.refresh(store, id)
+	if fault.Has(err, providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND) {
+		d.release(context.Background(), id)
+		return
+	}
+	if err != nil {
+		d.log.Error("look after a sandbox that ended", "sandbox_id", id, "error", err)
+	}
+}
+
 // current is refresh for callers without the lock. While another call changes
-// the sandbox, its last committed record is the answer.
+// the sandbox, its last committed record is the answer, unless its process is
+// seen to be dead.
 func (d *Driver) current(store *record.Store, id string) (*providerv1.Sandbox, error) {
 	if unlock, ok := d.locks.tryLock(id); ok {
 		defer unlock()
 		return d.refresh(store, id)
+	}
+	alive, err := shim.Alive(store.SandboxDir(id))
+	if err != nil {
+		return nil, internal(providerv1.Effect_EFFECT_NONE, "look for the sandbox's process: %w", err)
 	}
 	rec, err := store.Sandbox(id)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -67,7 +97,16 @@ func (d *Driver) current(store *record.Store, id string) (*providerv1.Sandbox, e
 	if err != nil {
 		return nil, internal(providerv1.Effect_EFFECT_NONE, "read record: %w", err)
 	}
+	if sb := rec.Sandbox; !alive && sb.GetState() == providerv1.SandboxState_SANDBOX_STATE_RUNNING {
+		died(sb)
+	}
 	return rec.Sandbox, nil
+}
+
+// died makes a sandbox whose process is gone say so.
+func died(sb *providerv1.Sandbox) {
+	sb.State = providerv1.SandboxState_SANDBOX_STATE_FAILED
+	sb.StatusReason = "the sandbox's process was killed"
 }
 
 // GetSandbox implements sdk.Driver.
