@@ -23,7 +23,7 @@ type rule struct {
 	except []string
 	// allow names packages under to that are no harm: constants and pure types.
 	allow []string
-	why    string
+	why   string
 }
 
 var rules = []rule{
