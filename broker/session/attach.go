@@ -16,6 +16,9 @@ func (a *Attachment) attach(ctx context.Context, dial Dial) (opened bool, err er
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	t, err := dial(ctx)
+	if errors.Is(err, io.EOF) {
+		return false, errLost // it ended before it began, and nobody said why
+	}
 	if err != nil {
 		return false, err
 	}

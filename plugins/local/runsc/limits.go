@@ -117,7 +117,8 @@ const (
 	fillRate = 8 << 30
 	// A look is one fstat, some microseconds: even at the shortest interval the watch costs less than one percent of a processor.
 	shortestLook = 500 * time.Microsecond
-	longestLook  = 20 * time.Millisecond
+	// longestLook keeps an idle sandbox with a large limit quiet, and the peak it reports honest enough.
+	longestLook = 100 * time.Millisecond
 	// reclaimPause is how soon the agent is asked again. It counts what processes hold, so that it waits for memory on its way back.
 	reclaimPause = 5 * time.Millisecond
 	// reclaimForce is how long a guest is beyond its limit before a process is killed although processes do not hold that much.
