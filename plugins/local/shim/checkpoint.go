@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/sandbar-dev/sandbar/plugins/local/runsc"
 	"github.com/sandbar-dev/sandbar/plugins/sdk"
@@ -19,6 +20,13 @@ import (
 // Killed before the record is written, the sandbox is lost and says so; killed
 // after, it is paused.
 func (g *guest) PauseSandbox(ctx context.Context, _ *providerv1.PauseSandboxRequest) (*providerv1.Sandbox, error) {
+	ctx, cancel := unhurried(ctx)
+	defer cancel()
+	g.saving.Lock()
+	defer g.saving.Unlock()
+	if sb := g.life.sandbox(); sb.GetState() == providerv1.SandboxState_SANDBOX_STATE_PAUSED {
+		return sb, nil
+	}
 	dir := CheckpointDir(g.life.dir)
 	// What a resume left behind when its shim was killed.
 	if err := os.RemoveAll(dir); err != nil {
@@ -58,12 +66,29 @@ func paused(id string) *fault.Error {
 		With("sandbox_id", id).With("state", "PAUSED")
 }
 
+// saveBudget bounds a checkpoint, however large the guest is.
+const saveBudget = 2 * time.Minute
+
+// unhurried returns a context that does not end with its caller: a checkpoint
+// that is cut in the middle would be the worst of all outcomes.
+func unhurried(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), saveBudget)
+}
+
 // CreateSnapshot implements sdk.Snapshotter: the guest is saved beside the
 // sandboxes, under the snapshot's id, and goes on.
 func (g *guest) CreateSnapshot(ctx context.Context, req *providerv1.CreateSnapshotRequest) (*providerv1.Snapshot, error) {
+	ctx, cancel := unhurried(ctx)
+	defer cancel()
+	g.saving.Lock()
+	defer g.saving.Unlock()
 	dir := filepath.Join(filepath.Dir(filepath.Dir(g.life.dir)), "snapshots", req.GetSnapshotId())
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make snapshot folder: %w", err)
+	}
+	// What an attempt left behind whose answer nobody waited for.
+	if err := os.RemoveAll(CheckpointDir(dir)); err != nil {
+		return nil, fmt.Errorf("remove old checkpoint: %w", err)
 	}
 	if err := g.checkpoint(ctx, CheckpointDir(dir), true); err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 
 	"google.golang.org/protobuf/proto"
 
@@ -26,6 +27,9 @@ type guest struct {
 	spec *providerv1.SandboxSpec
 	root Root
 	life *life
+	// saving serialises checkpoints: a call that is repeated while the first one is
+	// still under way, as after the plugin's death, waits for its outcome.
+	saving sync.Mutex
 	// execs is the table of the commands, which a checkpoint brings to a rest.
 	execs *exec.Table
 }
