@@ -24,10 +24,12 @@ build: ## Build all binaries into bin/
 	@mkdir -p bin
 	go build $(BUILDFLAGS) -o bin/ ./cmd/sandbar ./cmd/sandbar-provider-local ./cmd/sandbar-provider-fake
 
+# One package at a time: several of them start dozens of real sandboxes each,
+# and side by side they would measure each other's load.
 .PHONY: test
 test: ## Run every test with the race detector (PKG=./broker/... for less)
 	@command -v gcc >/dev/null || { echo "the race detector needs a C compiler: install gcc" >&2; exit 1; }
-	CGO_ENABLED=1 $(GOTESTSUM) --format pkgname-and-test-fails --hide-summary=output -- -race -timeout 15m $(TESTFLAGS) $(PKG)
+	CGO_ENABLED=1 $(GOTESTSUM) --format pkgname-and-test-fails --hide-summary=output -- -race -p 1 -timeout 15m $(TESTFLAGS) $(PKG)
 
 .PHONY: bench
 bench: build ## Measure the binaries and write docs/performance.md (ROUNDS=100 for more)
