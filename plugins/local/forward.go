@@ -56,12 +56,7 @@ func (d *Driver) shimError(store *record.Store, id string, err error) error {
 	if sb.GetState() == providerv1.SandboxState_SANDBOX_STATE_RUNNING {
 		return e
 	}
-	effect := e.Effect
-	var f *fault.Error
-	if errors.As(notRunning(sb), &f) {
-		return f.WithEffect(effect)
-	}
-	return e
+	return notRunning(sb).WithEffect(e.Effect)
 }
 
 // unary hands a call on.

@@ -26,7 +26,7 @@ func (d *Driver) locked(ctx context.Context, id string) (*record.Store, config, 
 }
 
 // notRunning refuses a call that needs a running sandbox.
-func notRunning(sb *providerv1.Sandbox) error {
+func notRunning(sb *providerv1.Sandbox) *fault.Error {
 	return fault.New(providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_RUNNING,
 		"sandbox %q is %s", sb.GetIdentity().GetSandboxId(), stateName(sb.GetState())).
 		With("sandbox_id", sb.GetIdentity().GetSandboxId()).With("state", stateName(sb.GetState()))
