@@ -18,9 +18,16 @@ const forkBudget = 4
 
 // ForkSandbox implements sdk.Forker: one checkpoint, restored once for each copy
 // while the original goes on.
-func (d *Driver) ForkSandbox(ctx context.Context, req *providerv1.ForkSandboxRequest) (_ *providerv1.ForkSandboxResponse, err error) {
-	id := req.GetSandbox().GetSandboxId()
-	store, conf, unlock, err := d.locked(ctx, id)
+//
+// The key is open until all copies run. Whoever finds it open without a fork
+// under way, which holds the key's lock, deletes what the fork left behind.
+func (d *Driver) ForkSandbox(ctx context.Context, req *providerv1.ForkSandboxRequest) (*providerv1.ForkSandboxResponse, error) {
+	settled, err := d.locks.lock(ctx, keyLock(req.GetOperation().GetIdempotencyKey()))
+	if err != nil {
+		return nil, err
+	}
+	defer settled()
+	store, conf, unlock, err := d.locked(ctx, req.GetSandbox().GetSandboxId())
 	if err != nil {
 		return nil, err
 	}
@@ -29,24 +36,32 @@ func (d *Driver) ForkSandbox(ctx context.Context, req *providerv1.ForkSandboxReq
 	for i, identity := range req.GetIdentities() {
 		ids[i] = identity.GetSandboxId()
 	}
-	key, fresh, err := store.Spend(req.GetOperation(), ids)
-	if err != nil {
+	key, fresh, err := store.SpendOpen(req.GetOperation(), ids)
+	switch {
+	case err != nil:
 		return nil, internal(providerv1.Effect_EFFECT_NONE, "spend idempotency key: %w", err)
-	}
-	if !fresh {
-		if out, err := d.forked(store, key.IDs); err == nil {
-			return out, nil
-		}
-		// The attempt that spent the key died on its way: this one starts afresh.
+	case !fresh && !key.Open:
+		return d.forked(store, key.IDs)
+	case !fresh:
 		if err := d.deleteCopies(ctx, key.IDs); err != nil {
 			return nil, err
 		}
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, store.Forget(req.GetOperation().GetIdempotencyKey()))
-		}
-	}()
+	out, err := d.fork(ctx, store, conf, req)
+	if err != nil {
+		return nil, errors.Join(err, store.Forget(req.GetOperation().GetIdempotencyKey()))
+	}
+	if err := store.Complete(req.GetOperation().GetIdempotencyKey()); err != nil {
+		return nil, internal(providerv1.Effect_EFFECT_UNKNOWN, "note the end of the fork: %w", err)
+	}
+	return out, nil
+}
+
+// fork makes all copies or none. The caller holds the locks of the key and of
+// the original.
+func (d *Driver) fork(ctx context.Context, store *record.Store, conf config, req *providerv1.ForkSandboxRequest,
+) (_ *providerv1.ForkSandboxResponse, err error) {
+	id := req.GetSandbox().GetSandboxId()
 	sb, err := d.refresh(store, id)
 	if err != nil {
 		return nil, err
@@ -66,8 +81,7 @@ func (d *Driver) ForkSandbox(ctx context.Context, req *providerv1.ForkSandboxReq
 	return d.copies(ctx, store, conf, rec, req, point)
 }
 
-// forked returns the copies that an earlier call with the same key made, if all
-// are there.
+// forked returns the copies that an earlier call with the same key made.
 func (d *Driver) forked(store *record.Store, ids []string) (*providerv1.ForkSandboxResponse, error) {
 	out := &providerv1.ForkSandboxResponse{}
 	for _, id := range ids {
@@ -80,6 +94,7 @@ func (d *Driver) forked(store *record.Store, ids []string) (*providerv1.ForkSand
 	return out, nil
 }
 
+// deleteCopies takes back what a fork left that died on its way.
 func (d *Driver) deleteCopies(ctx context.Context, ids []string) error {
 	var errs []error
 	for _, id := range ids {

@@ -45,7 +45,6 @@ func (d *Driver) refresh(store *record.Store, id string) (*providerv1.Sandbox, e
 	switch sb.GetState() {
 	case providerv1.SandboxState_SANDBOX_STATE_CREATING:
 		// Its maker died before it could answer: nobody was told of it.
-		_ = store.Forget(sb.GetOperation().GetIdempotencyKey())
 		return nil, errors.Join(notFound(id), store.RemoveSandbox(id))
 	case providerv1.SandboxState_SANDBOX_STATE_RUNNING:
 		died(sb)
@@ -121,8 +120,9 @@ func (d *Driver) GetSandbox(ctx context.Context, req *providerv1.GetSandboxReque
 	return d.settle(ctx, store, req.GetIdempotencyKey())
 }
 
-// settle answers what a key was spent on, after any create that is under way.
-// When the answer is that nothing was made, nothing will be: the key is fenced.
+// settle answers what a key was spent on, after any call with it that is under
+// way: of a fork, a copy that exists. When the answer is that nothing was made,
+// nothing will be: the key is fenced.
 func (d *Driver) settle(ctx context.Context, store *record.Store, idempotencyKey string) (*providerv1.Sandbox, error) {
 	settled, err := d.locks.lock(ctx, keyLock(idempotencyKey))
 	if err != nil {
@@ -135,22 +135,34 @@ func (d *Driver) settle(ctx context.Context, store *record.Store, idempotencyKey
 	}
 	absent := fault.New(providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND,
 		"no sandbox was made with idempotency key %q", idempotencyKey).With("idempotency_key", idempotencyKey)
-	if key.Fenced || len(key.IDs) == 0 {
+	if key.Fenced {
 		return nil, absent
 	}
-	unlock, err := d.locks.lock(ctx, key.IDs[0])
-	if err != nil {
-		return nil, err
+	if key.Open {
+		if err := d.deleteCopies(ctx, key.IDs); err != nil {
+			return nil, err
+		}
 	}
-	defer unlock()
-	sb, err := d.refresh(store, key.IDs[0])
-	if !fault.Has(err, providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND) {
-		return sb, err
+	for _, id := range key.IDs {
+		sb, err := d.settled(ctx, store, id)
+		if !fault.Has(err, providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND) {
+			return sb, err
+		}
 	}
 	if err := store.Fence(idempotencyKey); err != nil {
 		return nil, internal(providerv1.Effect_EFFECT_NONE, "settle idempotency key: %w", err)
 	}
 	return nil, absent
+}
+
+// settled is refresh for callers without the lock who have to know for sure.
+func (d *Driver) settled(ctx context.Context, store *record.Store, id string) (*providerv1.Sandbox, error) {
+	unlock, err := d.locks.lock(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	return d.refresh(store, id)
 }
 
 const (

@@ -27,26 +27,51 @@ type Key struct {
 	// Fenced keys were asked about before they were spent. The asker was told
 	// that nothing was made, so nothing may be made with them any more.
 	Fenced bool `json:"fenced,omitempty"`
+	// Open keys are spent on several objects of which all or none are to be, and
+	// not all are yet. One that is open although nobody is at work any more
+	// stands for leftovers.
+	Open bool `json:"open,omitempty"`
 }
 
 // Spend binds an operation's key to the ids of the objects to be made. fresh is
 // true for the first caller; every other caller with the same digest gets the
 // first one's ids. IDEMPOTENCY_KEY_REUSED for another digest or a fenced key.
 func (s *Store) Spend(op *providerv1.Operation, ids []string) (key *Key, fresh bool, err error) {
+	return s.spend(op, &Key{IDs: ids, Digest: op.GetRequestDigest()})
+}
+
+// SpendOpen is Spend for objects that are to be all or none: the key stays open
+// until Complete.
+func (s *Store) SpendOpen(op *providerv1.Operation, ids []string) (key *Key, fresh bool, err error) {
+	return s.spend(op, &Key{IDs: ids, Digest: op.GetRequestDigest(), Open: true})
+}
+
+func (s *Store) spend(op *providerv1.Operation, fresh *Key) (*Key, bool, error) {
 	s.keys.Lock()
 	defer s.keys.Unlock()
-	key, err = s.key(op.GetIdempotencyKey())
+	key, err := s.key(op.GetIdempotencyKey())
 	if err == nil {
 		return key, false, checkKey(key, op)
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		return nil, false, err
 	}
-	key = &Key{IDs: ids, Digest: op.GetRequestDigest()}
-	if err := s.putKey(op.GetIdempotencyKey(), key); err != nil {
+	if err := s.putKey(op.GetIdempotencyKey(), fresh); err != nil {
 		return nil, false, err
 	}
-	return key, true, nil
+	return fresh, true, nil
+}
+
+// Complete says that all objects of an open key are there.
+func (s *Store) Complete(idempotencyKey string) error {
+	s.keys.Lock()
+	defer s.keys.Unlock()
+	key, err := s.key(idempotencyKey)
+	if err != nil {
+		return fmt.Errorf("complete key %q: %w", idempotencyKey, err)
+	}
+	key.Open = false
+	return s.putKey(idempotencyKey, key)
 }
 
 func checkKey(key *Key, op *providerv1.Operation) error {

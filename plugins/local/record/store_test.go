@@ -117,6 +117,30 @@ func TestSettlingFencesALateRequest(t *testing.T) {
 	}
 }
 
+// TestOpenKeys: a key is open until it is completed, also for a later process.
+func TestOpenKeys(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	op := &providerv1.Operation{IdempotencyKey: "k1", RequestDigest: []byte{1}}
+	if key, fresh, err := s.SpendOpen(op, []string{"sbx_1", "sbx_2"}); err != nil || !fresh || !key.Open {
+		t.Fatalf("SpendOpen = %v, %v, %v", key, fresh, err)
+	}
+	_ = s.Close()
+	s = open(t, dir)
+	if key, fresh, err := s.SpendOpen(op, nil); err != nil || fresh || !key.Open || len(key.IDs) != 2 {
+		t.Fatalf("SpendOpen again = %v, %v, %v", key, fresh, err)
+	}
+	if err := s.Complete("k1"); err != nil {
+		t.Fatal(err)
+	}
+	if key, err := s.Settle("k1"); err != nil || key.Open || len(key.IDs) != 2 {
+		t.Errorf("Settle after Complete = %v, %v", key, err)
+	}
+	if err := s.Complete("k2"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Complete of no key: %v", err)
+	}
+}
+
 func TestSweepRemovesOnlyWhatCrashesLeft(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)

@@ -58,18 +58,18 @@ func dial(ctx context.Context, dir string) (net.Conn, error) {
 }
 
 // Kill ends the shim of a sandbox's folder and waits until it is gone. It is a
-// no-op if there is none.
+// no-op if there is none. One that is only coming up, because the plugin that
+// started it died, is waited for.
 //
 // The process is named by the kernel, as the peer of the shim's socket, and
 // signalled through a descriptor, so that no other process can be hit.
 func Kill(ctx context.Context, dir string) error {
-	alive, err := Alive(dir)
-	if err != nil || !alive {
-		return err
-	}
-	conn, err := dial(ctx, dir)
+	conn, err := dialAlive(ctx, dir)
 	if err != nil {
 		return fmt.Errorf("find shim to kill: %w", err)
+	}
+	if conn == nil {
+		return nil
 	}
 	pidfd, err := peerPidfd(conn)
 	_ = conn.Close()
@@ -81,6 +81,27 @@ func Kill(ctx context.Context, dir string) error {
 		return fmt.Errorf("kill shim: %w", err)
 	}
 	return awaitExit(ctx, pidfd)
+}
+
+// dialAlive connects to a shim as soon as it listens; nil if there is none.
+func dialAlive(ctx context.Context, dir string) (net.Conn, error) {
+	tick := time.NewTicker(exitPoll)
+	defer tick.Stop()
+	for {
+		alive, err := Alive(dir)
+		if err != nil || !alive {
+			return nil, err
+		}
+		conn, err := dial(ctx, dir)
+		if err == nil {
+			return conn, nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil, err
+		}
+	}
 }
 
 // exitPoll is how often a wait for a process looks whether its caller left.
