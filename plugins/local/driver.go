@@ -10,6 +10,7 @@ import (
 
 	"github.com/sandbar-dev/sandbar/plugins/local/image"
 	"github.com/sandbar-dev/sandbar/plugins/local/record"
+	"github.com/sandbar-dev/sandbar/plugins/local/runsc"
 	"github.com/sandbar-dev/sandbar/plugins/sdk"
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
@@ -95,6 +96,9 @@ func (d *Driver) Configure(ctx context.Context, req *providerv1.ConfigureRequest
 		next.images = d.conf.images
 		d.conf = next
 		return nil
+	}
+	if err := runsc.ReserveDescriptors(); err != nil {
+		return internal(providerv1.Effect_EFFECT_NONE, "prepare to start sandboxes: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, lockBudget)
 	defer cancel()

@@ -10,6 +10,7 @@ import (
 	"gvisor.dev/gvisor/runsc/cli/maincli"
 
 	"github.com/sandbar-dev/sandbar/plugins/local/runsc/internal/agent"
+	_ "github.com/sandbar-dev/sandbar/plugins/local/runsc/internal/umount" // serves before main, in the process that is to be it
 	"github.com/sandbar-dev/sandbar/plugins/local/runsc/internal/wire"
 )
 

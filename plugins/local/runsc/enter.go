@@ -21,6 +21,9 @@ func Enter(dir string) error {
 		return errors.New("enter namespaces: not process 1: start the shim with Shim")
 	}
 	signal.Ignore(syscall.SIGPIPE)
+	if err := ReserveDescriptors(); err != nil {
+		return fmt.Errorf("enter namespaces: %w", err)
+	}
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make mounts private: %w", err)
 	}
