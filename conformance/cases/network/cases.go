@@ -1,0 +1,11 @@
+// Package network holds the cases about ports, tunnels and egress.
+package network
+
+import (
+	"slices"
+
+	"github.com/sandbar-dev/sandbar/conformance/internal/engine"
+)
+
+// Cases returns the area's cases.
+func Cases() []engine.Case { return slices.Concat[[]engine.Case]() }

@@ -1,0 +1,3 @@
+package mutant
+
+func capabilityMutants() []Mutant { return nil }

@@ -1,0 +1,3 @@
+package mutant
+
+func errorMutants() []Mutant { return nil }

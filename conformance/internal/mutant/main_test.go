@@ -1,0 +1,36 @@
+package mutant
+
+import (
+	"fmt"
+	"os"
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+// serveFlag makes the test binary a plugin process.
+const serveFlag = "serve-mutant"
+
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == serveFlag {
+		id := ""
+		if len(os.Args) > 2 {
+			id = os.Args[2]
+		}
+		if err := Serve(id); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+func host(t *testing.T) Host {
+	t.Helper()
+	path, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Host{Path: path, Args: []string{serveFlag}}
+}

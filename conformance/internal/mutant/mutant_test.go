@@ -1,0 +1,161 @@
+package mutant
+
+import (
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/sandbar-dev/sandbar/conformance/cases"
+	"github.com/sandbar-dev/sandbar/conformance/internal/engine"
+	"github.com/sandbar-dev/sandbar/conformance/internal/subject"
+	"github.com/sandbar-dev/sandbar/conformance/spec"
+	"github.com/sandbar-dev/sandbar/plugins/fake"
+	"github.com/sandbar-dev/sandbar/plugins/sdk"
+)
+
+// TestReferencePasses runs every case on the reference provider without a bug.
+func TestReferencePasses(t *testing.T) {
+	for _, target := range []struct {
+		name string
+		make func(*testing.T) subject.Target
+	}{
+		{"in process", func(*testing.T) subject.Target {
+			return subject.NewInProcess(subject.DriverOptions{New: func() (sdk.Driver, error) { return fake.New(fake.Options{}), nil }})
+		}},
+		{"as a plugin", func(t *testing.T) subject.Target {
+			t.Helper()
+			h := host(t)
+			target, err := subject.NewBinary(subject.BinaryOptions{Path: h.Path, Name: "fake", Args: h.Args})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return target
+		}},
+	} {
+		t.Run(target.name, func(t *testing.T) {
+			for _, r := range runAll(t, target.make(t), cases.All()) {
+				if r.Outcome == engine.Fail || r.Outcome == engine.Error {
+					t.Error(describe(r))
+				}
+			}
+		})
+	}
+}
+
+// TestMutants runs each mutant against the cases of its area: the one it is for
+// must fail, and no other that it does not name.
+func TestMutants(t *testing.T) {
+	all := cases.All()
+	for _, m := range All() {
+		t.Run(strings.ReplaceAll(m.ID, "/", "."), func(t *testing.T) {
+			t.Parallel()
+			victim, ok := find(all, m.Kills)
+			if !ok {
+				t.Fatalf("it is for case %s, which does not exist", m.Kills)
+			}
+			target, err := m.Target(victim, host(t))
+			if err != nil {
+				t.Fatal(err)
+			}
+			run := slices.DeleteFunc(slices.Clone(all), func(c engine.Case) bool {
+				return area(c.ID) != area(m.Kills) && !slices.Contains(m.Also, c.ID)
+			})
+			for _, r := range runAll(t, target, run) {
+				id := r.Case.ID
+				switch {
+				case id == m.Kills && r.Outcome != engine.Fail:
+					t.Errorf("%s ended with %s %s: want it to fail, because %s", id, r.Outcome, r.Detail, m.Bug)
+				case id != m.Kills && slices.Contains(m.Also, id) && r.Outcome != engine.Fail:
+					t.Errorf("%s is said to fail too, and ended with %s", id, r.Outcome)
+				case id != m.Kills && !slices.Contains(m.Also, id) && (r.Outcome == engine.Fail || r.Outcome == engine.Error):
+					t.Errorf("it should not fail: %s", describe(r))
+				}
+			}
+		})
+	}
+}
+
+// TestEveryCaseHasAMutant keeps cases that cannot fail out of the suite.
+func TestEveryCaseHasAMutant(t *testing.T) {
+	killed := map[string]bool{}
+	ids := map[string]bool{}
+	for _, m := range All() {
+		if ids[m.ID] {
+			t.Errorf("mutant %s exists twice", m.ID)
+		}
+		ids[m.ID] = true
+		killed[m.Kills] = true
+		if !strings.HasPrefix(m.ID, m.Kills+"~") || m.Bug == "" {
+			t.Errorf("mutant %s: want an id that starts with %s~, and a bug in words", m.ID, m.Kills)
+		}
+	}
+	for _, c := range cases.All() {
+		if !killed[c.ID] {
+			t.Errorf("case %s has never been seen to fail: write the mutant that it kills", c.ID)
+		}
+	}
+}
+
+// TestEveryRequirementHasACase keeps the contract's text honest. What has no case
+// yet stands in testdata/uncovered.txt, which may only get shorter.
+func TestEveryRequirementHasACase(t *testing.T) {
+	checked := map[string]bool{}
+	for _, c := range cases.All() {
+		for _, id := range c.Requirements {
+			checked[id] = true
+		}
+	}
+	content, err := os.ReadFile("testdata/uncovered.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	uncovered := strings.Fields(string(content))
+	all, err := spec.All()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range all {
+		listed := slices.Contains(uncovered, r.ID)
+		switch {
+		case r.Level == spec.Must && !checked[r.ID] && !listed:
+			t.Errorf("%s has no case: %s", r.ID, r.Text)
+		case checked[r.ID] && listed:
+			t.Errorf("%s has a case now: take it out of testdata/uncovered.txt", r.ID)
+		}
+	}
+}
+
+func runAll(t *testing.T, target subject.Target, run []engine.Case) []engine.Result {
+	t.Helper()
+	results, err := engine.Run(t.Context(), engine.Options{Target: target, Cases: run, Run: "conformance-" + strings.ReplaceAll(t.Name(), "/", "."), Seed: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := target.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	return results
+}
+
+func describe(r engine.Result) string {
+	var b strings.Builder
+	b.WriteString(r.Case.ID + ": " + string(r.Outcome) + "\n  " + strings.Join(r.Problems, "\n  "))
+	for _, s := range r.Steps {
+		b.WriteString("\n    at " + s.At.String() + ": " + s.Text)
+	}
+	for _, c := range r.Calls {
+		b.WriteString("\n    " + c.Method + " " + strings.Join(c.Sent, " ") + " → " + strings.Join(c.Received, " ") + c.Error)
+	}
+	return b.String()
+}
+
+func find(all []engine.Case, id string) (engine.Case, bool) {
+	i := slices.IndexFunc(all, func(c engine.Case) bool { return c.ID == id })
+	if i < 0 {
+		return engine.Case{}, false
+	}
+	return all[i], true
+}
+
+func area(id string) string { return id[:strings.LastIndexByte(id, '/')] }

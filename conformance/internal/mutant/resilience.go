@@ -1,0 +1,3 @@
+package mutant
+
+func resilienceMutants() []Mutant { return nil }

@@ -1,0 +1,171 @@
+package stage
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"strings"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/sandbar-dev/sandbar/broker/provider"
+	"github.com/sandbar-dev/sandbar/conformance/internal/engine"
+	"github.com/sandbar-dev/sandbar/conformance/internal/subject"
+	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
+)
+
+// Box is a sandbox of a case.
+type Box struct {
+	t      *engine.T
+	client providerv1.ProviderServiceClient
+	// Ref addresses it; Sandbox is what creating it answered.
+	Ref     *providerv1.SandboxRef
+	Sandbox *providerv1.Sandbox
+}
+
+// insurance ends a sandbox that a suite which was killed left at a vendor.
+const insurance = 15 * time.Minute
+
+// poll is how often something is asked for that cannot be waited for.
+const poll = 20 * time.Millisecond
+
+// NewID returns a fresh id with a prefix such as sbx.
+func NewID(prefix string) string { return prefix + "_" + strings.ToLower(rand.Text()) }
+
+// NewOperation returns a fresh key, with a digest of its own.
+func NewOperation() *providerv1.Operation {
+	key := provider.NewKey()
+	digest := sha256.Sum256([]byte(key))
+	return &providerv1.Operation{IdempotencyKey: key, RequestDigest: digest[:]}
+}
+
+// NewIdentity returns a fresh identity of the case's owner.
+func NewIdentity(t *engine.T) *providerv1.Identity {
+	return &providerv1.Identity{SandboxId: NewID("sbx"), Owner: t.Owner()}
+}
+
+// NewRequest returns a request that makes the plainest sandbox there is: the
+// operator's image or the default, and an end of life where the provider knows
+// one, so that nothing is left to be paid if the suite is killed.
+func NewRequest(t *engine.T) *providerv1.CreateSandboxRequest {
+	req := &providerv1.CreateSandboxRequest{Operation: NewOperation(), Identity: NewIdentity(t), Spec: &providerv1.SandboxSpec{}}
+	if image := t.InputOr("image", ""); image != "" {
+		req.Spec.Image = &providerv1.Image{Source: &providerv1.Image_Oci{Oci: image}}
+	} else if template := t.InputOr("template", ""); template != "" {
+		req.Spec.Image = &providerv1.Image{Source: &providerv1.Image_Template{Template: template}}
+	}
+	if t.Has("lifetime.native") {
+		req.Spec.Lifetime = durationpb.New(insurance)
+	}
+	return req
+}
+
+// Create makes a sandbox that runs. change may alter the request.
+func Create(t *engine.T, change ...func(*providerv1.CreateSandboxRequest)) *Box {
+	return CreateWith(t, t.Client(), change...)
+}
+
+// CreateWith is Create through a given client.
+func CreateWith(t *engine.T, client providerv1.ProviderServiceClient, change ...func(*providerv1.CreateSandboxRequest)) *Box {
+	req := NewRequest(t)
+	for _, c := range change {
+		c(req)
+	}
+	t.Step("create sandbox %s", req.GetIdentity().GetSandboxId())
+	start := time.Now()
+	resp, err := client.CreateSandbox(t.Context(), req)
+	if err != nil {
+		t.Fatalf("CreateSandbox: %s: want a sandbox", subject.Describe(err))
+	}
+	b := Found(t, client, resp.GetSandbox())
+	b.AwaitRunning()
+	t.Measure("create", time.Since(start))
+	return b
+}
+
+// Found is a sandbox that the case got in some other way.
+func Found(t *engine.T, client providerv1.ProviderServiceClient, sb *providerv1.Sandbox) *Box {
+	id := sb.GetIdentity().GetSandboxId()
+	if id == "" {
+		t.Fatalf("the answer has no identity.sandbox_id")
+	}
+	return &Box{t: t, client: client, Sandbox: sb, Ref: &providerv1.SandboxRef{SandboxId: id, Handle: sb.GetHandle()}}
+}
+
+// By is the same sandbox through another client.
+func (b *Box) By(client providerv1.ProviderServiceClient) *Box {
+	return &Box{t: b.t, client: client, Ref: b.Ref, Sandbox: b.Sandbox}
+}
+
+// Client is the one the sandbox is spoken to through.
+func (b *Box) Client() providerv1.ProviderServiceClient { return b.client }
+
+// ID is its id.
+func (b *Box) ID() string { return b.Ref.GetSandboxId() }
+
+// Get asks for it; it must exist.
+func (b *Box) Get() *providerv1.Sandbox {
+	resp, err := b.client.GetSandbox(b.t.Context(), b.ByRef())
+	if err != nil {
+		b.t.Fatalf("GetSandbox: %s: want the sandbox", subject.Describe(err))
+	}
+	return resp.GetSandbox()
+}
+
+// ByRef is the request that asks for it.
+func (b *Box) ByRef() *providerv1.GetSandboxRequest {
+	return &providerv1.GetSandboxRequest{By: &providerv1.GetSandboxRequest_Sandbox{Sandbox: b.Ref}}
+}
+
+// AwaitRunning waits while it is being made.
+func (b *Box) AwaitRunning() {
+	for b.Sandbox.GetState() == providerv1.SandboxState_SANDBOX_STATE_CREATING {
+		Pause(b.t, poll)
+		b.Sandbox = b.Get()
+		b.Ref.Handle = b.Sandbox.GetHandle()
+	}
+	if s := b.Sandbox.GetState(); s != providerv1.SandboxState_SANDBOX_STATE_RUNNING {
+		b.t.Fatalf("the sandbox is %s (%s): want RUNNING", StateName(s), b.Sandbox.GetStatusReason())
+	}
+}
+
+// Delete removes it.
+func (b *Box) Delete() *providerv1.DeleteSandboxResponse {
+	b.t.Step("delete sandbox %s", b.ID())
+	resp, err := b.client.DeleteSandbox(b.t.Context(), &providerv1.DeleteSandboxRequest{Sandbox: b.Ref})
+	if err != nil {
+		b.t.Fatalf("DeleteSandbox: %s: want it deleted", subject.Describe(err))
+	}
+	return resp
+}
+
+// StateName is a state without the enum's prefix.
+func StateName(s providerv1.SandboxState) string {
+	return strings.TrimPrefix(s.String(), "SANDBOX_STATE_")
+}
+
+// Pause lets time pass between two looks at something that cannot be waited for.
+// It ends the case if the budget does first.
+func Pause(t *engine.T, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-t.Context().Done():
+		t.Fatalf("the case's budget ended while it waited")
+	}
+}
+
+// Eventually looks at something again and again until it is true, and fails the
+// case with what says it should have been if it is not after a while.
+func Eventually(t *engine.T, within time.Duration, what string, is func(context.Context) bool) {
+	ctx, cancel := context.WithTimeout(t.Context(), within)
+	defer cancel()
+	for !is(ctx) {
+		if ctx.Err() != nil {
+			t.Fatalf("after %s: want %s", within, what)
+		}
+		Pause(t, poll)
+	}
+}
