@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"maps"
-	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -26,17 +25,7 @@ func (s *Service) CreateSandbox(ctx context.Context, req *brokerv1.CreateSandbox
 	if err := validateCreate(req); err != nil {
 		return nil, err
 	}
-	rows, err := s.once(ctx, req.GetIdempotencyKey(), req, func(r *state.Request) ([]*state.Sandbox, error) {
-		m, err := s.planCreate(ctx, req)
-		if err != nil {
-			return nil, err
-		}
-		return s.makeSandboxes(ctx, r, m)
-	})
-	if err != nil {
-		return nil, err
-	}
-	return rows[0].View(), nil
+	return s.makeOne(ctx, req.GetIdempotencyKey(), req, func() (making, error) { return s.planCreate(ctx, req) })
 }
 
 // making is a decided creation of one or several sandboxes by one call.
@@ -67,10 +56,15 @@ func (s *Service) planCreate(ctx context.Context, req *brokerv1.CreateSandboxReq
 	}
 	sb := s.newRow(name, lifetime, req.GetIdle())
 	sb.Body.Name, sb.Body.Labels, sb.Body.Spec = req.GetName(), req.GetLabels(), spec
-	m := making{provider: name, rows: []*state.Sandbox{sb}}
-	m.op = operation(s.createRequest(sb))
-	m.call = s.createCall(sb)
-	return m, nil
+	create := &providerv1.CreateSandboxRequest{Identity: s.identity(sb), Spec: spec}
+	create.Operation = operation(create)
+	return making{
+		provider: name, rows: []*state.Sandbox{sb}, op: create.GetOperation(),
+		call: func(ctx context.Context, p *provider.Provider) ([]*providerv1.Sandbox, error) {
+			resp, err := p.CreateSandbox(ctx, create)
+			return []*providerv1.Sandbox{resp.GetSandbox()}, err
+		},
+	}, nil
 }
 
 // endsByItself reports whether a provider ends sandboxes at their lifetime. It
@@ -114,19 +108,19 @@ func (s *Service) identity(sb *state.Sandbox) *providerv1.Identity {
 	return &providerv1.Identity{SandboxId: sb.ID(), Owner: s.owner, Labels: maps.Clone(sb.Body.GetLabels())}
 }
 
-func (s *Service) createRequest(sb *state.Sandbox) *providerv1.CreateSandboxRequest {
-	return &providerv1.CreateSandboxRequest{Identity: s.identity(sb), Spec: sb.Body.GetSpec()}
-}
-
-// createCall sends the create of a row with the row's own operation, however
-// often.
-func (s *Service) createCall(sb *state.Sandbox) func(context.Context, *provider.Provider) ([]*providerv1.Sandbox, error) {
-	return func(ctx context.Context, p *provider.Provider) ([]*providerv1.Sandbox, error) {
-		req := s.createRequest(sb)
-		req.Operation = sb.Operation
-		resp, err := p.CreateSandbox(ctx, req)
-		return []*providerv1.Sandbox{resp.GetSandbox()}, err
+// makeOne makes one sandbox as planned, once for each key.
+func (s *Service) makeOne(ctx context.Context, key string, req proto.Message, plan func() (making, error)) (*brokerv1.Sandbox, error) {
+	rows, err := s.once(ctx, key, req, func(r *state.Request) ([]*state.Sandbox, error) {
+		m, err := plan()
+		if err != nil {
+			return nil, err
+		}
+		return s.makeSandboxes(ctx, r, m)
+	})
+	if err != nil {
+		return nil, err
 	}
+	return rows[0].View(), nil
 }
 
 // once returns what an earlier call with the same idempotency key made, or runs
@@ -142,11 +136,6 @@ func (s *Service) once(ctx context.Context, key string, req proto.Message, creat
 			return nil, err
 		}
 		if earlier != nil {
-			if fork, ok := req.(*brokerv1.ForkSandboxRequest); ok {
-				if err := s.refork(ctx, fork, earlier.IDs); err != nil {
-					return nil, err
-				}
-			}
 			rows, err := s.replay(ctx, earlier)
 			if rows != nil || err != nil {
 				return rows, err
@@ -174,8 +163,8 @@ func (s *Service) earlier(ctx context.Context, key string, sum []byte) (*state.R
 	return r, nil
 }
 
-// replay returns the sandboxes of an earlier request, finishing what is not
-// finished. It returns none if that request was refused meanwhile.
+// replay returns the sandboxes of an earlier request, settled. It returns none
+// if that request came to nothing.
 func (s *Service) replay(ctx context.Context, r *state.Request) ([]*state.Sandbox, error) {
 	opCtx, end, err := s.begin(ctx)
 	if err != nil {
@@ -183,16 +172,31 @@ func (s *Service) replay(ctx context.Context, r *state.Request) ([]*state.Sandbo
 	}
 	defer end()
 	var rows []*state.Sandbox
+	missing := ""
 	for _, id := range r.IDs {
 		sb, err := s.replayOne(ctx, opCtx, id)
-		if err != nil || sb == nil {
+		if err != nil {
 			return nil, err
 		}
+		if sb == nil {
+			missing = id
+			continue
+		}
 		rows = append(rows, sb)
+	}
+	if missing != "" && len(rows) > 0 {
+		return nil, deleted(missing)
 	}
 	return rows, nil
 }
 
+func deleted(id string) error {
+	return fault.New(providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND,
+		"the sandbox %s that this idempotency key made was deleted", id).With("sandbox_id", id)
+}
+
+// replayOne returns nil if the sandbox was never made. While that cannot be told
+// it returns an error, after which the request can be repeated again.
 func (s *Service) replayOne(ctx, opCtx context.Context, id string) (*state.Sandbox, error) {
 	unlock, err := s.lock(ctx, id)
 	if err != nil {
@@ -200,38 +204,29 @@ func (s *Service) replayOne(ctx, opCtx context.Context, id string) (*state.Sandb
 	}
 	defer unlock()
 	sb, err := s.store.Sandbox(ctx, id)
-	if errors.Is(err, state.ErrNotFound) {
+	switch {
+	case errors.Is(err, state.ErrNotFound):
 		return nil, nil
-	}
-	if err != nil {
+	case err != nil:
 		return nil, storeFault(err)
-	}
-	if sb.Status.Gone {
-		return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND,
-			"the sandbox %s that this idempotency key made was deleted", id).With("sandbox_id", id)
-	}
-	if sb.Status.Pending != lifecycle.Create {
+	case sb.Status.Gone:
+		return nil, deleted(id)
+	case sb.Status.Settled(), sb.Status.Pending == lifecycle.Delete:
 		return sb, nil
 	}
-	if sb.Body.GetParentId() == "" {
-		_, err = s.finish(ctx, opCtx, making{provider: sb.Body.GetProvider(), rows: []*state.Sandbox{sb}, call: s.createCall(sb)})
-		if fault.Has(err, providerv1.ErrorReason_ERROR_REASON_IDEMPOTENCY_KEY_REUSED) {
-			// The provider was asked about the key before the create arrived, and
-			// so will never carry it out: the next row has a key of its own.
-			return nil, nil
-		}
-		return sb, err
-	}
-	if _, err := s.ask(opCtx, sb); err != nil {
+	truth := s.look(opCtx, sb)
+	if _, err := s.applySettlement(opCtx, sb, truth); err != nil {
 		return nil, err
 	}
-	if sb.Status.Gone {
+	switch {
+	case truth.Outcome == provider.Unknown:
+		return nil, withID(truth.Cause.WithEffect(providerv1.Effect_EFFECT_UNKNOWN), id)
+	case sb.Status.Gone:
 		return nil, nil
+	default:
+		return sb, s.awaitCreated(ctx, opCtx, sb)
 	}
-	return sb, s.awaitCreated(ctx, opCtx, sb)
 }
-
-func forked(sb *state.Sandbox) bool { return strings.HasPrefix(sb.Body.GetParentId(), "sbx_") }
 
 // makeSandboxes stores the rows, then calls the provider. The rows of a refused
 // creation are removed; those of one with unknown outcome stay and are settled.
@@ -331,6 +326,10 @@ func (s *Service) awaitCreated(ctx, opCtx context.Context, sb *state.Sandbox) er
 		if _, err := s.ask(opCtx, sb); err != nil {
 			return err
 		}
+	}
+	if sb.Status.Gone {
+		return fault.New(providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND, "sandbox %s ended while it was being made", sb.ID()).
+			With("sandbox_id", sb.ID())
 	}
 	return nil
 }

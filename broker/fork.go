@@ -12,7 +12,6 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"github.com/sandbar-dev/sandbar/broker/lifecycle"
 	"github.com/sandbar-dev/sandbar/broker/provider"
 	"github.com/sandbar-dev/sandbar/broker/state"
 	"github.com/sandbar-dev/sandbar/proto/fault"
@@ -72,54 +71,17 @@ func (s *Service) planFork(parent *state.Sandbox, req *brokerv1.ForkSandboxReque
 		maps.Copy(sb.Body.Labels, req.GetLabels())
 		m.rows = append(m.rows, sb)
 	}
-	fork := s.forkRequest(parent, req, m.rows)
-	m.op = operation(fork)
-	m.call = forkCall(fork, m.op)
-	return m
-}
-
-func (s *Service) forkRequest(parent *state.Sandbox, req *brokerv1.ForkSandboxRequest, rows []*state.Sandbox) *providerv1.ForkSandboxRequest {
 	fork := &providerv1.ForkSandboxRequest{Sandbox: parent.Ref(), Minimum: orDisk(req.GetMinimum())}
-	for _, sb := range rows {
+	for _, sb := range m.rows {
 		fork.Identities = append(fork.Identities, s.identity(sb))
 	}
-	return fork
-}
-
-func forkCall(fork *providerv1.ForkSandboxRequest, op *providerv1.Operation) func(context.Context, *provider.Provider) ([]*providerv1.Sandbox, error) {
-	return func(ctx context.Context, p *provider.Provider) ([]*providerv1.Sandbox, error) {
-		fork.Operation = op
+	fork.Operation = operation(fork)
+	m.op = fork.GetOperation()
+	m.call = func(ctx context.Context, p *provider.Provider) ([]*providerv1.Sandbox, error) {
 		resp, err := p.ForkSandbox(ctx, fork)
 		return resp.GetSandboxes(), err
 	}
-}
-
-// refork sends a fork whose answer was lost once more, with its own operation:
-// the provider answers with the copies that it made, or makes them. It does
-// nothing when that is settled meanwhile.
-func (s *Service) refork(ctx context.Context, req *brokerv1.ForkSandboxRequest, ids []string) error {
-	_, err := s.operate(ctx, req.GetSandbox(), func(opCtx context.Context, parent *state.Sandbox) error {
-		rows := make([]*state.Sandbox, len(ids))
-		for i, id := range ids {
-			unlock, err := s.lock(opCtx, id)
-			if err != nil {
-				return err
-			}
-			defer unlock()
-			rows[i], err = s.store.Sandbox(opCtx, id)
-			if errors.Is(err, state.ErrNotFound) || err == nil && rows[i].Status.Pending != lifecycle.Create {
-				return nil
-			}
-			if err != nil {
-				return storeFault(err)
-			}
-		}
-		_, err := s.finish(ctx, opCtx, making{
-			provider: parent.Body.GetProvider(), rows: rows, call: forkCall(s.forkRequest(parent, req, rows), rows[0].Operation),
-		})
-		return err
-	})
-	return err
+	return m
 }
 
 // RestoreSnapshot makes a new sandbox from a snapshot.
@@ -129,17 +91,7 @@ func (s *Service) RestoreSnapshot(ctx context.Context, req *brokerv1.RestoreSnap
 	if err != nil {
 		return nil, err
 	}
-	rows, err := s.once(ctx, req.GetIdempotencyKey(), req, func(r *state.Request) ([]*state.Sandbox, error) {
-		m, err := s.planRestore(ctx, req)
-		if err != nil {
-			return nil, err
-		}
-		return s.makeSandboxes(ctx, r, m)
-	})
-	if err != nil {
-		return nil, err
-	}
-	return rows[0].View(), nil
+	return s.makeOne(ctx, req.GetIdempotencyKey(), req, func() (making, error) { return s.planRestore(ctx, req) })
 }
 
 func (s *Service) planRestore(ctx context.Context, req *brokerv1.RestoreSnapshotRequest) (making, error) {
@@ -168,9 +120,9 @@ func (s *Service) planRestore(ctx context.Context, req *brokerv1.RestoreSnapshot
 		Identity: s.identity(sb), SnapshotId: sn.ID(), Handle: sn.Handle,
 		Minimum: orDisk(req.GetMinimum()), Lifetime: spec.GetLifetime(),
 	}
-	m.op = operation(restore)
+	restore.Operation = operation(restore)
+	m.op = restore.GetOperation()
 	m.call = func(ctx context.Context, p *provider.Provider) ([]*providerv1.Sandbox, error) {
-		restore.Operation = m.op
 		resp, err := p.RestoreSnapshot(ctx, restore)
 		return []*providerv1.Sandbox{resp.GetSandbox()}, err
 	}
@@ -212,8 +164,14 @@ func (s *Service) snapshotOnce(ctx context.Context, sb *state.Sandbox, req *brok
 	var r *state.Request
 	if req.GetIdempotencyKey() != "" {
 		sum := provider.Digest(req)
-		if done, err := s.earlierSnapshot(ctx, req.GetIdempotencyKey(), sum); done != nil || err != nil {
-			return done, err
+		earlier, err := s.earlierSnapshot(ctx, req.GetIdempotencyKey(), sum)
+		if err != nil || earlier != nil && earlier.Ready {
+			return earlier, err
+		}
+		if earlier != nil {
+			// The same call once more gets what the first one made, or makes it.
+			call.SnapshotId, call.Operation = earlier.ID(), earlier.Operation
+			return earlier, s.takeSnapshot(ctx, earlier, call)
 		}
 		r = &state.Request{Key: req.GetIdempotencyKey(), Digest: sum, IDs: []string{sn.ID()}, At: time.Now()}
 	}
@@ -239,10 +197,6 @@ func (s *Service) earlierSnapshot(ctx context.Context, key string, sum []byte) (
 	if err != nil {
 		return nil, snapshotNotFound(r.IDs[0], err)
 	}
-	if !sn.Ready {
-		s.settleSnapshots(ctx, sn.Body.GetProvider())
-		return s.findSnapshot(ctx, sn.ID())
-	}
 	return sn, nil
 }
 
@@ -262,6 +216,8 @@ func (s *Service) takeSnapshot(ctx context.Context, sn *state.Snapshot, call *pr
 		if err := s.store.RemoveSnapshot(ctx, sn.ID()); err != nil {
 			return storeFault(err)
 		}
+	} else {
+		s.unsettled.push(sn.Body.GetProvider())
 	}
 	return f.With("snapshot_id", sn.ID())
 }

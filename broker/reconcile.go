@@ -23,7 +23,8 @@ const (
 	dueParallel = 16
 	// busyWait is how long a sandbox that is being operated on is left alone.
 	busyWait = time.Second
-	// verifyRetry is how often a provider that could not tell is asked again.
+	// verifyRetry is how often a provider that could not tell is asked again, also
+	// about snapshots.
 	verifyRetry = 30 * time.Second
 	// tombstoneLife is how long an idempotency key is remembered after its
 	// sandbox ended; the contract's minimum.
@@ -61,6 +62,9 @@ func (s *Service) reconcile() {
 		if !now.Before(reverify) {
 			for _, name := range s.verifying.failed() {
 				s.ProviderReady(name)
+			}
+			for _, name := range s.unsettled.take() {
+				s.settleSnapshots(ctx, name)
 			}
 			reverify = now.Add(verifyRetry)
 		}

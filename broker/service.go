@@ -30,10 +30,10 @@ type Options struct {
 	// ReapInterval is how often the vendors' listings are compared with the rows.
 	// Zero: 15 minutes.
 	ReapInterval time.Duration
-	// SettleGrace is how long after it was asked for a sandbox may still appear at
-	// the vendor, if the broker does not know what became of the call. Zero: 75 s,
-	// which is the longest create (60 s) and the time an orphaned plugin lives on
-	// (10 s), with some to spare.
+	// SettleGrace is how long after it was asked for a snapshot may still appear in
+	// the provider's listing, if the broker does not know what became of the call.
+	// Zero: 75 s, which is the longest call (60 s) and the time an orphaned plugin
+	// lives on (10 s), with some to spare.
 	SettleGrace time.Duration
 	// Retry is the first back-off after a failed attempt. Zero: 250 ms. It doubles
 	// up to 256 times itself.
@@ -79,8 +79,11 @@ type Service struct {
 	closed  chan struct{}
 	closing sync.Once
 
-	wake      chan struct{}
-	recheck   idQueue
+	wake    chan struct{}
+	recheck idQueue
+	// unsettled names providers with snapshots of which it is not known whether
+	// they were made.
+	unsettled idQueue
 	verifying verifying
 	fresh     freshness
 	loops     sync.WaitGroup

@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/sandbar-dev/sandbar/broker/state"
@@ -89,46 +90,72 @@ func (s *Service) DeleteSnapshot(ctx context.Context, idOrName string) (alreadyA
 }
 
 // settleSnapshots finds out what became of snapshots of a provider whose making
-// was interrupted, from the provider's own listing.
+// was interrupted.
 func (s *Service) settleSnapshots(ctx context.Context, provider string) {
 	open, err := s.unreadySnapshots(ctx, provider)
-	if err != nil || len(open) == 0 {
-		return
+	s.logged(ctx, "snapshots cannot be settled", err)
+	left := err != nil
+	for _, sn := range open {
+		settled, err := s.settleSnapshot(ctx, sn)
+		s.logged(ctx, "snapshot is not settled", err)
+		left = left || !settled
 	}
-	p, err := s.provider(provider)
+	if left {
+		s.unsettled.push(provider)
+	}
+}
+
+// settleSnapshot believes the provider's own listing. A snapshot that is not
+// there, and can no longer appear, was never made.
+func (s *Service) settleSnapshot(ctx context.Context, sn *state.Snapshot) (settled bool, err error) {
+	unlock, ok := s.locks.tryLock(sn.Body.GetSandboxId())
+	if !ok {
+		return false, nil // it may be in the making after all
+	}
+	defer unlock()
+	sn, err = s.store.Snapshot(ctx, sn.ID())
+	if errors.Is(err, state.ErrNotFound) || err == nil && sn.Ready {
+		return true, nil
+	}
 	if err != nil {
-		return
+		return false, err
+	}
+	listed, err := s.listed(ctx, sn)
+	switch {
+	case err != nil:
+		return false, err
+	case listed != nil:
+		return true, s.snapshotReady(ctx, sn, listed)
+	case time.Since(sn.Body.GetCreatedAt().AsTime()) < s.opts.SettleGrace:
+		return false, nil
+	default:
+		return true, s.store.RemoveSnapshot(ctx, sn.ID())
+	}
+}
+
+// listed looks for a snapshot in its provider's listing; nil if it is not there.
+func (s *Service) listed(ctx context.Context, sn *state.Snapshot) (*providerv1.Snapshot, error) {
+	p, err := s.provider(sn.Body.GetProvider())
+	if err != nil {
+		return nil, err
 	}
 	for token := ""; ; {
 		resp, err := p.ListSnapshots(ctx, &providerv1.ListSnapshotsRequest{Owner: s.owner, PageSize: maxPage, PageToken: token})
 		if err != nil {
-			s.log.WarnContext(ctx, "snapshots cannot be settled", "provider", provider, "error", err)
-			return
+			return nil, err
 		}
-		for _, vendor := range resp.GetSnapshots() {
-			if sn := open[vendor.GetSnapshotId()]; sn != nil {
-				delete(open, sn.ID())
-				if err := s.snapshotReady(ctx, sn, vendor); err != nil {
-					s.log.WarnContext(ctx, "snapshot is not stored", "snapshot_id", sn.ID(), "error", err)
-				}
-			}
+		i := slices.IndexFunc(resp.GetSnapshots(), func(v *providerv1.Snapshot) bool { return v.GetSnapshotId() == sn.ID() })
+		if i >= 0 {
+			return resp.GetSnapshots()[i], nil
 		}
 		if token = resp.GetNextPageToken(); token == "" {
-			break
-		}
-	}
-	for id, sn := range open {
-		if time.Since(sn.Body.GetCreatedAt().AsTime()) < s.opts.SettleGrace {
-			continue
-		}
-		if err := s.store.RemoveSnapshot(ctx, id); err != nil {
-			s.log.WarnContext(ctx, "snapshot that was never made is not removed", "snapshot_id", id, "error", err)
+			return nil, nil
 		}
 	}
 }
 
-func (s *Service) unreadySnapshots(ctx context.Context, provider string) (map[string]*state.Snapshot, error) {
-	open := make(map[string]*state.Snapshot)
+func (s *Service) unreadySnapshots(ctx context.Context, provider string) ([]*state.Snapshot, error) {
+	var open []*state.Snapshot
 	for token := ""; ; {
 		rows, next, err := s.store.ListSnapshots(ctx, "", state.Page{Size: maxPage, Token: token})
 		if err != nil {
@@ -136,7 +163,7 @@ func (s *Service) unreadySnapshots(ctx context.Context, provider string) (map[st
 		}
 		for _, sn := range rows {
 			if !sn.Ready && sn.Body.GetProvider() == provider {
-				open[sn.ID()] = sn
+				open = append(open, sn)
 			}
 		}
 		if token = next; token == "" {

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/sandbar-dev/sandbar/broker/lifecycle"
+	"github.com/sandbar-dev/sandbar/broker/provider"
 	"github.com/sandbar-dev/sandbar/broker/state"
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
@@ -128,30 +129,35 @@ func withID(err error, id string) error {
 // The sandbox's lock is held by the caller. The error is one of the store's: a
 // provider that cannot be asked is an answer too.
 func (s *Service) ask(ctx context.Context, sb *state.Sandbox) ([]lifecycle.Action, error) {
-	p, err := s.provider(sb.Body.GetProvider())
-	if err != nil {
-		return s.apply(ctx, sb, lifecycle.Unreachable(fault.From(err).Message))
-	}
-	resp, err := p.GetSandbox(ctx, question(sb))
-	if err == nil {
-		return s.applyObserved(ctx, sb, resp.GetSandbox())
-	}
-	f := fault.From(err)
-	if f.Reason != providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND {
-		return s.apply(ctx, sb, lifecycle.Unreachable(f.Message))
-	}
-	return s.applyAbsent(ctx, sb)
+	return s.applySettlement(ctx, sb, s.look(ctx, sb))
 }
 
-// question asks by key while it is not known whether the sandbox was made.
-// Copies of one fork share their key and are asked for by id.
-func question(sb *state.Sandbox) *providerv1.GetSandboxRequest {
-	if sb.Status.Pending == lifecycle.Create && !forked(sb) {
-		return &providerv1.GetSandboxRequest{By: &providerv1.GetSandboxRequest_IdempotencyKey{
-			IdempotencyKey: sb.Operation.GetIdempotencyKey(),
-		}}
+// look asks by key while it is not known whether the sandbox was made: absence
+// is final then, since the provider honours a key no more that it denied. The
+// copies of a fork share their key, and are all there if one is.
+func (s *Service) look(ctx context.Context, sb *state.Sandbox) provider.Settlement {
+	p, err := s.provider(sb.Body.GetProvider())
+	if err != nil {
+		return provider.Settlement{Cause: fault.From(err)}
 	}
-	return &providerv1.GetSandboxRequest{By: &providerv1.GetSandboxRequest_Sandbox{Sandbox: sb.Ref()}}
+	if sb.Status.Pending == lifecycle.Create {
+		made := p.Settle(ctx, sb.Operation.GetIdempotencyKey())
+		if made.Outcome != provider.Found || made.Sandbox.GetIdentity().GetSandboxId() == sb.ID() {
+			return made
+		}
+	}
+	return p.Look(ctx, sb.Ref())
+}
+
+func (s *Service) applySettlement(ctx context.Context, sb *state.Sandbox, truth provider.Settlement) ([]lifecycle.Action, error) {
+	switch truth.Outcome {
+	case provider.Found:
+		return s.applyObserved(ctx, sb, truth.Sandbox)
+	case provider.Absent:
+		return s.applyAbsent(ctx, sb)
+	default:
+		return s.apply(ctx, sb, lifecycle.Unreachable(truth.Cause.Message))
+	}
 }
 
 // applyObserved applies what the provider says, and writes only if it is new.
@@ -167,15 +173,10 @@ func (s *Service) applyObserved(ctx context.Context, sb *state.Sandbox, vendor *
 	return actions, s.save(ctx, sb, next, actions)
 }
 
-// applyAbsent applies the provider's proof that it has no such sandbox. While a
-// lost create may still arrive at the vendor, absence proves nothing; and a
-// sandbox that outlived its time was ended by the provider, as agreed.
+// applyAbsent applies the provider's proof that it has no such sandbox. One that
+// outlived its time was ended by the provider, as agreed.
 func (s *Service) applyAbsent(ctx context.Context, sb *state.Sandbox) ([]lifecycle.Action, error) {
-	now := time.Now()
-	if sb.Status.Pending == lifecycle.Create && now.Before(sb.Body.GetCreatedAt().AsTime().Add(s.opts.SettleGrace)) {
-		return s.apply(ctx, sb, lifecycle.Unreachable("it is not known yet whether the provider made it"))
-	}
-	if end := sb.Expires(); !end.IsZero() && !now.Before(end) && !sb.Status.Gone {
+	if end := sb.Expires(); !end.IsZero() && !time.Now().Before(end) && !sb.Status.Gone {
 		status, _, err := lifecycle.Step(sb.Status, lifecycle.AskDelete("its lifetime ended"))
 		if err != nil {
 			return nil, err

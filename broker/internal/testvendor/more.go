@@ -61,17 +61,46 @@ func (v *Vendor) ForkSandbox(ctx context.Context, req *providerv1.ForkSandboxReq
 	if err := v.run(ctx, "ForkSandbox", false); err != nil {
 		return nil, err
 	}
+	out, err := v.fork(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	return out, v.run(ctx, "ForkSandbox", true)
+}
+
+func (v *Vendor) fork(ctx context.Context, req *providerv1.ForkSandboxRequest) (*providerv1.ForkSandboxResponse, error) {
+	key := req.GetOperation().GetIdempotencyKey()
 	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.undo(key)
+	done, err := v.known(req.GetOperation())
+	if err != nil {
+		return nil, err
+	}
+	if done == nil {
+		v.halves[key] = true
+	}
 	out := &providerv1.ForkSandboxResponse{}
-	for _, id := range req.GetIdentities() {
+	for i, id := range req.GetIdentities() {
+		if done == nil && i > 0 {
+			v.mu.Unlock()
+			err := v.run(ctx, "ForkCopy", false)
+			v.mu.Lock()
+			if err != nil {
+				return nil, err
+			}
+		}
 		sb := v.sandboxes[id.GetSandboxId()]
+		if done != nil && sb == nil {
+			return nil, missing(id.GetSandboxId())
+		}
 		if sb == nil {
 			sb = v.put(id, req.GetOperation(), nil)
 		}
 		out.Sandboxes = append(out.Sandboxes, proto.CloneOf(sb))
 	}
-	v.mu.Unlock()
-	return out, v.run(ctx, "ForkSandbox", true)
+	delete(v.halves, key)
+	return out, nil
 }
 
 // CreateSnapshot notes a snapshot.

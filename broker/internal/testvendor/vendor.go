@@ -25,7 +25,8 @@ var Capabilities = []string{
 
 // Hook is called before and after the effect of a call, with the method's short
 // name. An error it returns is the call's; after the effect that is a lost
-// answer. It may block.
+// answer. It may block. For a fork it is also called as ForkCopy before each copy
+// but the first: an error then leaves the fork half-way.
 type Hook func(ctx context.Context, method string, after bool) error
 
 // Vendor is the provider. The zero value is not ready; New makes one.
@@ -36,7 +37,9 @@ type Vendor struct {
 	capabilities []string
 	hook         Hook
 	sandboxes    map[string]*providerv1.Sandbox
-	keys         map[string]string // idempotency key to sandbox id
+	keys         map[string][]string // idempotency key to sandbox ids
+	halves       map[string]bool     // keys of forks that stopped half-way
+	fenced       map[string]bool     // keys that were denied, and are honoured no more
 	made         int
 	execs        map[string]*command
 	snapshots    map[string]*providerv1.Snapshot
@@ -49,7 +52,8 @@ type Vendor struct {
 // New returns a vendor that has nothing.
 func New() *Vendor {
 	return &Vendor{
-		capabilities: Capabilities, sandboxes: map[string]*providerv1.Sandbox{}, keys: map[string]string{},
+		capabilities: Capabilities, sandboxes: map[string]*providerv1.Sandbox{},
+		keys: map[string][]string{}, halves: map[string]bool{}, fenced: map[string]bool{},
 		execs: map[string]*command{}, snapshots: map[string]*providerv1.Snapshot{}, volumes: map[string]*providerv1.Volume{},
 		files: map[string][]byte{}, changed: make(chan struct{}), calls: map[string]int{},
 	}
@@ -164,9 +168,12 @@ func (v *Vendor) Probe(context.Context, *providerv1.ProbeRequest) (*providerv1.P
 	return &providerv1.ProbeResponse{Ready: true}, nil
 }
 
-// known returns the sandboxes a key made, if the digest fits; v.mu is held.
+// known returns the sandbox a key made, if the digest fits; v.mu is held.
 func (v *Vendor) known(op *providerv1.Operation) (*providerv1.Sandbox, error) {
-	sb := v.sandboxes[v.keys[op.GetIdempotencyKey()]]
+	if v.fenced[op.GetIdempotencyKey()] {
+		return nil, reason(providerv1.ErrorReason_ERROR_REASON_IDEMPOTENCY_KEY_REUSED, "key %q was settled as unused", op.GetIdempotencyKey())
+	}
+	sb := v.madeWith(op.GetIdempotencyKey())
 	if sb == nil {
 		return nil, nil
 	}
@@ -174,6 +181,29 @@ func (v *Vendor) known(op *providerv1.Operation) (*providerv1.Sandbox, error) {
 		return nil, reason(providerv1.ErrorReason_ERROR_REASON_IDEMPOTENCY_KEY_REUSED, "key %q was used for another request", op.GetIdempotencyKey())
 	}
 	return proto.CloneOf(sb), nil
+}
+
+// madeWith returns a sandbox that a key made and that still exists; v.mu is held.
+func (v *Vendor) madeWith(key string) *providerv1.Sandbox {
+	for _, id := range v.keys[key] {
+		if sb := v.sandboxes[id]; sb != nil {
+			return sb
+		}
+	}
+	return nil
+}
+
+// undo takes back what a fork made that stopped half-way; v.mu is held.
+func (v *Vendor) undo(key string) {
+	if !v.halves[key] {
+		return
+	}
+	for _, id := range v.keys[key] {
+		delete(v.sandboxes, id)
+	}
+	delete(v.keys, key)
+	delete(v.halves, key)
+	v.note()
 }
 
 // put makes a sandbox; v.mu is held.
@@ -184,7 +214,7 @@ func (v *Vendor) put(id *providerv1.Identity, op *providerv1.Operation, expires 
 		Handle: &providerv1.Handle{Version: 1, Data: []byte(id.GetSandboxId())},
 	}
 	v.sandboxes[id.GetSandboxId()] = sb
-	v.keys[op.GetIdempotencyKey()] = id.GetSandboxId()
+	v.keys[op.GetIdempotencyKey()] = append(v.keys[op.GetIdempotencyKey()], id.GetSandboxId())
 	v.made++
 	v.note()
 	return proto.CloneOf(sb)
@@ -219,10 +249,13 @@ func (v *Vendor) GetSandbox(ctx context.Context, req *providerv1.GetSandboxReque
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	id := req.GetSandbox().GetSandboxId()
-	if id == "" {
-		id = v.keys[req.GetIdempotencyKey()]
-	}
 	sb := v.sandboxes[id]
+	if key := req.GetIdempotencyKey(); key != "" {
+		v.undo(key)
+		if sb = v.madeWith(key); sb == nil {
+			v.fenced[key] = true
+		}
+	}
 	if sb == nil {
 		return nil, missing(id)
 	}
