@@ -1,4 +1,5 @@
-// Package persistence holds the cases about what survives pause, resume, snapshot, restore and fork, word by word.
+// Package persistence holds the cases about what survives pause, resume,
+// snapshot, restore and fork, word by word.
 package persistence
 
 import (
@@ -8,4 +9,6 @@ import (
 )
 
 // Cases returns the area's cases.
-func Cases() []engine.Case { return slices.Concat[[]engine.Case]() }
+func Cases() []engine.Case {
+	return slices.Concat(pauses(), livePauses(), snapshots(), snapshotObjects(), liveSnapshots(), forks(), liveForks())
+}

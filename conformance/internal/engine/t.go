@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/grpc"
+
 	"github.com/sandbar-dev/sandbar/conformance/internal/subject"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
@@ -68,6 +70,9 @@ func (t *T) Client() providerv1.ProviderServiceClient {
 func (t *T) ClientOf(inst *subject.Instance) providerv1.ProviderServiceClient {
 	return providerv1.NewProviderServiceClient(t.rec.For(inst.Conn))
 }
+
+// Conn is what Client speaks through, for calls that are made from descriptors.
+func (t *T) Conn() grpc.ClientConnInterface { return t.rec }
 
 // Instance is the plugin under test.
 func (t *T) Instance() *subject.Instance { return t.inst }
@@ -159,6 +164,9 @@ func (t *T) Cleanup(f func(context.Context)) {
 	defer t.mu.Unlock()
 	t.cleanups = append(t.cleanups, f)
 }
+
+// Elapsed is the time since the case began.
+func (t *T) Elapsed() time.Duration { return time.Since(t.start) }
 
 // Failed reports whether anything was found wrong so far.
 func (t *T) Failed() bool {

@@ -23,7 +23,12 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	goleak.VerifyTestMain(m)
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		if built.dir != "" {
+			_ = os.RemoveAll(built.dir) // the system's folder for temporary files is cleaned anyway
+		}
+		os.Exit(code)
+	}))
 }
 
 func host(t *testing.T) Host {

@@ -2,8 +2,10 @@ package mutant
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -11,6 +13,7 @@ import (
 	"github.com/sandbar-dev/sandbar/conformance/internal/subject"
 	"github.com/sandbar-dev/sandbar/plugins/fake"
 	"github.com/sandbar-dev/sandbar/plugins/sdk"
+	"github.com/sandbar-dev/sandbar/plugins/sdk/exec"
 )
 
 // Mutant is the reference provider with one bug.
@@ -29,6 +32,14 @@ type Mutant struct {
 	// Unary and Stream are wire mutants: they run around the whole server.
 	Unary  grpc.UnaryServerInterceptor
 	Stream grpc.StreamServerInterceptor
+	// Exec are the SDK's options for running commands, if not quick().
+	Exec *exec.Options
+	// Wrap puts the bug between the suite and any provider: it uses the provider's
+	// own API to break what it did. It works on every kind of target.
+	Wrap func(grpc.ClientConnInterface) grpc.ClientConnInterface
+	// Provider is the one that is wrapped, for what the reference provider cannot
+	// do at all; empty: the reference provider.
+	Provider string
 	// Settings configure the reference provider.
 	Settings map[string]any
 	// Main replaces the main function of the plugin process.
@@ -64,6 +75,17 @@ func (m Mutant) New() sdk.Driver {
 	return m.Driver(driver)
 }
 
+// run returns the options for running commands.
+func (m Mutant) run() exec.Options {
+	if m.Exec != nil {
+		return *m.Exec
+	}
+	return quick()
+}
+
+// quick does not let a case wait long for pipes that a descendant holds.
+func quick() exec.Options { return exec.Options{Drain: 800 * time.Millisecond} }
+
 // Serve is the main function of a plugin process that is a mutant; an empty id is
 // the reference provider itself. It does not return.
 func Serve(id string) error {
@@ -78,7 +100,7 @@ func Serve(id string) error {
 		m.Main()
 		return nil
 	}
-	sdk.Serve(m.New(), sdk.Options{})
+	sdk.Serve(m.New(), sdk.Options{Exec: m.run()})
 	return nil
 }
 
@@ -87,14 +109,36 @@ func Serve(id string) error {
 type Host struct {
 	Path string
 	Args []string
+	// Providers are the paths of other providers' binaries, by name.
+	Providers map[string]string
 }
+
+// ErrNoProvider means that a mutant needs a provider that the host does not have.
+var ErrNoProvider = errors.New("it needs the binary of provider")
 
 // Target returns the target that a case runs against with this mutant: in this
 // process, unless the case, or the mutant, needs a process of its own.
 func (m Mutant) Target(c engine.Case, host Host) (subject.Target, error) {
+	target, err := m.bare(c, host)
+	if err != nil || m.Wrap == nil {
+		return target, err
+	}
+	return subject.Wrap(target, m.Wrap), nil
+}
+
+func (m Mutant) bare(c engine.Case, host Host) (subject.Target, error) {
+	if m.Provider != "" {
+		path := host.Providers[m.Provider]
+		if path == "" {
+			return nil, fmt.Errorf("mutant %s: %w %q", m.ID, ErrNoProvider, m.Provider)
+		}
+		return subject.NewBinary(subject.BinaryOptions{Path: path, Settings: m.Settings})
+	}
 	process := m.Main != nil || (len(c.Kinds) > 0 && !slices.Contains(c.Kinds, subject.InProcess))
 	if !process {
-		opts := subject.DriverOptions{New: func() (sdk.Driver, error) { return m.New(), nil }, Settings: m.Settings}
+		opts := subject.DriverOptions{
+			New: func() (sdk.Driver, error) { return m.New(), nil }, Settings: m.Settings, Exec: m.run(),
+		}
 		if m.Unary != nil {
 			opts.ServerOptions = append(opts.ServerOptions, grpc.ChainUnaryInterceptor(m.Unary))
 		}

@@ -1,3 +1,7 @@
 package mutant
 
-func persistenceMutants() []Mutant { return nil }
+import "slices"
+
+func persistenceMutants() []Mutant {
+	return slices.Concat(pauseMutants(), livePauseMutants(), snapshotMutants(), forkMutants(), localMutants())
+}

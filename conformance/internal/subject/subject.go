@@ -7,6 +7,7 @@ import (
 	"google.golang.org/grpc"
 
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
+	"github.com/sandbar-dev/sandbar/proto/handshake"
 )
 
 // Kind tells the targets apart.
@@ -64,8 +65,34 @@ type Instance struct {
 	Process Process
 	// StateDir can be given to another Open after Close; empty without one.
 	StateDir string
+	// Configuration is what it was configured with or, with Unconfigured, what it
+	// is to be configured with; nil for a broker. Use a copy.
+	Configuration *providerv1.ConfigureRequest
+	// Manifest asks the binary for what it prints with --describe; nil unless the
+	// target is a binary.
+	Manifest func(context.Context) (handshake.Manifest, error)
 
 	close func(context.Context) error
+}
+
+// Wrap returns a target whose connections go through wrap.
+func Wrap(target Target, wrap func(grpc.ClientConnInterface) grpc.ClientConnInterface) Target {
+	return &wrappedTarget{Target: target, wrap: wrap}
+}
+
+type wrappedTarget struct {
+	Target
+	wrap func(grpc.ClientConnInterface) grpc.ClientConnInterface
+}
+
+// Open implements Target.
+func (w *wrappedTarget) Open(ctx context.Context, opts OpenOptions) (*Instance, error) {
+	inst, err := w.Target.Open(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
+	inst.Conn = w.wrap(inst.Conn)
+	return inst, nil
 }
 
 // Process is the operating system's side of a plugin. Its methods are safe for
