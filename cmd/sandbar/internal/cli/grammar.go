@@ -30,12 +30,13 @@ type grammar struct {
 	Ports  portsCmd  `cmd:"" group:"Files and ports" help:"List the ports that listen in a sandbox."`
 	Port   portCmd   `cmd:"" group:"Files and ports" aliases:"port-forward" help:"Forward a local port to a port in a sandbox."`
 
-	Providers  providersCmd  `cmd:"" group:"System" help:"List providers."`
-	Doctor     doctorCmd     `cmd:"" group:"System" help:"Check whether sandboxes can work here."`
-	Serve      serveCmd      `cmd:"" group:"System" help:"Run a broker."`
-	Daemon     daemonCmd     `cmd:"" group:"System" help:"Show or stop your own broker."`
-	Plugin     pluginCmd     `cmd:"" group:"System" help:"List, inspect and verify provider plugins."`
-	Version    versionCmd    `cmd:"" group:"System" help:"Show the version."`
-	Completion completionCmd `cmd:"" group:"System" help:"Print a completion script for a shell."`
-	Complete   completeCmd   `cmd:"" name:"__complete" hidden:"" help:"Answer a completion script."`
+	Providers   providersCmd   `cmd:"" group:"System" help:"List providers."`
+	Doctor      doctorCmd      `cmd:"" group:"System" help:"Check whether sandboxes can work here."`
+	Serve       serveCmd       `cmd:"" group:"System" help:"Run a broker."`
+	Daemon      daemonCmd      `cmd:"" group:"System" help:"Show or stop your own broker."`
+	Plugin      pluginCmd      `cmd:"" group:"System" help:"List, inspect and verify provider plugins."`
+	Conformance conformanceCmd `cmd:"" group:"System" help:"Test whether a provider keeps the contract."`
+	Version     versionCmd     `cmd:"" group:"System" help:"Show the version."`
+	Completion  completionCmd  `cmd:"" group:"System" help:"Print a completion script for a shell."`
+	Complete    completeCmd    `cmd:"" name:"__complete" hidden:"" help:"Answer a completion script."`
 }

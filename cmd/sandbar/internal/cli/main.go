@@ -118,6 +118,9 @@ func exitCodes(args []string) (failure, usage int) {
 		if arg == "run" || arg == "exec" || arg == "shell" {
 			return codeInfrastructure, codeInfrastructure
 		}
+		if arg == "conformance" {
+			return codeSuite, codeSuite
+		}
 		break
 	}
 	return codeFailure, codeUsage
