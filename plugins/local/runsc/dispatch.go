@@ -31,6 +31,7 @@ func dispatchRuntime() {
 	switch {
 	case strings.HasPrefix(os.Args[0], "runsc-"), // runsc-sandbox, runsc-gofer
 		os.Args[0] == self && len(os.Args) > 1 && os.Args[1] == "umount":
+		startUndisturbed()
 		maincli.Main()
 		os.Exit(0)
 	}

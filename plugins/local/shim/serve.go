@@ -34,6 +34,7 @@ const (
 // Main is the body of a shim process, started by Spawn with the sandbox's folder
 // as its argument. It returns the exit code.
 func Main(dir string) int {
+	runsc.CollectLater()
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	readyPipe := os.NewFile(readyFD, "ready")
 	// The lock must live as long as this process; the variable keeps the
