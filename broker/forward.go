@@ -3,13 +3,17 @@ package broker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"sync"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
+	"github.com/sandbar-dev/sandbar/proto/relay"
 )
 
 // Receiver is the client's side of a stream of requests. Receive returns io.EOF
@@ -31,6 +35,16 @@ type BidiStream[In, Out any] interface {
 	// StopReceiving makes a Receive under way, and every later one, return an
 	// error. It may be called from another goroutine.
 	StopReceiving()
+}
+
+// FrameReceiver is implemented by Receivers that can give messages as they came.
+type FrameReceiver interface {
+	ReceiveFrame(*relay.Frame) error
+}
+
+// FrameSender is implemented by Senders that can take messages as they came.
+type FrameSender interface {
+	SendFrame(*relay.Frame) error
 }
 
 // forwardOne passes one call on to the sandbox it names.
@@ -63,19 +77,28 @@ func forwardDown[Out any](ctx context.Context, s *Service, ref *providerv1.Sandb
 // again; every grpc.ClientStream is one.
 type reusing interface{ RecvMsg(m any) error }
 
-// copyDown sends every answer on. One message serves for all: Send has encoded
-// it when it returns.
+// copyDown sends every answer on, as it came if the client's side can take it.
+// Otherwise one message serves for all: Send has encoded it when it returns.
 func copyDown[Out any](ctx context.Context, up reusing, out Sender[Out]) error {
+	if frames, ok := out.(FrameSender); ok {
+		var f relay.Frame
+		defer f.Free()
+		return copyEach(ctx, func() error { return up.RecvMsg(&f) }, func() error { return frames.SendFrame(&f) })
+	}
 	msg := new(Out)
+	return copyEach(ctx, func() error { return up.RecvMsg(msg) }, func() error { return out.Send(msg) })
+}
+
+func copyEach(ctx context.Context, receive, send func() error) error {
 	for {
-		err := up.RecvMsg(msg)
+		err := receive()
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		if err := out.Send(msg); err != nil {
+		if err := send(); err != nil {
 			return clientGone(ctx, err)
 		}
 	}
@@ -90,26 +113,66 @@ func clientGone(ctx context.Context, err error) error {
 	return fault.New(providerv1.ErrorReason_ERROR_REASON_CANCELED, "the client left: %w", err)
 }
 
+// upstream is the provider's side of a stream of requests.
+type upstream[In any] interface {
+	Send(*In) error
+	SendMsg(m any) error
+}
+
 // copyUp sends every request on until the client ends its side or a send fails;
-// the provider's reason for that comes with its answer.
-func copyUp[In any](in Receiver[In], send func(*In) error) error {
+// the provider's reason for that comes with its answer. Requests that hold nothing
+// but the field bulk, which no capability guards, go as they came if the client's
+// side can give them so.
+func copyUp[In any](in Receiver[In], up upstream[In], bulk []protowire.Number) error {
+	frames, _ := in.(FrameReceiver)
+	var f relay.Frame
+	defer f.Free()
 	for {
-		msg, err := in.Receive()
+		err := error(nil)
+		msg := (*In)(nil)
+		if frames == nil {
+			msg, err = in.Receive()
+		} else if err = frames.ReceiveFrame(&f); err == nil && !f.Within(bulk...) {
+			msg, err = decoded[In](&f)
+		}
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		if err := send(msg); err != nil {
+		if msg != nil {
+			err = up.Send(msg)
+		} else {
+			err = up.SendMsg(&f)
+		}
+		if err != nil {
 			return nil //nolint:nilerr // the answer says why
 		}
 	}
 }
 
+func decoded[In any](f *relay.Frame) (*In, error) {
+	msg := new(In)
+	m, ok := any(msg).(proto.Message)
+	if !ok {
+		return nil, fmt.Errorf("relay: %T is not a message", msg)
+	}
+	return msg, f.Decode(m)
+}
+
+// Where the bulk of a stream's requests is: the numbers of the fields from the
+// request down.
+var (
+	bulkOfWrite  = []protowire.Number{2}    // WriteFileRequest.data
+	bulkOfUpload = []protowire.Number{2}    // UploadArchiveRequest.data
+	bulkOfAttach = []protowire.Number{1, 2} // AttachExecRequest.input, ExecInput.stdin
+	bulkOfTunnel = []protowire.Number{1, 3} // OpenTunnelRequest.frame, TunnelFrame.data
+)
+
 // forwardUp passes a stream of requests on; first has been read already and
 // holds the reference that names the sandbox.
-func forwardUp[In, Out any](ctx context.Context, s *Service, ref **providerv1.SandboxRef, first *In, in Receiver[In],
+func forwardUp[In, Out any](ctx context.Context, s *Service, ref **providerv1.SandboxRef, first *In, in Receiver[In], bulk []protowire.Number,
 	call func(context.Context, *lease) (grpc.ClientStreamingClient[In, Out], error),
 ) (*Out, error) {
 	l, err := s.use(ctx, *ref)
@@ -125,7 +188,7 @@ func forwardUp[In, Out any](ctx context.Context, s *Service, ref **providerv1.Sa
 	}
 	var out *Out
 	if err = up.Send(first); err == nil {
-		err = copyUp(in, up.Send)
+		err = copyUp(in, up, bulk)
 	} else if errors.Is(err, io.EOF) {
 		err = nil // the answer says why
 	}
@@ -140,7 +203,7 @@ func forwardUp[In, Out any](ctx context.Context, s *Service, ref **providerv1.Sa
 // forwardBidi passes a stream both ways on; first has been read already and ref
 // points into it. Nothing is kept back: a slow reader on either side stops the
 // writer on the other through the flow control of both connections.
-func forwardBidi[In, Out any](ctx context.Context, s *Service, ref **providerv1.SandboxRef, first *In, client BidiStream[In, Out],
+func forwardBidi[In, Out any](ctx context.Context, s *Service, ref **providerv1.SandboxRef, first *In, client BidiStream[In, Out], bulk []protowire.Number,
 	call func(context.Context, *lease) (grpc.BidiStreamingClient[In, Out], error),
 ) error {
 	l, err := s.use(ctx, *ref)
@@ -159,7 +222,7 @@ func forwardBidi[In, Out any](ctx context.Context, s *Service, ref **providerv1.
 	}
 	var upward sync.WaitGroup
 	upward.Go(func() {
-		if err := copyUp(client, up.Send); err != nil {
+		if err := copyUp(client, up, bulk); err != nil {
 			cancel() // broken off, not ended
 			return
 		}

@@ -8,6 +8,7 @@ import (
 	"github.com/sandbar-dev/sandbar/broker/provider"
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
+	"github.com/sandbar-dev/sandbar/proto/relay"
 )
 
 // The calls that act inside a sandbox. They take the contract's requests with
@@ -38,9 +39,9 @@ func (s *Service) AttachExec(ctx context.Context, client BidiStream[providerv1.A
 	if open == nil {
 		return fault.Field("input", "", "want open as the first frame")
 	}
-	return forwardBidi(ctx, s, &open.Sandbox, first, client,
+	return forwardBidi(ctx, s, &open.Sandbox, first, client, bulkOfAttach,
 		func(ctx context.Context, l *lease) (grpc.BidiStreamingClient[providerv1.AttachExecRequest, providerv1.AttachExecResponse], error) {
-			return l.AttachExec(ctx)
+			return l.AttachExec(ctx, relay.Call())
 		})
 }
 
@@ -54,9 +55,9 @@ func (s *Service) OpenTunnel(ctx context.Context, client BidiStream[providerv1.O
 	if target == nil {
 		return fault.Field("frame", "", "want open with a port as the first frame")
 	}
-	return forwardBidi(ctx, s, &target.Sandbox, first, client,
+	return forwardBidi(ctx, s, &target.Sandbox, first, client, bulkOfTunnel,
 		func(ctx context.Context, l *lease) (grpc.BidiStreamingClient[providerv1.OpenTunnelRequest, providerv1.OpenTunnelResponse], error) {
-			return l.OpenTunnel(ctx)
+			return l.OpenTunnel(ctx, relay.Call())
 		})
 }
 
@@ -145,7 +146,7 @@ func (s *Service) ReadFile(ctx context.Context, req *providerv1.ReadFileRequest,
 	return forwardDown(ctx, s, req.GetSandbox(), out,
 		func(ctx context.Context, l *lease) (grpc.ServerStreamingClient[providerv1.ReadFileResponse], error) {
 			req.Sandbox = l.ref
-			return l.ReadFile(ctx, req)
+			return l.ReadFile(ctx, req, relay.Call())
 		})
 }
 
@@ -154,7 +155,7 @@ func (s *Service) DiffFiles(ctx context.Context, req *providerv1.DiffFilesReques
 	return forwardDown(ctx, s, req.GetSandbox(), out,
 		func(ctx context.Context, l *lease) (grpc.ServerStreamingClient[providerv1.DiffFilesResponse], error) {
 			req.Sandbox = l.ref
-			return l.DiffFiles(ctx, req)
+			return l.DiffFiles(ctx, req, relay.Call())
 		})
 }
 
@@ -163,7 +164,7 @@ func (s *Service) DownloadArchive(ctx context.Context, req *providerv1.DownloadA
 	return forwardDown(ctx, s, req.GetSandbox(), out,
 		func(ctx context.Context, l *lease) (grpc.ServerStreamingClient[providerv1.DownloadArchiveResponse], error) {
 			req.Sandbox = l.ref
-			return l.DownloadArchive(ctx, req)
+			return l.DownloadArchive(ctx, req, relay.Call())
 		})
 }
 
@@ -177,9 +178,9 @@ func (s *Service) WriteFile(ctx context.Context, in Receiver[providerv1.WriteFil
 	if open == nil {
 		return nil, fault.Field("frame", "", "want open as the first frame")
 	}
-	return forwardUp(ctx, s, &open.Sandbox, first, in,
+	return forwardUp(ctx, s, &open.Sandbox, first, in, bulkOfWrite,
 		func(ctx context.Context, l *lease) (grpc.ClientStreamingClient[providerv1.WriteFileRequest, providerv1.WriteFileResponse], error) {
-			return l.WriteFile(ctx)
+			return l.WriteFile(ctx, relay.Call())
 		})
 }
 
@@ -193,8 +194,8 @@ func (s *Service) UploadArchive(ctx context.Context, in Receiver[providerv1.Uplo
 	if open == nil {
 		return nil, fault.Field("frame", "", "want open as the first frame")
 	}
-	return forwardUp(ctx, s, &open.Sandbox, first, in,
+	return forwardUp(ctx, s, &open.Sandbox, first, in, bulkOfUpload,
 		func(ctx context.Context, l *lease) (grpc.ClientStreamingClient[providerv1.UploadArchiveRequest, providerv1.UploadArchiveResponse], error) {
-			return l.UploadArchive(ctx)
+			return l.UploadArchive(ctx, relay.Call())
 		})
 }

@@ -7,6 +7,7 @@ import (
 	"connectrpc.com/connect"
 
 	"github.com/sandbar-dev/sandbar/broker"
+	"github.com/sandbar-dev/sandbar/broker/api/batch"
 	"github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1/brokerv1connect"
 	"github.com/sandbar-dev/sandbar/proto/handshake"
 )
@@ -29,12 +30,13 @@ func New(s *broker.Service, a Admin, opts Options) http.Handler {
 		connect.WithInterceptors(interceptor{log}),
 		// The plugins' limit holds for clients too, so that what got in fits on.
 		connect.WithReadMaxBytes(handshake.MaxMessageBytes),
+		connect.WithCodec(codec{}),
 	}
 	mux := http.NewServeMux()
 	mux.Handle(brokerv1connect.NewSandboxServiceHandler(sandboxes{s}, options...))
 	mux.Handle(brokerv1connect.NewAdminServiceHandler(admin{a}, options...))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
-	handler := withController(mux)
+	handler := withController(batch.Handler(mux))
 	if opts.Auth != nil {
 		handler = authenticated(opts.Auth, handler)
 	}

@@ -58,37 +58,37 @@ func (h sandboxes) GetUsage(ctx context.Context, req *connect.Request[providerv1
 }
 
 func (h sandboxes) ReadFile(ctx context.Context, req *connect.Request[providerv1.ReadFileRequest], out *connect.ServerStream[providerv1.ReadFileResponse]) error {
-	return h.s.ReadFile(ctx, req.Msg, out)
+	return h.s.ReadFile(ctx, req.Msg, sender(out))
 }
 
 func (h sandboxes) DiffFiles(ctx context.Context, req *connect.Request[providerv1.DiffFilesRequest], out *connect.ServerStream[providerv1.DiffFilesResponse]) error {
-	return h.s.DiffFiles(ctx, req.Msg, out)
+	return h.s.DiffFiles(ctx, req.Msg, sender(out))
 }
 
 func (h sandboxes) DownloadArchive(ctx context.Context, req *connect.Request[providerv1.DownloadArchiveRequest], out *connect.ServerStream[providerv1.DownloadArchiveResponse]) error {
-	return h.s.DownloadArchive(ctx, req.Msg, out)
+	return h.s.DownloadArchive(ctx, req.Msg, sender(out))
 }
 
 func (h sandboxes) WriteFile(ctx context.Context, in *connect.ClientStream[providerv1.WriteFileRequest]) (*connect.Response[providerv1.WriteFileResponse], error) {
-	return answer(h.s.WriteFile(ctx, receiver[providerv1.WriteFileRequest]{in}))
+	return answer(h.s.WriteFile(ctx, receiver(in)))
 }
 
 func (h sandboxes) UploadArchive(ctx context.Context, in *connect.ClientStream[providerv1.UploadArchiveRequest]) (*connect.Response[providerv1.UploadArchiveResponse], error) {
-	return answer(h.s.UploadArchive(ctx, receiver[providerv1.UploadArchiveRequest]{in}))
+	return answer(h.s.UploadArchive(ctx, receiver(in)))
 }
 
 func (h sandboxes) AttachExec(ctx context.Context, client *connect.BidiStream[providerv1.AttachExecRequest, providerv1.AttachExecResponse]) error {
-	return h.s.AttachExec(ctx, bidi[providerv1.AttachExecRequest, providerv1.AttachExecResponse]{client, controllerOf(ctx)})
+	return h.s.AttachExec(ctx, both(client, controllerOf(ctx)))
 }
 
 func (h sandboxes) OpenTunnel(ctx context.Context, client *connect.BidiStream[providerv1.OpenTunnelRequest, providerv1.OpenTunnelResponse]) error {
-	return h.s.OpenTunnel(ctx, bidi[providerv1.OpenTunnelRequest, providerv1.OpenTunnelResponse]{client, controllerOf(ctx)})
+	return h.s.OpenTunnel(ctx, both(client, controllerOf(ctx)))
 }
 
-// receiver gives a client stream the shape of the other streams.
-type receiver[In any] struct{ stream *connect.ClientStream[In] }
+// messages gives a client stream the shape of the other streams.
+type messages[In any] struct{ stream *connect.ClientStream[In] }
 
-func (r receiver[In]) Receive() (*In, error) {
+func (r messages[In]) Receive() (*In, error) {
 	if r.stream.Receive() {
 		return r.stream.Msg(), nil
 	}

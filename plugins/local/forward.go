@@ -12,6 +12,7 @@ import (
 	"github.com/sandbar-dev/sandbar/plugins/sdk"
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
+	"github.com/sandbar-dev/sandbar/proto/relay"
 )
 
 // inside returns a client of a running sandbox's shim. The happy path does not
@@ -97,8 +98,8 @@ func (d *Driver) ListExecs(ctx context.Context, req *providerv1.ListExecsRequest
 	return unary(ctx, d, req.GetSandbox(), req, client.ListExecs)
 }
 
-// AttachExec implements sdk.ExecServer: frames pass in both directions as they
-// are, one goroutine for each.
+// AttachExec implements sdk.ExecServer: behind the first, frames pass in both
+// directions as they are, undecoded, one goroutine for each.
 func (d *Driver) AttachExec(stream grpc.BidiStreamingServer[providerv1.AttachExecRequest, providerv1.AttachExecResponse]) error {
 	first, err := stream.Recv()
 	if err != nil {
@@ -108,29 +109,35 @@ func (d *Driver) AttachExec(stream grpc.BidiStreamingServer[providerv1.AttachExe
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(stream.Context())
-	defer cancel()
-	up, err := client.AttachExec(ctx)
+	ctx, cancel := context.WithCancelCause(stream.Context())
+	defer cancel(nil)
+	up, err := client.AttachExec(ctx, relay.Call())
 	if err != nil {
 		return explain(err)
 	}
 	go func() {
-		for req, err := first, error(nil); err == nil; req, err = stream.Recv() {
-			if up.Send(req) != nil {
-				return // Recv tells why
-			}
+		err := up.Send(first)
+		if err == nil {
+			err = relay.Copy(up, stream)
 		}
-		_ = up.CloseSend() // never fails; see grpc.ClientStream
+		switch {
+		case err == nil:
+			_ = up.CloseSend() // never fails; see grpc.ClientStream
+		case !errors.Is(err, io.EOF): // after which the other direction tells why
+			cancel(err)
+		}
 	}()
-	err = relay(up.Recv, stream.Send)
-	cancel()
+	err = relay.Copy(stream, up)
+	if refused := context.Cause(ctx); refused != nil && stream.Context().Err() == nil {
+		err = refused
+	}
 	// The sender ends when the caller's stream does, which is when this returns;
 	// waiting for it here would wait for the caller.
 	return explain(err)
 }
 
-// relay passes messages on until the source ends.
-func relay[M any](recv func() (M, error), send func(M) error) error {
+// forward passes messages on until the source ends.
+func forward[M any](recv func() (M, error), send func(M) error) error {
 	for {
 		m, err := recv()
 		if errors.Is(err, io.EOF) {
@@ -151,7 +158,7 @@ func (d *Driver) ReadFile(ctx context.Context, req *providerv1.ReadFileRequest, 
 	if err != nil {
 		return err
 	}
-	return d.explained(req.GetSandbox(), relay(stream.Recv, send))
+	return d.explained(req.GetSandbox(), forward(stream.Recv, send))
 }
 
 // explained is shimError for streams.
@@ -266,7 +273,7 @@ func (d *Driver) DiffFiles(ctx context.Context, req *providerv1.DiffFilesRequest
 	if err != nil {
 		return err
 	}
-	return d.explained(req.GetSandbox(), relay(stream.Recv, func(m *providerv1.DiffFilesResponse) error { return send(m.GetChanges()) }))
+	return d.explained(req.GetSandbox(), forward(stream.Recv, func(m *providerv1.DiffFilesResponse) error { return send(m.GetChanges()) }))
 }
 
 // DownloadArchive implements sdk.ArchiveDownloader.
@@ -275,7 +282,7 @@ func (d *Driver) DownloadArchive(ctx context.Context, req *providerv1.DownloadAr
 	if err != nil {
 		return err
 	}
-	return d.explained(req.GetSandbox(), relay(stream.Recv, func(m *providerv1.DownloadArchiveResponse) error {
+	return d.explained(req.GetSandbox(), forward(stream.Recv, func(m *providerv1.DownloadArchiveResponse) error {
 		_, err := out.Write(m.GetData())
 		return err
 	}))

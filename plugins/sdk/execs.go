@@ -8,6 +8,7 @@ import (
 	"github.com/sandbar-dev/sandbar/plugins/sdk/exec"
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
+	"github.com/sandbar-dev/sandbar/proto/relay"
 )
 
 // The exec RPCs go to the driver's own ExecServer where it has one, and to the
@@ -50,6 +51,31 @@ func (g *gatedAttach) Recv() (*providerv1.AttachExecRequest, error) {
 		return nil, err
 	}
 	return req, g.server.described.Load().gateInput(req.GetInput())
+}
+
+// Fields of AttachExecRequest and ExecInput.
+const (
+	fieldInput = 1
+	fieldStdin = 2
+	fieldAck   = 4
+)
+
+// RecvMsg is Recv for a driver that passes frames on as they are. Input and
+// acknowledgements need no capability that opening did not; whatever else a frame
+// holds is decoded for the gate.
+func (g *gatedAttach) RecvMsg(m any) error {
+	if err := g.BidiStreamingServer.RecvMsg(m); err != nil {
+		return err
+	}
+	frame, ok := m.(*relay.Frame)
+	if !ok || frame.Within(fieldInput, fieldStdin) || frame.Within(fieldInput, fieldAck) {
+		return nil
+	}
+	req := &providerv1.AttachExecRequest{}
+	if err := frame.Decode(req); err != nil {
+		return fault.Field("input", "", "want a message of the contract: "+err.Error())
+	}
+	return g.server.described.Load().gateInput(req.GetInput())
 }
 
 func (x *service) GetExec(ctx context.Context, req *providerv1.GetExecRequest) (*providerv1.GetExecResponse, error) {

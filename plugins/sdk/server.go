@@ -13,6 +13,7 @@ import (
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 	"github.com/sandbar-dev/sandbar/proto/handshake"
+	"github.com/sandbar-dev/sandbar/proto/relay"
 )
 
 // Server serves a Driver under the contract. It does not depend on go-plugin:
@@ -64,7 +65,8 @@ func NewServer(driver Driver, opts Options) (*Server, error) {
 }
 
 // ServerOptions returns the limits and keepalive settings that the contract
-// demands of a server (REQ-PROC-005, REQ-PROC-006).
+// demands of a server (REQ-PROC-005, REQ-PROC-006), and the codec by which a
+// driver may pass frames on as they are.
 func ServerOptions() []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.MaxRecvMsgSize(handshake.MaxMessageBytes),
@@ -75,6 +77,7 @@ func ServerOptions() []grpc.ServerOption {
 		grpc.InitialConnWindowSize(handshake.ConnWindowBytes),
 		grpc.WriteBufferSize(handshake.SocketBufferBytes),
 		grpc.ReadBufferSize(handshake.SocketBufferBytes),
+		grpc.ForceServerCodecV2(relay.Codec()),
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/sandbar-dev/sandbar/broker/api/batch"
 	"github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1/brokerv1connect"
 )
 
@@ -85,7 +86,7 @@ func newClient(t *http.Transport, base, key string) *Client {
 		// Compressing a stream of output costs more time than it saves.
 		connect.WithAcceptCompression("gzip", nil, nil),
 	}
-	hc := &http.Client{Transport: t}
+	hc := &http.Client{Transport: batch.Transport(t)}
 	return &Client{
 		SandboxServiceClient: brokerv1connect.NewSandboxServiceClient(hc, base, opts...),
 		Admin:                brokerv1connect.NewAdminServiceClient(hc, base, opts...),

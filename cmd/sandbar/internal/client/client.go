@@ -8,6 +8,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	"github.com/sandbar-dev/sandbar/broker/api/batch"
 	"github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1/brokerv1connect"
 )
 
@@ -66,7 +67,7 @@ func New(address Address, options Options) *Client {
 		// that.
 		connect.WithAcceptCompression("gzip", nil, nil),
 	}
-	h := &http.Client{Transport: t}
+	h := &http.Client{Transport: batch.Transport(t)}
 	return &Client{
 		SandboxServiceClient: brokerv1connect.NewSandboxServiceClient(h, base, opts...),
 		Admin:                brokerv1connect.NewAdminServiceClient(h, base, opts...),
