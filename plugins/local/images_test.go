@@ -118,7 +118,7 @@ func TestImageDefaults(t *testing.T) {
 	}
 	p.wantOutput(r, "first", "cat", "file")
 	p.wantOutput(r, "77 77 78\n", "id")
-	want := "FROM=image\nHOME=/home/app\nLANG=C.UTF-8\nOF=sandbox\nPATH=/bin\n"
+	want := "FROM=image\nHOME=/home/app\nLC_CTYPE=C.UTF-8\nOF=sandbox\nPATH=/bin\n"
 	if diff := cmp.Diff(want, sortedLines(p.tool(r, "env").stdout)); diff != "" {
 		t.Errorf("environment (-want +got):\n%s", diff)
 	}

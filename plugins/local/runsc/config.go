@@ -199,8 +199,10 @@ func (c *Config) setup(lower *Lower) (*wire.Setup, error) {
 	return setup, err
 }
 
-// agentEnv keeps the agent, which mostly waits, small: one processor's worth of scheduler and an early collector.
-var agentEnv = []string{"GOMAXPROCS=2", "GOGC=50"}
+// agentEnv keeps the agent small and quiet. It mostly waits in system calls, and with a second processor to its scheduler the runtime would
+// look every 20 µs, through the guest kernel, whether that is still so, just while a command starts. It has no handler for
+// the signal of asynchronous preemption; see package agent.
+var agentEnv = []string{"GOMAXPROCS=1", "GOGC=50", "GODEBUG=asyncpreemptoff=1"}
 
 func (c *Config) ioDir() string     { return filepath.Join(c.Dir, c.ID, "io") }
 func (c *Config) emptyDir() string  { return filepath.Join(c.Dir, c.ID, "empty") }

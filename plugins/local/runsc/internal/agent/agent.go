@@ -31,8 +31,9 @@ func Main() {
 	a := &agent{
 		out: rawFile(wire.EventFD), byID: map[string]*process{}, byPID: map[int]*process{}, commits: map[uint64]chan int64{},
 	}
-	a.spawned = sync.NewCond(&a.mu)
+	a.spawning = sync.NewCond(&a.mu)
 	syscall.Umask(0o022)
+	calmSignals()
 	go a.reap()
 	if err := a.serve(rawFile(wire.RequestFD)); err != nil {
 		a.send(wire.Event{Fatal: err.Error()})
@@ -46,11 +47,12 @@ type agent struct {
 	out   rawFile
 
 	// mu is held over fork and registration, so that reap cannot see a child before its entry.
-	mu      sync.Mutex
-	spawned *sync.Cond
-	byID    map[string]*process
-	byPID   map[int]*process
-	commits map[uint64]chan int64 // of writes under way, each with room for one length
+	mu       sync.Mutex
+	spawned  int        // children so far
+	spawning *sync.Cond // spawned grows
+	byID     map[string]*process
+	byPID    map[int]*process
+	commits  map[uint64]chan int64 // of writes under way, each with room for one length
 }
 
 func (a *agent) serve(in rawFile) error {

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"syscall"
-	"unsafe"
 
 	"github.com/sandbar-dev/sandbar/plugins/local/runsc/internal/wire"
 )
@@ -48,24 +47,15 @@ func (a *agent) start(req *wire.Request) (int, error) {
 	}
 	defer closeAll(files)
 
-	attr := &syscall.ProcAttr{Dir: ex.Cwd, Env: env, Sys: &syscall.SysProcAttr{Setsid: true, Credential: who.credential()}}
-	if attr.Dir == "" {
-		attr.Dir = "/"
-	}
-	if ex.TTY != nil {
-		attr.Sys.Setctty, attr.Sys.Ctty = true, 0
-	}
-	for _, f := range files[:3] {
-		attr.Files = append(attr.Files, uintptr(f))
-	}
-	pid, err := a.fork(path, ex, attr, master)
+	c, err := newChild(path, ex, env, who, files)
 	if err != nil {
 		_ = master.Close()
-		err = fmt.Errorf("start command %q: %w", ex.Argv[0], err)
-		if errors.Is(err, syscall.EEXIST) || errors.Is(err, syscall.EAGAIN) || errors.Is(err, syscall.ENOMEM) {
-			return 0, err // not the program's fault
-		}
-		return 0, &refusal{wire.PartProgram, err}
+		return 0, &refusal{wire.PartProgram, fmt.Errorf("start command %q: %w", ex.Argv[0], err)}
+	}
+	pid, err := a.spawn(c, ex.ID, master)
+	if err != nil {
+		_ = master.Close()
+		return 0, fmt.Errorf("start command %q: %w", ex.Argv[0], err)
 	}
 	if ex.TTY != nil {
 		a.relayTTY(req, master)
@@ -97,38 +87,71 @@ func checkDir(dir string) error {
 	return nil
 }
 
-func (a *agent) fork(path string, ex *wire.Exec, attr *syscall.ProcAttr, master rawFile) (int, error) {
+// newChild prepares a process. Its error is EINVAL for a string that no system call can take.
+func newChild(path string, ex *wire.Exec, env []string, who user, stdio []rawFile) (*child, error) {
+	c := &child{terminal: ex.TTY != nil, stdio: [3]rawFile(stdio)}
+	var errs [4]error
+	c.path, errs[0] = syscall.BytePtrFromString(path)
+	c.argv, errs[1] = syscall.SlicePtrFromStrings(ex.Argv)
+	c.envv, errs[2] = syscall.SlicePtrFromStrings(env)
+	if ex.Cwd != "" {
+		c.dir, errs[3] = syscall.BytePtrFromString(ex.Cwd)
+	}
+	if !who.isAgent() {
+		c.switchUser, c.uid, c.gid, c.groups = true, who.uid, who.gid, who.groups
+	}
+	if ex.MaxTasks > 0 {
+		c.maxTasks = [2]uint64{uint64(ex.MaxTasks), uint64(ex.MaxTasks)}
+	}
+	return c, errors.Join(errs[:]...)
+}
+
+// spawn starts c as exec id. An error that is the request's fault is a refusal.
+func (a *agent) spawn(c *child, id string, master rawFile) (int, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if _, ok := a.byID[ex.ID]; ok {
+	if _, ok := a.byID[id]; ok {
 		return 0, syscall.EEXIST
 	}
-	pid, err := syscall.ForkExec(path, ex.Argv, attr)
+	pid, err := c.start()
 	if err != nil {
 		return 0, err
 	}
-	if ex.MaxTasks > 0 {
-		// After the exec, since Go offers no place before it. What a child forks in between is caught by the sandbox's own limit.
-		lim := [2]uint64{uint64(ex.MaxTasks), uint64(ex.MaxTasks)}
-		_, _, _ = syscall.RawSyscall6(syscall.SYS_PRLIMIT64, uintptr(pid), rlimitNproc, uintptr(unsafe.Pointer(&lim)), 0, 0, 0)
+	a.spawned++ // a child that failed is to be reaped, too
+	a.spawning.Signal()
+	if c.errno != 0 {
+		return 0, c.failure()
 	}
-	p := &process{status: wire.ExecStatus{ID: ex.ID, PID: pid}, master: master}
-	a.byID[ex.ID], a.byPID[pid] = p, p
-	a.spawned.Signal()
+	p := &process{status: wire.ExecStatus{ID: id, PID: pid}, master: master}
+	a.byID[id], a.byPID[pid] = p, p
 	return pid, nil
+}
+
+// failure is why a child did not become its program.
+func (c *child) failure() error {
+	switch {
+	case c.step == stepDir:
+		return &refusal{wire.PartDir, c.errno}
+	case c.errno == syscall.EAGAIN || c.errno == syscall.ENOMEM || c.step != stepExec:
+		return c.errno // not the program's fault
+	}
+	return &refusal{wire.PartProgram, c.errno}
 }
 
 // reap waits for every child, which includes processes whose parent died, for ever.
 func (a *agent) reap() {
 	for {
+		a.mu.Lock()
+		spawned := a.spawned
+		a.mu.Unlock()
 		var ws syscall.WaitStatus
 		pid, err := syscall.Wait4(-1, &ws, syscall.WALL, nil)
 		switch {
 		case errors.Is(err, syscall.EINTR):
 		case err != nil: // ECHILD: nothing to wait for until the next start
 			a.mu.Lock()
-			for len(a.byPID) == 0 {
-				a.spawned.Wait()
+			for a.spawned == spawned {
+				a.spawning.Wait()
 			}
 			a.mu.Unlock()
 		default:
@@ -197,14 +220,21 @@ func (a *agent) forget(id string) {
 
 func defaultEnv(ex *wire.Exec, who user) []string {
 	env := slices.Clone(ex.Env)
+	has := func(key string) bool {
+		return slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, key+"=") })
+	}
 	add := func(key, value string) {
-		if !slices.ContainsFunc(env, func(kv string) bool { return strings.HasPrefix(kv, key+"=") }) {
+		if !has(key) {
 			env = append(env, key+"="+value)
 		}
 	}
 	add("PATH", defaultPath)
 	add("HOME", who.home)
-	add("LANG", "C.UTF-8")
+	// Characters are UTF-8. LANG would say it too, but has every program load the other twelve categories of a locale that does not
+	// differ in them from the built-in one, for 2 ms.
+	if !has("LANG") && !has("LC_ALL") {
+		add("LC_CTYPE", "C.UTF-8")
+	}
 	if ex.TTY != nil {
 		add("TERM", "xterm-256color")
 	}

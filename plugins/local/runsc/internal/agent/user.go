@@ -15,12 +15,8 @@ type user struct {
 	home     string
 }
 
-func (u user) credential() *syscall.Credential {
-	if u.uid == 0 && u.gid == 0 && len(u.groups) == 0 {
-		return nil // the agent's own identity: two system calls less
-	}
-	return &syscall.Credential{Uid: u.uid, Gid: u.gid, Groups: u.groups}
-}
+// isAgent says that the user is the agent's own, whom a process has anyway.
+func (u user) isAgent() bool { return u.uid == 0 && u.gid == 0 && len(u.groups) == 0 }
 
 // lookupUser resolves "", "name", "uid", "name:group" and "uid:gid" in the guest's own passwd and group files.
 // A number needs no entry there.
