@@ -111,12 +111,15 @@ func mentions(pid int, dir string) bool {
 	return false
 }
 
+// of reports whether a shim or sentry belongs to a sandbox.
+func (f found) of(sandbox string) bool { return strings.Contains(f.line, sandbox) }
+
 // kind returns the processes of one kind, of one sandbox unless that is empty.
 func (w *world) kind(k kind, sandbox string) []found {
 	w.t.Helper()
 	var out []found
 	for _, f := range w.processes() {
-		if k(f.line) && strings.Contains(f.line, sandbox) {
+		if k(f.line) && f.of(sandbox) {
 			out = append(out, f)
 		}
 	}
