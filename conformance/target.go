@@ -68,3 +68,15 @@ func (t Target) target() (subject.Target, error) {
 func (t Target) rerun(id, seed string) string {
 	return "sandbar conformance run " + cmp.Or(t.again, "--plugin PATH") + " --case " + id + " --seed " + seed
 }
+
+// Broker tests a provider through the public API of a running broker. address is
+// unix:///path, http://host:port or https://host:port; key is an API key, or
+// empty. Cases about what a broker keeps to itself are skipped.
+func Broker(address, key, provider string) Target {
+	return Target{
+		again: "--broker --address " + address + " --provider " + provider,
+		open: func() (subject.Target, error) {
+			return subject.NewBroker(subject.BrokerOptions{Address: address, Key: key, Provider: provider})
+		},
+	}
+}

@@ -75,7 +75,7 @@ func (c *conformanceRunCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
-	target, err := c.target(a, setup)
+	target, err := c.target(ctx, a, setup)
 	if err != nil {
 		return err
 	}
@@ -115,7 +115,7 @@ func verdictCode(r *report.Report) error {
 }
 
 // target is what the flags name.
-func (c *conformanceRunCmd) target(a *app, setup conformance.Setup) (conformance.Target, error) {
+func (c *conformanceRunCmd) target(ctx context.Context, a *app, setup conformance.Setup) (conformance.Target, error) {
 	switch {
 	case c.Plugin != "" && (c.Provider != "" || c.Address != ""):
 		return conformance.Target{}, &usageError{message: "--provider and --address go with --broker", command: "sandbar conformance run"}
@@ -126,7 +126,7 @@ func (c *conformanceRunCmd) target(a *app, setup conformance.Setup) (conformance
 	case c.Provider == "":
 		return conformance.Target{}, &usageError{message: "--broker needs --provider NAME", command: "sandbar conformance run"}
 	}
-	return conformance.Target{}, &usageError{message: "--broker is not served yet"}
+	return c.brokerTarget(ctx, a)
 }
 
 // options reads what the flags say.
