@@ -5,16 +5,17 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/sandbar-dev/sandbar/conformance/internal/engine"
 	"github.com/sandbar-dev/sandbar/conformance/internal/subject"
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
-	"github.com/sandbar-dev/sandbar/proto/handshake"
 )
 
 // Attachment is one AttachExec. A goroutine reads it, acknowledges what it read,
@@ -25,7 +26,14 @@ type Attachment struct {
 	stream grpc.BidiStreamingClient[providerv1.AttachExecRequest, providerv1.AttachExecResponse]
 	cancel context.CancelFunc
 	ended  chan struct{}
+	// silent attachments acknowledge nothing; those with a gate read nothing after
+	// Opened until it is open.
 	silent bool
+	gate   chan struct{}
+	// patience is how long nothing may arrive while something is waited for.
+	patience time.Duration
+	// fromOldest and mayDrop are what the checks of frames depend on.
+	fromOldest, mayDrop bool
 
 	send sync.Mutex // one sender at a time, as gRPC demands
 
@@ -41,13 +49,6 @@ type Attachment struct {
 	acked   *providerv1.ExecStdinAck
 }
 
-// received is what came of one stream.
-type received struct {
-	from int64
-	data []byte
-	eof  bool
-}
-
 // AttachOption changes how a command is attached to.
 type AttachOption func(*Attachment, *providerv1.ExecOpen)
 
@@ -58,7 +59,7 @@ func From(stdout, stderr int64) AttachOption {
 
 // FromOldest starts at the oldest byte where the offset asked for is gone.
 func FromOldest() AttachOption {
-	return func(_ *Attachment, o *providerv1.ExecOpen) { o.FromOldest = true }
+	return func(a *Attachment, o *providerv1.ExecOpen) { a.fromOldest, o.FromOldest = true, true }
 }
 
 // Writer becomes the writer of standard input.
@@ -66,6 +67,21 @@ func Writer() AttachOption { return func(_ *Attachment, o *providerv1.ExecOpen) 
 
 // Silent does not acknowledge output.
 func Silent() AttachOption { return func(a *Attachment, _ *providerv1.ExecOpen) { a.silent = true } }
+
+// Stalled reads nothing after Opened, until Proceed.
+func Stalled() AttachOption {
+	return func(a *Attachment, _ *providerv1.ExecOpen) { a.gate = make(chan struct{}) }
+}
+
+// Hashed keeps a digest of output in place of the output, for more of it than
+// memory should hold.
+func Hashed() AttachOption {
+	return func(a *Attachment, _ *providerv1.ExecOpen) {
+		for i := range a.streams {
+			a.streams[i].hashed()
+		}
+	}
+}
 
 // Attach opens an attachment; it must begin.
 func (c *Command) Attach(options ...AttachOption) *Attachment {
@@ -79,6 +95,8 @@ func (c *Command) TryAttach(options ...AttachOption) *Attachment {
 	ctx, cancel := context.WithCancel(c.t.Context())
 	a := &Attachment{
 		t: c.t, what: brief(c.Request.GetSpec()), cancel: cancel, ended: make(chan struct{}), changed: make(chan struct{}),
+		patience: Patience(c.t),
+		mayDrop:  c.Request.GetSpec().GetOutputPolicy() == providerv1.OutputPolicy_OUTPUT_POLICY_DROP_OLDEST,
 	}
 	open := &providerv1.ExecOpen{Sandbox: c.box.Ref, ExecId: c.ID}
 	for _, option := range options {
@@ -90,8 +108,11 @@ func (c *Command) TryAttach(options ...AttachOption) *Attachment {
 		c.t.Fatalf("AttachExec: %s: want a stream", subject.Describe(err))
 	}
 	a.stream = stream
-	a.streams[providerv1.ExecStream_EXEC_STREAM_STDOUT].from = open.GetStdoutFrom()
-	a.streams[providerv1.ExecStream_EXEC_STREAM_STDERR].from = open.GetStderrFrom()
+	for s, from := range map[providerv1.ExecStream]int64{
+		providerv1.ExecStream_EXEC_STREAM_STDOUT: open.GetStdoutFrom(), providerv1.ExecStream_EXEC_STREAM_STDERR: open.GetStderrFrom(),
+	} {
+		a.streams[s].asked, a.streams[s].from = from, from
+	}
 	a.frame(&providerv1.ExecInput{Frame: &providerv1.ExecInput_Open{Open: open}})
 	go a.read()
 	c.t.Cleanup(func(context.Context) { a.Detach() })
@@ -129,99 +150,21 @@ func (a *Attachment) read() {
 		if resp.GetOutput().GetData() != nil && !a.silent {
 			a.frame(&providerv1.ExecInput{Frame: &providerv1.ExecInput_Ack{Ack: ack}})
 		}
-	}
-}
-
-func (r received) next() int64 { return max(r.from, 0) + int64(len(r.data)) }
-
-// take checks one frame and keeps it. The caller holds mu.
-func (a *Attachment) take(out *providerv1.ExecOutput) {
-	if a.done != nil || a.fault != nil {
-		a.t.Errorf("%s: a frame %T came after the last one", a.what, out.GetFrame())
-		return
-	}
-	if opened := out.GetOpened(); opened != nil {
-		if a.opened != nil {
-			a.t.Errorf("%s: Opened came twice", a.what)
-		}
-		a.opened = opened
-		a.stdin = opened.GetStdinNext()
-		a.streams[providerv1.ExecStream_EXEC_STREAM_STDOUT].from = opened.GetStdoutFrom()
-		a.streams[providerv1.ExecStream_EXEC_STREAM_STDERR].from = opened.GetStderrFrom()
-		return
-	}
-	if a.opened == nil {
-		a.t.Errorf("%s: the first frame is %T: want Opened", a.what, out.GetFrame())
-	}
-	switch f := out.GetFrame().(type) {
-	case *providerv1.ExecOutput_Data:
-		a.takeData(f.Data)
-	case *providerv1.ExecOutput_StdinAck:
-		a.acked = f.StdinAck
-	case *providerv1.ExecOutput_Exit:
-		if a.exit != nil {
-			a.t.Errorf("%s: Exit came twice", a.what)
-		}
-		a.exit = f.Exit
-	case *providerv1.ExecOutput_Done:
-		a.takeDone(f.Done)
-	case *providerv1.ExecOutput_Fault:
-		a.fault = fault.FromProto(f.Fault)
-	default:
-		a.t.Errorf("%s: an empty frame came", a.what)
-	}
-}
-
-func (a *Attachment) takeData(d *providerv1.ExecData) {
-	s := d.GetStream()
-	if s != providerv1.ExecStream_EXEC_STREAM_STDOUT && s != providerv1.ExecStream_EXEC_STREAM_STDERR {
-		a.t.Errorf("%s: data of stream %s", a.what, s)
-		return
-	}
-	r := &a.streams[s]
-	if want := r.next(); d.GetOffset() != want && len(d.GetData()) > 0 {
-		a.t.Errorf("%s: data of %s at offset %d: want %d, the end of what came before", a.what, s, d.GetOffset(), want)
-	}
-	if r.eof && len(d.GetData()) > 0 {
-		a.t.Errorf("%s: data of %s came after its end", a.what, s)
-	}
-	if len(d.GetData()) > handshake.FrameBytes {
-		a.t.Errorf("%s: a frame of %d bytes: want at most %d", a.what, len(d.GetData()), handshake.FrameBytes)
-	}
-	r.data = append(r.data, d.GetData()...)
-	r.eof = r.eof || d.GetEof()
-}
-
-func (a *Attachment) takeDone(done *providerv1.ExecDone) {
-	a.done = done
-	if a.exit == nil {
-		a.t.Errorf("%s: Done came without an Exit before it", a.what)
-	}
-	for s, total := range map[providerv1.ExecStream]int64{
-		providerv1.ExecStream_EXEC_STREAM_STDOUT: done.GetStdoutTotal() - done.GetStdoutMissing(),
-		providerv1.ExecStream_EXEC_STREAM_STDERR: done.GetStderrTotal() - done.GetStderrMissing(),
-	} {
-		r := a.streams[s]
-		if r.from >= 0 && r.next() != total && !a.leftOut(s) {
-			a.t.Errorf("%s: Done says that %s has %d bytes, missing ones not counted, and %d came", a.what, s, total, r.next())
+		if a.gate != nil {
+			select {
+			case <-a.gate:
+			case <-a.stream.Context().Done():
+			}
 		}
 	}
 }
 
-// leftOut reports whether the attachment asked not to get a stream. The caller
-// holds mu.
-func (a *Attachment) leftOut(s providerv1.ExecStream) bool { return a.streams[s].from < 0 }
-
-// finish notes the end of the stream. The caller holds mu.
-func (a *Attachment) finish(err error) {
-	a.err = err
-	if !errors.Is(err, io.EOF) {
-		a.fault = fault.From(err)
-	}
-}
-
-// await waits until something about the attachment is true. is runs under mu.
+// await waits until something about the attachment is true. It fails the case
+// when nothing at all arrives for as long as a.patience allows. is runs under mu.
 func (a *Attachment) await(what string, is func() bool) {
+	patience := a.patience
+	silence := time.NewTimer(patience)
+	defer silence.Stop()
 	for {
 		a.mu.Lock()
 		ok, over, fail, changed := is(), a.err != nil, a.fault, a.changed
@@ -236,6 +179,10 @@ func (a *Attachment) await(what string, is func() bool) {
 		}
 		select {
 		case <-changed:
+			silence.Reset(patience)
+		case <-silence.C:
+			a.t.Fatalf("%s: nothing came for %s: want %s; so far came stdout %s, stderr %s", a.what, patience, what,
+				Excerpt(a.Stdout()), Excerpt(a.Stderr()))
 		case <-a.t.Context().Done():
 			a.t.Fatalf("%s: want %s; until the case's budget ended came stdout %s, stderr %s", a.what, what,
 				Excerpt(a.Stdout()), Excerpt(a.Stderr()))
@@ -276,53 +223,121 @@ func (a *Attachment) Until(text string) {
 	})
 }
 
+// AwaitStderr waits for standard error to have n bytes.
+func (a *Attachment) AwaitStderr(n int64) {
+	a.await("standard error", func() bool { return a.streams[providerv1.ExecStream_EXEC_STREAM_STDERR].n >= n })
+}
+
+// Silence says for how long nothing may arrive before the case fails, in place
+// of Patience.
+func (a *Attachment) Silence(d time.Duration) { a.patience = d }
+
 // Grows waits for standard output to have at least n bytes more than before.
-func (a *Attachment) Grows(n int) {
-	before := len(a.Stdout())
+func (a *Attachment) Grows(n int64) {
+	a.mu.Lock()
+	before := a.streams[providerv1.ExecStream_EXEC_STREAM_STDOUT].n
+	a.mu.Unlock()
 	a.await("more standard output", func() bool {
-		return len(a.streams[providerv1.ExecStream_EXEC_STREAM_STDOUT].data) >= before+n
+		return a.streams[providerv1.ExecStream_EXEC_STREAM_STDOUT].n >= before+n
 	})
 }
 
 // Quiet waits, and reports whether standard output stayed as it was.
 func (a *Attachment) Quiet(d time.Duration) bool {
-	before := len(a.Stdout())
+	before := a.Next()
 	Pause(a.t, d)
-	return len(a.Stdout()) == before
+	return a.Next() == before
 }
+
+// AwaitExit waits for the Exit frame, which may come before the last output.
+func (a *Attachment) AwaitExit() *providerv1.ExitStatus {
+	a.await("Exit", func() bool { return a.exit != nil })
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.exit
+}
+
+// Proceed lets a stalled attachment read on.
+func (a *Attachment) Proceed() { close(a.gate) }
 
 // Wait waits for the command's end and returns what came.
 func (a *Attachment) Wait() Output {
 	a.await("Done", func() bool { return a.done != nil })
-	select {
-	case <-a.ended:
-	case <-a.t.Context().Done():
-		a.t.Fatalf("%s: the stream did not end after Done", a.what)
-	}
+	a.awaitEnd("the stream did not end after Done")
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if !errors.Is(a.err, io.EOF) {
 		a.t.Errorf("%s: after Done the stream ended with %s: want OK", a.what, subject.Describe(a.err))
 	}
-	return Output{
+	if !proto.Equal(a.exit, a.done.GetExit()) {
+		a.t.Errorf("%s: Exit said %s, and Done says %s", a.what, ExitText(a.exit), ExitText(a.done.GetExit()))
+	}
+	out := &a.streams[providerv1.ExecStream_EXEC_STREAM_STDOUT]
+	o := Output{
 		t: a.t, what: a.what, Exit: a.done.GetExit(), Done: a.done,
-		Stdout: a.streams[providerv1.ExecStream_EXEC_STREAM_STDOUT].data, Stderr: a.streams[providerv1.ExecStream_EXEC_STREAM_STDERR].data,
+		Stdout: out.data, Stderr: a.streams[providerv1.ExecStream_EXEC_STREAM_STDERR].data,
+	}
+	if out.sum != nil {
+		o.Sum = out.sum.Sum(nil)
+	}
+	return o
+}
+
+// awaitEnd waits for the stream to end; problem says what is wrong if it does
+// not.
+func (a *Attachment) awaitEnd(problem string) {
+	timer := time.NewTimer(Patience(a.t))
+	defer timer.Stop()
+	select {
+	case <-a.ended:
+	case <-timer.C:
+		a.t.Fatalf("%s: %s", a.what, problem)
+	case <-a.t.Context().Done():
+		a.t.Fatalf("%s: %s", a.what, problem)
 	}
 }
 
-// Failure waits for the attachment to end with an error, and returns it.
-func (a *Attachment) Failure() *fault.Error {
-	select {
-	case <-a.ended:
-	case <-a.t.Context().Done():
-		a.t.Fatalf("%s: the attachment goes on: want it to end with an error", a.what)
-	}
+// Refused waits for the attachment to be refused before it began, for one of the
+// given reasons, and properly: with a status.
+func (a *Attachment) Refused(what string, reasons ...providerv1.ErrorReason) *fault.Error {
+	a.awaitEnd(what + " goes on: want it refused")
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if a.fault == nil {
-		a.t.Fatalf("%s: the attachment ended without an error", a.what)
+	if a.opened != nil {
+		a.t.Fatalf("%s was opened, from offset %d of standard output: want it refused with a status", what, a.opened.GetStdoutFrom())
+	}
+	if errors.Is(a.err, io.EOF) {
+		a.t.Fatalf("%s ended with status OK and without Opened: want it refused with a status", what)
+	}
+	return Refused(a.t, what, a.err, reasons...)
+}
+
+// Faulted waits for the attachment, which began, to be ended by a Fault frame,
+// and checks its reason.
+func (a *Attachment) Faulted(what string, reasons ...providerv1.ErrorReason) *fault.Error {
+	a.awaitEnd(what + " did not end the attachment: want a Fault frame")
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch {
+	case a.done != nil:
+		a.t.Fatalf("%s: the attachment ended with Done: want a Fault frame", what)
+	case !errors.Is(a.err, io.EOF):
+		a.t.Fatalf("%s: the attachment, which had begun, ended with status %s: want a Fault frame, then status OK", what, subject.Describe(a.err))
+	case a.fault == nil:
+		a.t.Fatalf("%s: the attachment ended without a Fault frame", what)
+	case !slices.Contains(reasons, a.fault.Reason):
+		a.t.Fatalf("%s: the attachment ended with %s: want %s", what, subject.Describe(a.fault), names(reasons))
 	}
 	return a.fault
+}
+
+// End waits for the attachment to end in any way. It returns the end of the
+// command if there was one, and otherwise the error.
+func (a *Attachment) End() (*providerv1.ExecDone, *fault.Error) {
+	a.awaitEnd("the attachment goes on: want it to end")
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.done, a.fault
 }
 
 // Detach cancels the attachment.

@@ -28,8 +28,11 @@ type Output struct {
 	t              *engine.T
 	what           string
 	Stdout, Stderr []byte
-	Exit           *providerv1.ExitStatus
-	Done           *providerv1.ExecDone
+	// Sum is the SHA-256 of standard output where the attachment was Hashed, in
+	// place of both.
+	Sum  []byte
+	Exit *providerv1.ExitStatus
+	Done *providerv1.ExecDone
 }
 
 // Argv is a command with its arguments.
@@ -72,6 +75,16 @@ func (b *Box) Start(spec *providerv1.ExecSpec) *Command {
 		b.t.Fatalf("StartExec answered exec_id %q: want %q", got, req.GetExecId())
 	}
 	return &Command{t: b.t, box: b, ID: req.GetExecId(), Request: req, Exec: resp.GetExec()}
+}
+
+// Known is the command that a request started.
+func (b *Box) Known(req *providerv1.StartExecRequest) *Command {
+	return &Command{t: b.t, box: b, ID: req.GetExecId(), Request: req}
+}
+
+// Named is a command of which nothing is known but its id.
+func (b *Box) Named(id string) *Command {
+	return b.Known(&providerv1.StartExecRequest{Sandbox: b.Ref, ExecId: id, Spec: Argv(id)})
 }
 
 // By is the same command through another client.

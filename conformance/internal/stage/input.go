@@ -11,7 +11,6 @@ func (a *Attachment) Input(data []byte) {
 		n := min(len(data), handshake.FrameBytes)
 		a.mu.Lock()
 		at := a.stdin
-		a.stdin += int64(n)
 		a.mu.Unlock()
 		a.await("room in the window of standard input", func() bool {
 			return a.closedInput() || at+int64(n)-a.taken() <= handshake.StdinWindowBytes
@@ -29,6 +28,9 @@ func (a *Attachment) closedInput() bool { return a.acked.GetClosed() }
 
 // InputAt sends one frame of standard input as it is.
 func (a *Attachment) InputAt(offset int64, data []byte) {
+	a.mu.Lock()
+	a.stdin = max(a.stdin, offset+int64(len(data)))
+	a.mu.Unlock()
 	a.frame(&providerv1.ExecInput{Frame: &providerv1.ExecInput_Stdin{Stdin: &providerv1.ExecStdin{Offset: offset, Data: data}}})
 }
 
@@ -40,9 +42,21 @@ func (a *Attachment) CloseInput() {
 	a.frame(&providerv1.ExecInput{Frame: &providerv1.ExecInput_StdinClose{StdinClose: &providerv1.ExecStdinClose{Offset: at}}})
 }
 
+// Taken is how far the other side says that it took standard input over.
+func (a *Attachment) Taken() int64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.taken()
+}
+
+// AwaitClosed waits until the other side says that input is not read any more.
+func (a *Attachment) AwaitClosed() {
+	a.await("standard input to be said closed", a.closedInput)
+}
+
 // AwaitTaken waits until standard input was taken up to an offset.
 func (a *Attachment) AwaitTaken(offset int64) {
-	a.await("standard input to be taken", func() bool { return a.taken() >= offset || a.closedInput() })
+	a.await("standard input to be taken over", func() bool { return a.taken() >= offset || a.closedInput() })
 }
 
 // Resize changes the terminal's size.
@@ -55,4 +69,9 @@ func (a *Attachment) Resize(seq uint64, rows, cols uint32) {
 // Acknowledge says that output arrived up to these offsets.
 func (a *Attachment) Acknowledge(stdout, stderr int64) {
 	a.frame(&providerv1.ExecInput{Frame: &providerv1.ExecInput_Ack{Ack: &providerv1.ExecAck{Stdout: stdout, Stderr: stderr}}})
+}
+
+// SendSignal sends a signal by a frame.
+func (a *Attachment) SendSignal(signal providerv1.ExecSignal) {
+	a.frame(&providerv1.ExecInput{Frame: &providerv1.ExecInput_Signal{Signal: signal}})
 }

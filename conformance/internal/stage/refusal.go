@@ -16,11 +16,7 @@ import (
 // properly; what is the call, for the message. It returns the error, or ends the
 // case if there is none.
 func Refused(t *engine.T, what string, err error, reasons ...providerv1.ErrorReason) *fault.Error {
-	names := make([]string, len(reasons))
-	for i, r := range reasons {
-		names[i] = fault.Name(r)
-	}
-	want := strings.Join(names, " or ")
+	want := names(reasons)
 	if err == nil {
 		t.Fatalf("%s succeeded: want %s", what, want)
 	}
@@ -30,6 +26,14 @@ func Refused(t *engine.T, what string, err error, reasons ...providerv1.ErrorRea
 	}
 	ProperError(t, what, err)
 	return f
+}
+
+func names(reasons []providerv1.ErrorReason) string {
+	out := make([]string, len(reasons))
+	for i, r := range reasons {
+		out[i] = fault.Name(r)
+	}
+	return strings.Join(out, " or ")
 }
 
 // ProperError checks what the contract demands of every error.
@@ -75,5 +79,13 @@ func Names(t *engine.T, what string, f *fault.Error, key, value string) {
 func OK(t *engine.T, what string, err error) {
 	if err != nil {
 		t.Fatalf("%s: %s: want success", what, subject.Describe(err))
+	}
+}
+
+// LostIsProper checks an error that ended an attachment which had begun: it may
+// say that the way to the command was lost, and nothing about the command.
+func LostIsProper(t *engine.T, what string, f *fault.Error) {
+	if fault.InfoOf(f.Reason) == nil || f.Message == "" {
+		t.Errorf("%s ended with %s: want a reason of the registry and a message", what, subject.Describe(f))
 	}
 }

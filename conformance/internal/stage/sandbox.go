@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"strconv"
 	"strings"
 	"time"
 
@@ -58,7 +59,28 @@ func NewRequest(t *engine.T) *providerv1.CreateSandboxRequest {
 	if t.Has("lifetime.native") {
 		req.Spec.Lifetime = durationpb.New(insurance)
 	}
+	req.Spec.Egress = plainEgress(t)
 	return req
+}
+
+// plainEgress is what a plain sandbox asks for: nothing, which means that nothing
+// leaves, or what there is at a provider that cannot hold that.
+func plainEgress(t *engine.T) *providerv1.Egress {
+	if t.Has("egress.deny") {
+		return nil
+	}
+	for _, other := range []struct {
+		capability string
+		mode       providerv1.EgressMode
+	}{
+		{"egress.native", providerv1.EgressMode_EGRESS_MODE_NATIVE}, {"egress.capture", providerv1.EgressMode_EGRESS_MODE_CAPTURE},
+		{"egress.open", providerv1.EgressMode_EGRESS_MODE_OPEN},
+	} {
+		if t.Has(other.capability) {
+			return &providerv1.Egress{Mode: other.mode}
+		}
+	}
+	return nil
 }
 
 // Create makes a sandbox that runs. change may alter the request.
@@ -168,4 +190,33 @@ func Eventually(t *engine.T, within time.Duration, what string, is func(context.
 		}
 		Pause(t, poll)
 	}
+}
+
+// defaultPatience is longer than a vendor that works takes for anything that
+// happens at once.
+const defaultPatience = "20s"
+
+// Moment is long enough to see that something which should not happen does.
+const Moment = 500 * time.Millisecond
+
+// Patience is how long a case waits for something that should happen without
+// delay, before it says that it does not happen.
+func Patience(t *engine.T) time.Duration {
+	text := t.InputOr("patience", defaultPatience)
+	d, err := time.ParseDuration(text)
+	if err != nil || d <= 0 {
+		t.Broken("input patience is %q: want a duration such as %s", text, defaultPatience)
+	}
+	return d
+}
+
+// BulkMiB is how much a case moves that is about large amounts.
+func BulkMiB(t *engine.T) int {
+	const defaultBulk = "64"
+	text := t.InputOr("bulk_mib", defaultBulk)
+	n, err := strconv.Atoi(text)
+	if err != nil || n <= 0 {
+		t.Broken("input bulk_mib is %q: want a number of MiB such as %s", text, defaultBulk)
+	}
+	return n
 }

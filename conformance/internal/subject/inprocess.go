@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/sandbar-dev/sandbar/plugins/sdk"
+	"github.com/sandbar-dev/sandbar/plugins/sdk/exec"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 	"github.com/sandbar-dev/sandbar/proto/handshake"
 )
@@ -27,6 +28,8 @@ type DriverOptions struct {
 	New      func() (sdk.Driver, error)
 	Settings map[string]any
 	Secrets  map[string][]byte
+	// Exec are the SDK's options for running commands.
+	Exec exec.Options
 	// ServerOptions are added to the server's: interceptors that are wrong on
 	// purpose, for tests of the suite itself.
 	ServerOptions []grpc.ServerOption
@@ -98,7 +101,7 @@ func (p *inProcess) Open(ctx context.Context, opts OpenOptions) (*Instance, erro
 	if err != nil {
 		return nil, fmt.Errorf("make the driver: %w", err)
 	}
-	server, err := sdk.NewServer(driver, sdk.Options{})
+	server, err := sdk.NewServer(driver, sdk.Options{Exec: p.opts.Exec})
 	if err != nil {
 		closeDriver(driver)
 		return nil, err
