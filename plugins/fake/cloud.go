@@ -72,8 +72,11 @@ type box struct {
 
 // live is the running part of a sandbox.
 type live struct {
-	procs  map[*process]struct{}
-	ports  map[uint32]*process
+	procs   map[*process]struct{}
+	lastPID int
+	// memory is what the processes took of the sandbox's memory.
+	memory int64
+	ports  map[uint32]*listener
 	expiry *time.Timer
 }
 
@@ -187,7 +190,7 @@ func (c *cloud) add(b *box) error {
 }
 
 func (c *cloud) index(b *box) {
-	b.live = live{procs: map[*process]struct{}{}, ports: map[uint32]*process{}}
+	b.live = live{procs: map[*process]struct{}{}, ports: map[uint32]*listener{}, lastPID: 1}
 	c.boxes[b.Identity.ID] = b
 	c.owners[b.Identity.Owner] = append(c.owners[b.Identity.Owner], b)
 	c.keys[b.Operation.Key] = usedKey{Object: b.Identity.ID, Digest: b.Operation.Digest}
@@ -296,7 +299,7 @@ func (c *cloud) proto(b *box) *providerv1.Sandbox {
 
 // view returns the files of a sandbox for reading. The caller holds mu.
 func (c *cloud) view(b *box) *view {
-	v := &view{root: b.Root, mounts: map[string]*node{}, readOnly: map[string]bool{}}
+	v := &view{root: b.Root, mounts: map[string]*node{"/dev": devices}, readOnly: map[string]bool{"/dev": true}}
 	if v.root == nil {
 		v.root = b.Base
 	}

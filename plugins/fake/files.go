@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"math"
 	"path"
 	"strconv"
 	"strings"
@@ -40,13 +41,20 @@ func (c *cloud) read(req *providerv1.ReadFileRequest) (*providerv1.FileInfo, []b
 		return nil, nil, err
 	}
 	if at.node.Kind != regular {
-		return nil, nil, refused(req.GetPath(), "EISDIR", "it is a folder")
+		return nil, nil, notRegular(req.GetPath(), at.node)
 	}
 	data := at.node.Data[min(req.GetOffset(), int64(len(at.node.Data))):]
 	if n := req.GetLength(); n > 0 {
 		data = data[:min(n, int64(len(data)))]
 	}
 	return at.node.info(at.path), data, nil
+}
+
+func notRegular(p string, n *node) error {
+	if n.Kind == folder {
+		return refused(p, "EISDIR", "it is a folder")
+	}
+	return refused(p, "EINVAL", "it is not a regular file")
 }
 
 // StatFile implements sdk.FileReader.
@@ -135,8 +143,8 @@ func (c *cloud) writeFile(b *box, open *providerv1.WriteFileOpen, data []byte) (
 	switch {
 	case err != nil:
 		return nil, err
-	case at.node != nil && at.node.Kind == folder:
-		return nil, refused(p, "EISDIR", "it is a folder")
+	case at.node != nil && at.node.Kind != regular:
+		return nil, notRegular(p, at.node)
 	case at.node != nil && open.GetMode() == providerv1.WriteMode_WRITE_MODE_CREATE_NEW:
 		return nil, refused(p, "EEXIST", "it exists")
 	}
@@ -179,11 +187,23 @@ func merged(old []byte, open *providerv1.WriteFileOpen, data []byte) []byte {
 
 // fits refuses growth above disk_bytes. The caller holds mu.
 func (c *cloud) fits(b *box, p string, grown int64) error {
-	limit := b.Spec.M.GetResources().GetDiskBytes()
-	if limit == 0 || grown <= 0 || b.Root.size()-b.Base.size()+grown <= limit {
+	if grown <= 0 || grown <= c.free(b) {
 		return nil
 	}
-	return refused(p, "ENOSPC", "the disk is full at "+strconv.FormatInt(limit, 10)+" bytes")
+	return refused(p, "ENOSPC", "the disk is full at "+strconv.FormatInt(b.Spec.M.GetResources().GetDiskBytes(), 10)+" bytes")
+}
+
+// free is how many bytes the sandbox may still write. The caller holds mu.
+func (c *cloud) free(b *box) int64 {
+	limit := b.Spec.M.GetResources().GetDiskBytes()
+	if limit == 0 {
+		return math.MaxInt64
+	}
+	used := int64(0)
+	if b.Root != nil {
+		used = b.Root.size() - b.Base.size()
+	}
+	return max(0, limit-used)
 }
 
 // users are the names that every fake sandbox knows.

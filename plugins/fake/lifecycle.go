@@ -108,26 +108,6 @@ func (c *cloud) image(image *providerv1.Image) (*node, error) {
 	return baseTree, nil
 }
 
-// imageTime is the age of all files of the base image.
-var imageTime = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-
-// baseTree is shared by all sandboxes until they write.
-var baseTree = makeBase()
-
-func makeBase() *node {
-	root := newFolder(imageTime)
-	v := &view{root: root}
-	for _, dir := range []string{"/bin", "/etc", "/home", "/root", "/tmp", "/usr/bin", "/var/tmp", "/work"} {
-		_ = v.makeFolders(dir, imageTime) // into an empty tree this cannot fail
-	}
-	root.Kids["tmp"].Mode = 0o1777
-	root.Kids["etc"].Kids["os-release"] = &node{Kind: regular, Mode: 0o644, MTime: imageTime, Data: []byte("ID=fake\nNAME=\"Sandbar fake\"\n")}
-	for name := range Programs {
-		root.Kids["bin"].Kids[name] = &node{Kind: regular, Mode: 0o755, MTime: imageTime, Data: []byte("#!fake\n")}
-	}
-	return root
-}
-
 // overlays copies the volumes that are mounted with mode OVERLAY, and checks that
 // all volumes exist.
 func (c *cloud) overlays(b *box) (map[string]*node, error) {

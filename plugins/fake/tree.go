@@ -37,8 +37,12 @@ func newFolder(now time.Time) *node {
 	return &node{Kind: folder, Mode: 0o755, MTime: now, Kids: map[string]*node{}}
 }
 
-// clone returns a deep copy. Data is shared: it is replaced, never changed.
+// clone returns a deep copy. Data is shared: what is there is replaced, never
+// changed, and neither of the two can grow in place any more.
 func (n *node) clone() *node {
+	if cap(n.Data) > len(n.Data) {
+		n.Data = slices.Clip(n.Data)
+	}
 	c := *n
 	if n.Kids != nil {
 		c.Kids = make(map[string]*node, len(n.Kids))
@@ -60,11 +64,15 @@ func (n *node) size() int64 {
 func (n *node) info(p string) *providerv1.FileInfo {
 	types := map[kind]providerv1.FileType{
 		regular: providerv1.FileType_FILE_TYPE_REGULAR, folder: providerv1.FileType_FILE_TYPE_DIRECTORY,
-		symlink: providerv1.FileType_FILE_TYPE_SYMLINK,
+		symlink: providerv1.FileType_FILE_TYPE_SYMLINK, device: providerv1.FileType_FILE_TYPE_OTHER,
+	}
+	link := n.Link
+	if n.Kind == device {
+		link = ""
 	}
 	return &providerv1.FileInfo{
 		Path: p, Type: types[n.Kind], Size: int64(len(n.Data)), Mode: n.Mode, Uid: n.UID, Gid: n.GID,
-		ModifiedAt: timestamppb.New(n.MTime), LinkTarget: n.Link,
+		ModifiedAt: timestamppb.New(n.MTime), LinkTarget: link,
 	}
 }
 
@@ -74,6 +82,8 @@ type view struct {
 	// mounts are trees by clean target path; readOnly says which refuse writes.
 	mounts   map[string]*node
 	readOnly map[string]bool
+	// enter says which folders may be gone through; nil: all.
+	enter func(*node) bool
 }
 
 // maxLinks is how many symbolic links a path may go through, as on Linux.
@@ -120,6 +130,9 @@ func (v *view) resolve(full, p string, follow bool, links *int) (place, error) {
 		if at.node.Kind != folder {
 			return place{}, refused(full, "ENOTDIR", "a part of it is not a folder")
 		}
+		if v.enter != nil && !v.enter(at.node) {
+			return place{}, refused(full, "EACCES", "a part of it may not be entered")
+		}
 		next := v.step(at, part)
 		if next.node != nil && next.node.Kind == symlink && (!last || follow) {
 			*links++
@@ -163,6 +176,16 @@ func (v *view) existing(p string, follow bool) (place, error) {
 	return at, nil
 }
 
+// mountOf returns the mount that a clean path is on.
+func (v *view) mountOf(p string) string {
+	for ; p != "/"; p = path.Dir(p) {
+		if v.mounts[p] != nil {
+			return p
+		}
+	}
+	return p
+}
+
 // names returns what a folder holds, mounts included, sorted.
 func (v *view) names(at place) []string {
 	set := map[string]bool{}
@@ -178,11 +201,11 @@ func (v *view) names(at place) []string {
 }
 
 // each calls f for everything below at, in byte order of path, without
-// following links.
+// following links. Devices are nobody's files: it leaves them out.
 func (v *view) each(at place, f func(place) error) error {
 	for _, name := range v.names(at) {
 		kid := v.step(at, name)
-		if kid.node == nil {
+		if kid.node == nil || kid.node == devices {
 			continue
 		}
 		if err := f(kid); err != nil {
