@@ -45,11 +45,22 @@ type Binary struct {
 	Trust Trust
 }
 
-// Discover lists the binaries in dirs, sorted by name. Of several with one name
-// the one in the earliest folder is returned. A folder that does not exist holds
-// none.
-func Discover(dirs []Dir) ([]Binary, error) {
+// Discover lists the binaries of configured providers that name theirs, and
+// those in dirs, sorted by name. Of several with one name it returns the one that
+// a Host would run: the configured one, else that in the earliest folder. A
+// folder that does not exist holds none.
+func Discover(dirs []Dir, configured ...Config) ([]Binary, error) {
 	found := map[string]Binary{}
+	for _, c := range configured {
+		if c.Binary == "" {
+			continue
+		}
+		b, err := find(nil, c)
+		if err != nil {
+			return nil, err
+		}
+		found[b.Name] = b
+	}
 	for _, dir := range dirs {
 		entries, err := os.ReadDir(dir.Path)
 		if errors.Is(err, fs.ErrNotExist) {

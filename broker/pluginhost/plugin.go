@@ -376,5 +376,19 @@ func (v *view) status(name string) Status {
 	return s
 }
 
+// Settled waits until Status knows all about the process that runs now; its
+// digest may be a moment behind its start.
+func (p *Plugin) Settled(ctx context.Context) {
+	w := p.snapshot().worker
+	if w == nil {
+		return
+	}
+	select {
+	case <-w.settled():
+	case <-w.gone():
+	case <-ctx.Done():
+	}
+}
+
 // Status returns what is known now.
 func (p *Plugin) Status() Status { return p.snapshot().status(p.name) }

@@ -150,7 +150,10 @@ func TestDigestIsReported(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := until(t, start(t, opts), "digest", func(s pluginhost.Status) bool { return s.SHA256 != "" })
+	h := start(t, opts)
+	until(t, h, "start", func(s pluginhost.Status) bool { return s.State == supervisor.Ready })
+	only(t, h).Settled(testContext(t))
+	s := only(t, h).Status()
 	if s.SHA256 != verdicts[0].Pin.SHA256 || len(s.SHA256) != 64 {
 		t.Errorf("status has sha256 %q, want %q", s.SHA256, verdicts[0].Pin.SHA256)
 	}
@@ -197,6 +200,12 @@ func TestDiscover(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
 		t.Errorf("error %v, diff (-want +got):\n%s", err, diff)
+	}
+	// A provider that is configured with a path is that one, there or not.
+	got, err = pluginhost.Discover([]pluginhost.Dir{{Path: second}}, pluginhost.Config{Name: "a", Binary: "/elsewhere/a"}, pluginhost.Config{Name: "c"})
+	want = []pluginhost.Binary{{Name: "a", Path: "/elsewhere/a"}, {Name: "b", Path: filepath.Join(second, "sandbar-provider-b")}}
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Errorf("with a path: error %v, diff (-want +got):\n%s", err, diff)
 	}
 }
 

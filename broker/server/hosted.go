@@ -108,6 +108,12 @@ func (h *hosted) Describe(name string) *brokerv1.Provider {
 	return out
 }
 
+func (h *hosted) Settle(ctx context.Context, name string) {
+	if p, err := h.plugin(name); err == nil {
+		p.Settled(ctx)
+	}
+}
+
 func (h *hosted) Restart(ctx context.Context, name string) error {
 	p, err := h.plugin(name)
 	if err != nil {

@@ -54,6 +54,9 @@ type Fleet interface {
 	Start(ctx context.Context, owner string, ready func(name string)) error
 	// Describe returns one provider, as users see it.
 	Describe(name string) *brokerv1.Provider
+	// Settle waits until Describe knows all that it will know of a provider that
+	// runs.
+	Settle(ctx context.Context, name string)
 	// Restart ends a provider's process and waits for a new one.
 	Restart(ctx context.Context, name string) error
 	// Close ends all of them.
@@ -112,20 +115,33 @@ func (o Options) service() broker.Options {
 	return out
 }
 
-// plugins turns the configuration into what the plugin host runs.
-func (o Options) plugins() (pluginhost.Options, error) {
-	out := pluginhost.Options{
-		LockFile:   filepath.Join(o.StateDir, "plugins.lock"),
-		RuntimeDir: filepath.Join(o.RuntimeDir, "p"),
-		StateDir:   filepath.Join(o.StateDir, "plugins"),
-		Logger:     o.Log,
+// Plugins says where the server finds its plugins and what locks them in. It
+// leaves out what only running them takes: settings, secrets, folders.
+func (o Options) Plugins() (pluginhost.Options, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return pluginhost.Options{}, err
 	}
+	out := pluginhost.Options{LockFile: filepath.Join(o.StateDir, "plugins.lock")}
 	for _, dir := range o.Config.PluginDirs {
 		out.Dirs = append(out.Dirs, pluginhost.Dir{Path: dir})
 	}
 	out.Dirs = append(out.Dirs, o.PluginDirs...)
-	var errs []error
 	for _, p := range o.Config.Providers {
+		out.Plugins = append(out.Plugins, pluginhost.Config{Name: p.Name, Binary: p.Binary})
+	}
+	return out, nil
+}
+
+// host turns the configuration into what the plugin host runs.
+func (o Options) host() (pluginhost.Options, error) {
+	out, err := o.Plugins()
+	if err != nil {
+		return out, err
+	}
+	out.RuntimeDir, out.StateDir, out.Logger = filepath.Join(o.RuntimeDir, "p"), filepath.Join(o.StateDir, "plugins"), o.Log
+	var errs []error
+	for i, p := range o.Config.Providers {
 		settings, err := structpb.NewStruct(p.Settings)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("settings of provider %q: %w", p.Name, err))
@@ -134,7 +150,7 @@ func (o Options) plugins() (pluginhost.Options, error) {
 		if err != nil {
 			errs = append(errs, err)
 		}
-		out.Plugins = append(out.Plugins, pluginhost.Config{Name: p.Name, Binary: p.Binary, Settings: settings, Secrets: secrets})
+		out.Plugins[i].Settings, out.Plugins[i].Secrets = settings, secrets
 	}
 	return out, errors.Join(errs...)
 }

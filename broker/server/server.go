@@ -60,7 +60,7 @@ func Run(ctx context.Context, opts Options) (err error) {
 	s := &server{opts: opts, fleet: opts.Fleet, started: time.Now(), stop: make(chan struct{})}
 	s.activity.last = s.started
 	if s.fleet == nil {
-		hostOpts, err := opts.plugins()
+		hostOpts, err := opts.host()
 		if err != nil {
 			return err
 		}
@@ -279,7 +279,9 @@ func (a admin) Providers() []*brokerv1.Provider {
 }
 
 func (a admin) Probe(ctx context.Context, name string) (*providerv1.ProbeResponse, error) {
-	return a.s.service.ProbeProvider(ctx, name)
+	resp, err := a.s.service.ProbeProvider(ctx, name)
+	a.s.fleet.Settle(ctx, name) // whoever probes a provider looks at it next
+	return resp, err
 }
 
 func (a admin) Restart(ctx context.Context, name string) (*brokerv1.Provider, error) {

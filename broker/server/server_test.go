@@ -51,6 +51,8 @@ func (f *fleet) Describe(name string) *brokerv1.Provider {
 	return &brokerv1.Provider{Name: name, State: brokerv1.PluginState_PLUGIN_STATE_READY, IsDefault: true}
 }
 
+func (f *fleet) Settle(context.Context, string) {}
+
 func (f *fleet) Restart(context.Context, string) error { return nil }
 
 func (f *fleet) Close(context.Context) error {

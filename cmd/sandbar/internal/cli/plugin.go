@@ -1,11 +1,10 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/sandbar-dev/sandbar/broker/pluginhost"
@@ -22,58 +21,48 @@ type pluginCmd struct {
 	Lock    pluginLockCmd    `cmd:"" help:"Accept plugins as they are now."`
 }
 
-// pluginPlaces says where plugins are looked for and what locks them in.
-type pluginPlaces struct {
-	dirs     []pluginhost.Dir
-	lockFile string
+// Help is shown below the flags.
+func (*pluginCmd) Help() string {
+	return "Looks where a broker with the same configuration looks. Plugins beside the sandbar executable need no lock: whoever can " +
+		"write there can replace sandbar itself."
 }
 
 // findPlugins returns the places that a broker with the same configuration uses.
-func (a *app) findPlugins() (pluginPlaces, error) {
+func (a *app) findPlugins() (pluginhost.Options, error) {
 	place, cfg, err := a.configuration(a.Plugin.Config)
 	if err != nil {
-		return pluginPlaces{}, err
+		return pluginhost.Options{}, err
 	}
-	dir, err := ownFolder()
+	o, err := a.serverOptions(place, cfg)
 	if err != nil {
-		return pluginPlaces{}, err
+		return pluginhost.Options{}, err
 	}
-	out := pluginPlaces{lockFile: filepath.Join(cmp.Or(cfg.StateDir, place.StateDir), "plugins.lock")}
-	for _, d := range cfg.PluginDirs {
-		out.dirs = append(out.dirs, pluginhost.Dir{Path: d})
-	}
-	out.dirs = append(out.dirs, pluginhost.Dir{Path: dir, Trust: pluginhost.TrustLocation})
-	return out, nil
+	return o.Plugins()
 }
 
 // plugins lists what was found, or the named of it.
-func (a *app) plugins(names []string) (pluginPlaces, []pluginhost.Binary, error) {
+func (a *app) plugins(names []string) (lockFile string, found []pluginhost.Binary, err error) {
 	places, err := a.findPlugins()
 	if err != nil {
-		return pluginPlaces{}, nil, err
+		return "", nil, err
 	}
-	all, err := pluginhost.Discover(places.dirs)
+	all, err := pluginhost.Discover(places.Dirs, places.Plugins...)
 	if err != nil || len(names) == 0 {
-		return places, all, err
+		return places.LockFile, all, err
 	}
-	byName := map[string]pluginhost.Binary{}
-	for _, b := range all {
-		byName[b.Name] = b
-	}
-	var out []pluginhost.Binary
 	for _, name := range names {
-		b, ok := byName[name]
-		if !ok {
-			return places, nil, noPlugin(name, places)
+		i := slices.IndexFunc(all, func(b pluginhost.Binary) bool { return b.Name == name })
+		if i < 0 {
+			return "", nil, noPlugin(name, places.Dirs)
 		}
-		out = append(out, b)
+		found = append(found, all[i])
 	}
-	return places, out, nil
+	return places.LockFile, found, nil
 }
 
-func noPlugin(name string, places pluginPlaces) error {
+func noPlugin(name string, searched []pluginhost.Dir) error {
 	var dirs []string
-	for _, d := range places.dirs {
+	for _, d := range searched {
 		dirs = append(dirs, d.Path)
 	}
 	return fmt.Errorf("there is no plugin %q: no executable %s%s in %s", name, handshake.BinaryPrefix, name, strings.Join(dirs, " or "))
@@ -118,11 +107,11 @@ type pluginLsCmd struct{}
 
 // Run lists what was found. It runs none of it.
 func (c *pluginLsCmd) Run(a *app) error {
-	places, binaries, err := a.plugins(nil)
+	lockFile, binaries, err := a.plugins(nil)
 	if err != nil {
 		return err
 	}
-	verdicts, err := pluginhost.Verify(places.lockFile, binaries)
+	verdicts, err := pluginhost.Verify(lockFile, binaries)
 	if err != nil {
 		return err
 	}
@@ -135,11 +124,11 @@ type pluginVerifyCmd struct {
 
 // Run fails if a plugin would not be run as it is now.
 func (c *pluginVerifyCmd) Run(a *app) error {
-	places, binaries, err := a.plugins(c.Name)
+	lockFile, binaries, err := a.plugins(c.Name)
 	if err != nil {
 		return err
 	}
-	verdicts, err := pluginhost.Verify(places.lockFile, binaries)
+	verdicts, err := pluginhost.Verify(lockFile, binaries)
 	if err != nil {
 		return err
 	}
@@ -159,11 +148,11 @@ type pluginLockCmd struct {
 
 // Run records the digests of plugins as they are now.
 func (c *pluginLockCmd) Run(ctx context.Context, a *app) error {
-	places, binaries, err := a.plugins(c.Name)
+	lockFile, binaries, err := a.plugins(c.Name)
 	if err != nil {
 		return err
 	}
-	locked, err := pluginhost.LockIn(ctx, places.lockFile, binaries)
+	locked, err := pluginhost.LockIn(ctx, lockFile, binaries)
 	if err != nil {
 		return err
 	}
