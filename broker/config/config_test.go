@@ -97,10 +97,45 @@ func TestErrorsNameFileLineFieldValueAndRemedy(t *testing.T) {
 	}
 }
 
+// TestAllErrorsAtOnce: every mistake is told, in the order of the file, and
+// nothing that only follows from another.
 func TestAllErrorsAtOnce(t *testing.T) {
-	_, err := config.Parse("c.yaml", []byte("log: {level: loud, format: xml}\nstate_dir: a\n"))
-	if err == nil || strings.Count(err.Error(), "\n") != 2 {
-		t.Errorf("want three errors, got %v", err)
+	for _, tc := range []struct {
+		name, text string
+		want       []string
+	}{
+		{"values", "log: {level: loud, format: xml}\nstate_dir: a\n", []string{
+			`c.yaml:1: log.level is "loud": want one of ["debug" "info" "warn" "error"]`,
+			`c.yaml:1: log.format is "xml": want one of ["text" "json"]`,
+			`c.yaml:2: state_dir is "a": want an absolute path`,
+		}},
+		{"names and values", "listen:\n  tcp: \"99\"\nlisten_on: x\nproviders:\n- name: a\n  binary: b\n  setings: {}\n", []string{
+			`c.yaml:2: listen.tcp is "99": want host:port, such as 127.0.0.1:7300`,
+			`c.yaml:3: listen_on is not a setting: want one of api_keys, defaults, listen, log, plugin_dirs, providers, reaper, runtime_dir, state_dir`,
+			`c.yaml:6: providers[0].binary is "b": want an absolute path`,
+			`c.yaml:7: providers[0].setings is not a setting: want one of binary, default, name, secrets, settings`,
+		}},
+		{"no echoes", "listen: {tcp: 'localhost:1'}\napi_keys: none\nproviders:\n- label: a\n  secrets: {t: {evn: T}}\n- name: [b]\n", []string{
+			`c.yaml:2: api_keys is "none": want a list`,
+			`c.yaml:4: providers[0].label is not a setting: want one of binary, default, name, secrets, settings`,
+			`c.yaml:5: providers[0].secrets.t.evn is not a setting: want one of env, file`,
+			`c.yaml:6: providers[1].name is a list: want text`,
+		}},
+		{"keys", "api_keys:\n- {name: a, sha256: abc, role: x}\n- {nam: b}\n", []string{
+			`c.yaml:2: api_keys[0].role is not a setting: want one of name, sha256`,
+			`c.yaml:2: api_keys[0].sha256 is "abc": want the SHA-256 of the key, 64 hex digits`,
+			`c.yaml:3: api_keys[1].nam is not a setting: want one of name, sha256`,
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			_, err := config.Parse("c.yaml", []byte(tc.text))
+			if err == nil {
+				t.Fatal("accepted")
+			}
+			if diff := cmp.Diff(tc.want, strings.Split(err.Error(), "\n")); diff != "" {
+				t.Errorf("-want +got:\n%s", diff)
+			}
+		})
 	}
 }
 

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"reflect"
@@ -18,7 +20,33 @@ type decoder struct {
 	file string
 	// lines remembers where each field stands, for errors found later.
 	lines map[string]int
-	errs  []error
+	// wrongs are the errors, and the fields that they are about.
+	wrongs []wrong
+}
+
+type wrong struct {
+	line  int
+	field string
+	err   error
+}
+
+// err joins all errors in the order of the file.
+func (d *decoder) err() error {
+	slices.SortStableFunc(d.wrongs, func(a, b wrong) int { return cmp.Compare(a.line, b.line) })
+	errs := make([]error, len(d.wrongs))
+	for i, w := range d.wrongs {
+		errs[i] = w.err
+	}
+	return errors.Join(errs...)
+}
+
+// sound reports whether a field and all below it could be read. What is missing
+// elsewhere proves nothing.
+func (d *decoder) sound(field string) bool {
+	return !slices.ContainsFunc(d.wrongs, func(w wrong) bool {
+		rest, below := strings.CutPrefix(w.field, field)
+		return below && (rest == "" || rest[0] == '.' || rest[0] == '[')
+	})
 }
 
 // fail notes an error at a node.
@@ -31,7 +59,7 @@ func (d *decoder) failAt(line int, field, format string, args ...any) {
 	if line > 0 {
 		where += ":" + strconv.Itoa(line)
 	}
-	d.errs = append(d.errs, fmt.Errorf("%s: %s %s", where, field, fmt.Sprintf(format, args...)))
+	d.wrongs = append(d.wrongs, wrong{line, field, fmt.Errorf("%s: %s %s", where, field, fmt.Sprintf(format, args...))})
 }
 
 var durationType = reflect.TypeFor[time.Duration]()

@@ -33,11 +33,9 @@ func Parse(file string, text []byte) (*Config, error) {
 	}
 	d := &decoder{file: file, lines: make(map[string]int)}
 	d.decode(doc.Content[0], "", reflect.ValueOf(c).Elem())
-	if len(d.errs) == 0 {
-		d.check(c)
-	}
-	if len(d.errs) > 0 {
-		return nil, errors.Join(d.errs...)
+	d.check(c)
+	if err := d.err(); err != nil {
+		return nil, err
 	}
 	if len(c.Providers) == 0 {
 		c.Providers = Default().Providers
@@ -45,8 +43,8 @@ func Parse(file string, text []byte) (*Config, error) {
 	return c, nil
 }
 
-// wrong notes a value that was read but cannot be right.
-func (d *decoder) wrong(field, value, want string) {
+// reject notes a value that was read but cannot be right.
+func (d *decoder) reject(field, value, want string) {
 	d.failAt(d.lines[field], field, "is %q: want %s", value, want)
 }
 
@@ -63,10 +61,11 @@ func (d *decoder) check(c *Config) {
 	}
 	for i, k := range c.APIKeys {
 		field := "api_keys[" + strconv.Itoa(i) + "]"
-		if b, err := hex.DecodeString(k.SHA256); err != nil || len(b) != 32 {
-			d.wrong(field+".sha256", k.SHA256, "the SHA-256 of the key, 64 hex digits")
+		sound := d.sound(field) // if not, what is missing may be what could not be read
+		if b, err := hex.DecodeString(k.SHA256); (err != nil || len(b) != 32) && (k.SHA256 != "" || sound) {
+			d.reject(field+".sha256", k.SHA256, "the SHA-256 of the key, 64 hex digits")
 		}
-		if k.Name == "" {
+		if k.Name == "" && sound {
 			d.failAt(d.lines[field], field+".name", "is missing: want a name for the key's holder")
 		}
 	}
@@ -77,14 +76,14 @@ func (d *decoder) checkListen(c *Config) {
 	d.absolute("listen.unix", l.Unix)
 	if l.TCP != "" {
 		if _, port, err := net.SplitHostPort(l.TCP); err != nil || port == "" {
-			d.wrong("listen.tcp", l.TCP, "host:port, such as 127.0.0.1:7300")
-		} else if len(c.APIKeys) == 0 {
-			d.wrong("listen.tcp", l.TCP, "at least one entry in api_keys beside it, or nobody could call")
-		} else if !loopback(l.TCP) && l.TLS.Cert == "" {
-			d.wrong("listen.tcp", l.TCP, "listen.tls beside an address that other machines reach, because API keys cross it")
+			d.reject("listen.tcp", l.TCP, "host:port, such as 127.0.0.1:7300")
+		} else if len(c.APIKeys) == 0 && d.sound("api_keys") {
+			d.reject("listen.tcp", l.TCP, "at least one entry in api_keys beside it, or nobody could call")
+		} else if !loopback(l.TCP) && l.TLS.Cert == "" && d.sound("listen.tls") {
+			d.reject("listen.tcp", l.TCP, "listen.tls beside an address that other machines reach, because API keys cross it")
 		}
 	}
-	if (l.TLS.Cert == "") != (l.TLS.Key == "") {
+	if (l.TLS.Cert == "") != (l.TLS.Key == "") && d.sound("listen.tls") {
 		d.failAt(d.lines["listen.tls"], "listen.tls", "has one of cert and key: want both")
 	}
 }
@@ -103,17 +102,18 @@ func (d *decoder) checkProviders(c *Config) {
 	for i, p := range c.Providers {
 		field := "providers[" + strconv.Itoa(i) + "]"
 		switch {
+		case p.Name == "" && !d.sound(field):
 		case p.Name == "":
 			d.failAt(d.lines[field], field+".name", "is missing: want the name of a provider, such as local")
 		case !handshake.ValidName(p.Name):
-			d.wrong(field+".name", p.Name, "a name that matches "+handshake.NamePattern)
+			d.reject(field+".name", p.Name, "a name that matches "+handshake.NamePattern)
 		case seen[p.Name]:
-			d.wrong(field+".name", p.Name, "each provider once")
+			d.reject(field+".name", p.Name, "each provider once")
 		}
 		seen[p.Name] = true
 		if p.Default {
 			if defaults++; defaults > 1 {
-				d.wrong(field+".default", "true", "one default provider")
+				d.reject(field+".default", "true", "one default provider")
 			}
 		}
 		d.absolute(field+".binary", p.Binary)
@@ -127,10 +127,11 @@ var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 func (d *decoder) checkSecret(field string, s Secret) {
 	switch {
+	case s == (Secret{}) && !d.sound(field):
 	case (s.Env == "") == (s.File == ""):
 		d.failAt(d.lines[field], field, "needs exactly one of env and file")
 	case s.Env != "" && !envName.MatchString(s.Env):
-		d.wrong(field+".env", s.Env, "the name of an environment variable")
+		d.reject(field+".env", s.Env, "the name of an environment variable")
 	default:
 		d.absolute(field+".file", s.File)
 	}
@@ -138,7 +139,7 @@ func (d *decoder) checkSecret(field string, s Secret) {
 
 func (d *decoder) absolute(field, path string) {
 	if path != "" && !filepath.IsAbs(path) {
-		d.wrong(field, path, "an absolute path")
+		d.reject(field, path, "an absolute path")
 	}
 }
 
@@ -151,5 +152,5 @@ func (d *decoder) oneOf(field, value string, allowed ...string) {
 			return
 		}
 	}
-	d.wrong(field, value, fmt.Sprintf("one of %q", allowed))
+	d.reject(field, value, fmt.Sprintf("one of %q", allowed))
 }
