@@ -11,7 +11,6 @@ import (
 
 	"google.golang.org/protobuf/types/known/structpb"
 
-	"github.com/sandbar-dev/sandbar/plugins/sdk"
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
@@ -43,6 +42,8 @@ type settings struct {
 	latency  time.Duration
 	regions  []string
 	maxBoxes int
+	// disable are capabilities that are switched off, with all that need them.
+	disable []string
 }
 
 var defaultRegions = []string{"fake-east", "fake-west"}
@@ -95,12 +96,13 @@ var capabilities = []string{
 func (d *Driver) Describe(context.Context) (*providerv1.DescribeResponse, error) {
 	return &providerv1.DescribeResponse{
 		Name: "fake", Vendor: "Sandbar", Version: d.opts.Version,
-		Capabilities: sdk.Supported(capabilities...),
+		Capabilities: declared(d.config().disable),
 		Settings: []*providerv1.Setting{
 			{Name: "latency", Type: providerv1.SettingType_SETTING_TYPE_DURATION, Description: "How long every call takes at least; default 0s."},
 			{Name: "faults", Type: providerv1.SettingType_SETTING_TYPE_STRING_LIST, Description: "Faults to inject, such as CreateSandbox:lost_answer:2; default none."},
 			{Name: "regions", Type: providerv1.SettingType_SETTING_TYPE_STRING_LIST, Description: "Regions a sandbox may ask for; default fake-east and fake-west."},
 			{Name: "max_sandboxes", Type: providerv1.SettingType_SETTING_TYPE_INTEGER, Description: "Sandboxes alive at once, above which QUOTA_EXCEEDED is answered; default 0, no limit."},
+			{Name: "disable", Type: providerv1.SettingType_SETTING_TYPE_STRING_LIST, Description: "Capabilities to switch off, with those that need them; default none."},
 			{Name: "api_token", Type: providerv1.SettingType_SETTING_TYPE_STRING, Secret: true, Description: "Checked by Probe if given: \"invalid\" fails; default none."},
 		},
 	}, nil
@@ -120,6 +122,12 @@ func (d *Driver) Configure(_ context.Context, req *providerv1.ConfigureRequest) 
 	}
 	if list := texts(fields["regions"]); len(list) > 0 {
 		next.regions = list
+	}
+	next.disable = texts(fields["disable"])
+	for i, id := range next.disable {
+		if !slices.Contains(capabilities, id) {
+			return fault.Field("settings.disable["+strconv.Itoa(i)+"]", id, "want a capability that the fake has")
+		}
 	}
 	injected, err := parseFaults(texts(fields["faults"]))
 	if err != nil {

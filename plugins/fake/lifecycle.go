@@ -19,6 +19,9 @@ func (d *Driver) CreateSandbox(ctx context.Context, req *providerv1.CreateSandbo
 			return made, err
 		}
 		spec := req.GetSpec()
+		if err := checkLimits(spec); err != nil {
+			return nil, err
+		}
 		base, err := c.image(spec.GetImage())
 		if err != nil {
 			return nil, err

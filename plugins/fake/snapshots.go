@@ -144,6 +144,9 @@ func (d *Driver) RestoreSnapshot(ctx context.Context, req *providerv1.RestoreSna
 		if req.GetLifetime() != nil {
 			spec.Lifetime = req.GetLifetime()
 		}
+		if err := checkLimits(spec); err != nil {
+			return nil, err
+		}
 		b := c.newBox(req.GetIdentity(), req.GetOperation(), spec, s.Root)
 		var err error
 		if b.Overlays, err = c.overlays(b); err != nil {
@@ -168,6 +171,9 @@ func (d *Driver) ForkSandbox(ctx context.Context, req *providerv1.ForkSandboxReq
 		}
 		if first != "" {
 			return c.forked(req)
+		}
+		if n := len(req.GetIdentities()); n > maxCopies {
+			return nil, exceeded("max_copies", int64(n), maxCopies)
 		}
 		b, err := c.findRunning(req.GetSandbox().GetSandboxId())
 		if err != nil {

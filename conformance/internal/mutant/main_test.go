@@ -3,6 +3,7 @@ package mutant
 import (
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -14,7 +15,7 @@ const serveFlag = "serve-mutant"
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == serveFlag {
 		id := ""
-		if len(os.Args) > 2 {
+		if len(os.Args) > 2 && !strings.HasPrefix(os.Args[2], "-") {
 			id = os.Args[2]
 		}
 		if err := Serve(id); err != nil {

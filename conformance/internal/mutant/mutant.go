@@ -40,6 +40,10 @@ type Mutant struct {
 	// Provider is the one that is wrapped, for what the reference provider cannot
 	// do at all; empty: the reference provider.
 	Provider string
+	// Server are further options of its server.
+	Server []grpc.ServerOption
+	// Inputs are what the operator gives the cases.
+	Inputs map[string]string
 	// Settings configure the reference provider.
 	Settings map[string]any
 	// Main replaces the main function of the plugin process.
@@ -139,6 +143,7 @@ func (m Mutant) bare(c engine.Case, host Host) (subject.Target, error) {
 		opts := subject.DriverOptions{
 			New: func() (sdk.Driver, error) { return m.New(), nil }, Settings: m.Settings, Exec: m.run(),
 		}
+		opts.ServerOptions = append(opts.ServerOptions, m.Server...)
 		if m.Unary != nil {
 			opts.ServerOptions = append(opts.ServerOptions, grpc.ChainUnaryInterceptor(m.Unary))
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,14 +25,15 @@ import (
 // TestReferencePasses runs every case on the reference provider without a bug.
 func TestReferencePasses(t *testing.T) {
 	for _, target := range []struct {
-		name string
-		make func(*testing.T) subject.Target
+		name   string
+		make   func(*testing.T) subject.Target
+		inputs map[string]string
 	}{
 		{"in process", func(*testing.T) subject.Target {
 			return subject.NewInProcess(subject.DriverOptions{
 				New: func() (sdk.Driver, error) { return fake.New(fake.Options{}), nil }, Exec: quick(),
 			})
-		}},
+		}, nil},
 		{"as a plugin", func(t *testing.T) subject.Target {
 			t.Helper()
 			h := host(t)
@@ -40,10 +42,10 @@ func TestReferencePasses(t *testing.T) {
 				t.Fatal(err)
 			}
 			return target
-		}},
+		}, inputs},
 	} {
 		t.Run(target.name, func(t *testing.T) {
-			for _, r := range runAll(t, target.make(t), cases.All(), map[string]string{"bulk_mib": "8"}) {
+			for _, r := range runAll(t, target.make(t), cases.All(), with(map[string]string{"bulk_mib": "8"}, target.inputs)) {
 				if r.Outcome == engine.Fail || r.Outcome == engine.Error {
 					t.Error(describe(r))
 				}
@@ -76,11 +78,11 @@ func TestMutants(t *testing.T) {
 				near := m.Provider == "" && area(c.ID) == area(m.Kills)
 				return c.ID != m.Kills && !near && !slices.Contains(m.Also, c.ID)
 			})
-			for _, r := range runAll(t, target, run, impatient) {
+			for _, r := range runAll(t, target, run, with(impatient, m.Inputs)) {
 				id := r.Case.ID
 				switch {
 				case id == m.Kills && r.Outcome != engine.Fail:
-					t.Errorf("%s ended with %s %s: want it to fail, because %s", id, r.Outcome, r.Detail, m.Bug)
+					t.Errorf("%s ended with %s %s %q: want it to fail, because %s", id, r.Outcome, r.Detail, r.Problems, m.Bug)
 				case id != m.Kills && !slices.Contains(m.Also, id) && (r.Outcome == engine.Fail || r.Outcome == engine.Error):
 					t.Errorf("it should not fail: %s", describe(r))
 				}
@@ -199,6 +201,13 @@ func runAll(t *testing.T, target subject.Target, run []engine.Case, inputs map[s
 		t.Error(err)
 	}
 	return results
+}
+
+// with adds what else the operator gives.
+func with(inputs, more map[string]string) map[string]string {
+	out := maps.Clone(inputs)
+	maps.Copy(out, more)
+	return out
 }
 
 func describe(r engine.Result) string {

@@ -20,6 +20,7 @@ import (
 
 	"github.com/sandbar-dev/sandbar/broker/pluginhost"
 	"github.com/sandbar-dev/sandbar/broker/pluginhost/supervisor"
+	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 	"github.com/sandbar-dev/sandbar/proto/handshake"
 )
 
@@ -112,6 +113,12 @@ func (b *binary) Open(ctx context.Context, opts OpenOptions) (*Instance, error) 
 		return nil, fmt.Errorf("settings: %w", err)
 	}
 	run, state := b.folders(opts.StateDir)
+	configuration := &providerv1.ConfigureRequest{
+		Settings: values, Secrets: b.opts.Secrets, StateDir: filepath.Join(state, b.opts.Name), Owner: opts.Owner,
+	}
+	if opts.Unconfigured {
+		return b.openBare(ctx, run, state, configuration)
+	}
 	words := &tail{}
 	host, err := pluginhost.New(pluginhost.Options{
 		Plugins: []pluginhost.Config{{
@@ -137,7 +144,9 @@ func (b *binary) Open(ctx context.Context, opts OpenOptions) (*Instance, error) 
 		return nil, errors.Join(fmt.Errorf("start the plugin: %w%s", err, words.indented()), host.Close(ctx))
 	}
 	proc := &hosted{plugin: plugin, words: words}
-	return NewInstance(plugin, described, proc, state, host.Close), nil
+	inst := NewInstance(plugin, described, proc, state, host.Close)
+	inst.Configuration, inst.Manifest = configuration, b.manifest
+	return inst, nil
 }
 
 // folders are for one instance: sockets, and state that may be older.

@@ -154,19 +154,19 @@ func (p *inProcess) serve(server *sdk.Server, state string, end *ending) (*grpc.
 
 // greet describes and configures a fresh instance.
 func (p *inProcess) greet(ctx context.Context, inst *Instance, opts OpenOptions) error {
+	settings := maps.Clone(p.opts.Settings)
+	if settings == nil {
+		settings = map[string]any{}
+	}
+	maps.Copy(settings, opts.Settings)
+	values, err := structpb.NewStruct(settings)
+	if err != nil {
+		return fmt.Errorf("settings: %w", err)
+	}
+	inst.Configuration = &providerv1.ConfigureRequest{Settings: values, Secrets: p.opts.Secrets, StateDir: inst.StateDir, Owner: opts.Owner}
 	client := providerv1.NewProviderServiceClient(inst.Conn)
 	if !opts.Unconfigured {
-		settings := maps.Clone(p.opts.Settings)
-		if settings == nil {
-			settings = map[string]any{}
-		}
-		maps.Copy(settings, opts.Settings)
-		values, err := structpb.NewStruct(settings)
-		if err != nil {
-			return fmt.Errorf("settings: %w", err)
-		}
-		req := &providerv1.ConfigureRequest{Settings: values, Secrets: p.opts.Secrets, StateDir: inst.StateDir, Owner: opts.Owner}
-		if _, err := client.Configure(ctx, req); err != nil {
+		if _, err := client.Configure(ctx, inst.Configuration); err != nil {
 			return fmt.Errorf("configure: %s", Describe(err))
 		}
 	}
