@@ -47,26 +47,35 @@ type FrameSender interface {
 	SendFrame(*relay.Frame) error
 }
 
-// forwardOne passes one call on to the sandbox it names.
-func forwardOne[Res any](ctx context.Context, s *Service, ref *providerv1.SandboxRef, call func(*lease) (Res, error)) (Res, error) {
+// client makes the methods of the contract plain functions.
+type client = providerv1.ProviderServiceClient
+
+// forwardOne passes one call on to the sandbox that ref, a field of req, names.
+func forwardOne[Req, Res any](ctx context.Context, s *Service, ref **providerv1.SandboxRef, req Req,
+	call func(client, context.Context, Req, ...grpc.CallOption) (Res, error),
+) (Res, error) {
 	var res Res
-	l, err := s.use(ctx, ref)
+	l, err := s.use(ctx, *ref)
 	if err != nil {
 		return res, err
 	}
-	res, err = call(l)
+	*ref = l.ref
+	res, err = call(l, ctx, req)
 	return res, l.close(ctx, err)
 }
 
 // forwardDown passes a call on whose answer is a stream.
-func forwardDown[Out any](ctx context.Context, s *Service, ref *providerv1.SandboxRef, out Sender[Out], call func(context.Context, *lease) (grpc.ServerStreamingClient[Out], error)) error {
-	l, err := s.use(ctx, ref)
+func forwardDown[Req, Out any](ctx context.Context, s *Service, ref **providerv1.SandboxRef, req Req, out Sender[Out],
+	call func(client, context.Context, Req, ...grpc.CallOption) (grpc.ServerStreamingClient[Out], error),
+) error {
+	l, err := s.use(ctx, *ref)
 	if err != nil {
 		return err
 	}
+	*ref = l.ref
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // frees the provider's side if the client left
-	up, err := call(ctx, l)
+	up, err := call(l, ctx, req, relay.Call())
 	if err == nil {
 		err = copyDown(ctx, up, out)
 	}
@@ -128,8 +137,8 @@ func copyUp[In any](in Receiver[In], up upstream[In], bulk []protowire.Number) e
 	var f relay.Frame
 	defer f.Free()
 	for {
-		err := error(nil)
-		msg := (*In)(nil)
+		var msg *In
+		var err error
 		if frames == nil {
 			msg, err = in.Receive()
 		} else if err = frames.ReceiveFrame(&f); err == nil && !f.Within(bulk...) {
@@ -147,7 +156,7 @@ func copyUp[In any](in Receiver[In], up upstream[In], bulk []protowire.Number) e
 			err = up.SendMsg(&f)
 		}
 		if err != nil {
-			return nil //nolint:nilerr // the answer says why
+			return nil // the answer says why
 		}
 	}
 }
@@ -173,7 +182,7 @@ var (
 // forwardUp passes a stream of requests on; first has been read already and
 // holds the reference that names the sandbox.
 func forwardUp[In, Out any](ctx context.Context, s *Service, ref **providerv1.SandboxRef, first *In, in Receiver[In], bulk []protowire.Number,
-	call func(context.Context, *lease) (grpc.ClientStreamingClient[In, Out], error),
+	call func(client, context.Context, ...grpc.CallOption) (grpc.ClientStreamingClient[In, Out], error),
 ) (*Out, error) {
 	l, err := s.use(ctx, *ref)
 	if err != nil {
@@ -182,7 +191,7 @@ func forwardUp[In, Out any](ctx context.Context, s *Service, ref **providerv1.Sa
 	*ref = l.ref
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // a client that breaks off must not look like one that is done
-	up, err := call(ctx, l)
+	up, err := call(l, ctx, relay.Call())
 	if err != nil {
 		return nil, l.close(ctx, err)
 	}
@@ -203,8 +212,8 @@ func forwardUp[In, Out any](ctx context.Context, s *Service, ref **providerv1.Sa
 // forwardBidi passes a stream both ways on; first has been read already and ref
 // points into it. Nothing is kept back: a slow reader on either side stops the
 // writer on the other through the flow control of both connections.
-func forwardBidi[In, Out any](ctx context.Context, s *Service, ref **providerv1.SandboxRef, first *In, client BidiStream[In, Out], bulk []protowire.Number,
-	call func(context.Context, *lease) (grpc.BidiStreamingClient[In, Out], error),
+func forwardBidi[In, Out any](ctx context.Context, s *Service, ref **providerv1.SandboxRef, first *In, down BidiStream[In, Out], bulk []protowire.Number,
+	call func(client, context.Context, ...grpc.CallOption) (grpc.BidiStreamingClient[In, Out], error),
 ) error {
 	l, err := s.use(ctx, *ref)
 	if err != nil {
@@ -213,7 +222,7 @@ func forwardBidi[In, Out any](ctx context.Context, s *Service, ref **providerv1.
 	*ref = l.ref
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	up, err := call(ctx, l)
+	up, err := call(l, ctx, relay.Call())
 	if err != nil {
 		return l.close(ctx, err)
 	}
@@ -222,14 +231,14 @@ func forwardBidi[In, Out any](ctx context.Context, s *Service, ref **providerv1.
 	}
 	var upward sync.WaitGroup
 	upward.Go(func() {
-		if err := copyUp(client, up, bulk); err != nil {
+		if err := copyUp(down, up, bulk); err != nil {
 			cancel() // broken off, not ended
 			return
 		}
 		_ = up.CloseSend() // never fails; see grpc.ClientStream
 	})
-	err = copyDown(ctx, up, client)
-	client.StopReceiving()
+	err = copyDown(ctx, up, down)
+	down.StopReceiving()
 	upward.Wait()
 	return l.close(ctx, err)
 }

@@ -8,7 +8,6 @@ import (
 	"github.com/sandbar-dev/sandbar/broker/provider"
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
-	"github.com/sandbar-dev/sandbar/proto/relay"
 )
 
 // The calls that act inside a sandbox. They take the contract's requests with
@@ -21,17 +20,17 @@ func (s *Service) StartExec(ctx context.Context, req *providerv1.StartExecReques
 	if req.GetExecId() == "" {
 		req.ExecId = newExecID()
 	}
-	return forwardOne(ctx, s, req.GetSandbox(), func(l *lease) (*providerv1.StartExecResponse, error) {
-		req.Sandbox = l.ref
-		req.RequestDigest = provider.Digest(req)
-		return l.StartExec(ctx, req)
-	})
+	return forwardOne(ctx, s, &req.Sandbox, req,
+		func(c client, ctx context.Context, req *providerv1.StartExecRequest, opts ...grpc.CallOption) (*providerv1.StartExecResponse, error) {
+			req.RequestDigest = provider.Digest(req) // of the reference that is sent
+			return c.StartExec(ctx, req, opts...)
+		})
 }
 
 // AttachExec carries a command's streams. When the client leaves, the command
 // goes on.
-func (s *Service) AttachExec(ctx context.Context, client BidiStream[providerv1.AttachExecRequest, providerv1.AttachExecResponse]) error {
-	first, err := client.Receive()
+func (s *Service) AttachExec(ctx context.Context, stream BidiStream[providerv1.AttachExecRequest, providerv1.AttachExecResponse]) error {
+	first, err := stream.Receive()
 	if err != nil {
 		return clientGone(ctx, err)
 	}
@@ -39,15 +38,12 @@ func (s *Service) AttachExec(ctx context.Context, client BidiStream[providerv1.A
 	if open == nil {
 		return fault.Field("input", "", "want open as the first frame")
 	}
-	return forwardBidi(ctx, s, &open.Sandbox, first, client, bulkOfAttach,
-		func(ctx context.Context, l *lease) (grpc.BidiStreamingClient[providerv1.AttachExecRequest, providerv1.AttachExecResponse], error) {
-			return l.AttachExec(ctx, relay.Call())
-		})
+	return forwardBidi(ctx, s, &open.Sandbox, first, stream, bulkOfAttach, client.AttachExec)
 }
 
 // OpenTunnel carries one connection to a port inside.
-func (s *Service) OpenTunnel(ctx context.Context, client BidiStream[providerv1.OpenTunnelRequest, providerv1.OpenTunnelResponse]) error {
-	first, err := client.Receive()
+func (s *Service) OpenTunnel(ctx context.Context, stream BidiStream[providerv1.OpenTunnelRequest, providerv1.OpenTunnelResponse]) error {
+	first, err := stream.Receive()
 	if err != nil {
 		return clientGone(ctx, err)
 	}
@@ -55,117 +51,72 @@ func (s *Service) OpenTunnel(ctx context.Context, client BidiStream[providerv1.O
 	if target == nil {
 		return fault.Field("frame", "", "want open with a port as the first frame")
 	}
-	return forwardBidi(ctx, s, &target.Sandbox, first, client, bulkOfTunnel,
-		func(ctx context.Context, l *lease) (grpc.BidiStreamingClient[providerv1.OpenTunnelRequest, providerv1.OpenTunnelResponse], error) {
-			return l.OpenTunnel(ctx, relay.Call())
-		})
+	return forwardBidi(ctx, s, &target.Sandbox, first, stream, bulkOfTunnel, client.OpenTunnel)
 }
 
 // GetExec returns one command.
 func (s *Service) GetExec(ctx context.Context, req *providerv1.GetExecRequest) (*providerv1.GetExecResponse, error) {
-	return forwardOne(ctx, s, req.GetSandbox(), func(l *lease) (*providerv1.GetExecResponse, error) {
-		req.Sandbox = l.ref
-		return l.GetExec(ctx, req)
-	})
+	return forwardOne(ctx, s, &req.Sandbox, req, client.GetExec)
 }
 
 // SignalExec signals a command.
 func (s *Service) SignalExec(ctx context.Context, req *providerv1.SignalExecRequest) (*providerv1.SignalExecResponse, error) {
-	return forwardOne(ctx, s, req.GetSandbox(), func(l *lease) (*providerv1.SignalExecResponse, error) {
-		req.Sandbox = l.ref
-		return l.SignalExec(ctx, req)
-	})
+	return forwardOne(ctx, s, &req.Sandbox, req, client.SignalExec)
 }
 
 // ListExecs lists commands.
 func (s *Service) ListExecs(ctx context.Context, req *providerv1.ListExecsRequest) (*providerv1.ListExecsResponse, error) {
-	return forwardOne(ctx, s, req.GetSandbox(), func(l *lease) (*providerv1.ListExecsResponse, error) {
-		req.Sandbox = l.ref
-		return l.ListExecs(ctx, req)
-	})
+	return forwardOne(ctx, s, &req.Sandbox, req, client.ListExecs)
 }
 
 // StatFile describes a file.
 func (s *Service) StatFile(ctx context.Context, req *providerv1.StatFileRequest) (*providerv1.StatFileResponse, error) {
-	return forwardOne(ctx, s, req.GetSandbox(), func(l *lease) (*providerv1.StatFileResponse, error) {
-		req.Sandbox = l.ref
-		return l.StatFile(ctx, req)
-	})
+	return forwardOne(ctx, s, &req.Sandbox, req, client.StatFile)
 }
 
 // ListFiles lists a folder.
 func (s *Service) ListFiles(ctx context.Context, req *providerv1.ListFilesRequest) (*providerv1.ListFilesResponse, error) {
-	return forwardOne(ctx, s, req.GetSandbox(), func(l *lease) (*providerv1.ListFilesResponse, error) {
-		req.Sandbox = l.ref
-		return l.ListFiles(ctx, req)
-	})
+	return forwardOne(ctx, s, &req.Sandbox, req, client.ListFiles)
 }
 
 // MakeDirectory makes a folder.
 func (s *Service) MakeDirectory(ctx context.Context, req *providerv1.MakeDirectoryRequest) (*providerv1.MakeDirectoryResponse, error) {
-	return forwardOne(ctx, s, req.GetSandbox(), func(l *lease) (*providerv1.MakeDirectoryResponse, error) {
-		req.Sandbox = l.ref
-		return l.MakeDirectory(ctx, req)
-	})
+	return forwardOne(ctx, s, &req.Sandbox, req, client.MakeDirectory)
 }
 
 // RemoveFile removes a file or folder.
 func (s *Service) RemoveFile(ctx context.Context, req *providerv1.RemoveFileRequest) (*providerv1.RemoveFileResponse, error) {
-	return forwardOne(ctx, s, req.GetSandbox(), func(l *lease) (*providerv1.RemoveFileResponse, error) {
-		req.Sandbox = l.ref
-		return l.RemoveFile(ctx, req)
-	})
+	return forwardOne(ctx, s, &req.Sandbox, req, client.RemoveFile)
 }
 
 // MoveFile renames a file or folder.
 func (s *Service) MoveFile(ctx context.Context, req *providerv1.MoveFileRequest) (*providerv1.MoveFileResponse, error) {
-	return forwardOne(ctx, s, req.GetSandbox(), func(l *lease) (*providerv1.MoveFileResponse, error) {
-		req.Sandbox = l.ref
-		return l.MoveFile(ctx, req)
-	})
+	return forwardOne(ctx, s, &req.Sandbox, req, client.MoveFile)
 }
 
 // ListPorts lists what listens inside.
 func (s *Service) ListPorts(ctx context.Context, req *providerv1.ListPortsRequest) (*providerv1.ListPortsResponse, error) {
-	return forwardOne(ctx, s, req.GetSandbox(), func(l *lease) (*providerv1.ListPortsResponse, error) {
-		req.Sandbox = l.ref
-		return l.ListPorts(ctx, req)
-	})
+	return forwardOne(ctx, s, &req.Sandbox, req, client.ListPorts)
 }
 
 // GetUsage returns consumption.
 func (s *Service) GetUsage(ctx context.Context, req *providerv1.GetUsageRequest) (*providerv1.GetUsageResponse, error) {
-	return forwardOne(ctx, s, req.GetSandbox(), func(l *lease) (*providerv1.GetUsageResponse, error) {
-		req.Sandbox = l.ref
-		return l.GetUsage(ctx, req)
-	})
+	return forwardOne(ctx, s, &req.Sandbox, req, client.GetUsage)
 }
 
 // ReadFile sends a file.
 func (s *Service) ReadFile(ctx context.Context, req *providerv1.ReadFileRequest, out Sender[providerv1.ReadFileResponse]) error {
-	return forwardDown(ctx, s, req.GetSandbox(), out,
-		func(ctx context.Context, l *lease) (grpc.ServerStreamingClient[providerv1.ReadFileResponse], error) {
-			req.Sandbox = l.ref
-			return l.ReadFile(ctx, req, relay.Call())
-		})
+	return forwardDown(ctx, s, &req.Sandbox, req, out, client.ReadFile)
 }
 
 // DiffFiles sends what the sandbox changed.
 func (s *Service) DiffFiles(ctx context.Context, req *providerv1.DiffFilesRequest, out Sender[providerv1.DiffFilesResponse]) error {
-	return forwardDown(ctx, s, req.GetSandbox(), out,
-		func(ctx context.Context, l *lease) (grpc.ServerStreamingClient[providerv1.DiffFilesResponse], error) {
-			req.Sandbox = l.ref
-			return l.DiffFiles(ctx, req, relay.Call())
-		})
+	return forwardDown(ctx, s, &req.Sandbox, req, out, client.DiffFiles)
 }
 
 // DownloadArchive sends files as tar.
 func (s *Service) DownloadArchive(ctx context.Context, req *providerv1.DownloadArchiveRequest, out Sender[providerv1.DownloadArchiveResponse]) error {
-	return forwardDown(ctx, s, req.GetSandbox(), out,
-		func(ctx context.Context, l *lease) (grpc.ServerStreamingClient[providerv1.DownloadArchiveResponse], error) {
-			req.Sandbox = l.ref
-			return l.DownloadArchive(ctx, req, relay.Call())
-		})
+	return forwardDown(ctx, s, &req.Sandbox, req, out, client.DownloadArchive)
 }
 
 // WriteFile takes a file.
@@ -178,10 +129,7 @@ func (s *Service) WriteFile(ctx context.Context, in Receiver[providerv1.WriteFil
 	if open == nil {
 		return nil, fault.Field("frame", "", "want open as the first frame")
 	}
-	return forwardUp(ctx, s, &open.Sandbox, first, in, bulkOfWrite,
-		func(ctx context.Context, l *lease) (grpc.ClientStreamingClient[providerv1.WriteFileRequest, providerv1.WriteFileResponse], error) {
-			return l.WriteFile(ctx, relay.Call())
-		})
+	return forwardUp(ctx, s, &open.Sandbox, first, in, bulkOfWrite, client.WriteFile)
 }
 
 // UploadArchive takes a tar.
@@ -194,8 +142,5 @@ func (s *Service) UploadArchive(ctx context.Context, in Receiver[providerv1.Uplo
 	if open == nil {
 		return nil, fault.Field("frame", "", "want open as the first frame")
 	}
-	return forwardUp(ctx, s, &open.Sandbox, first, in, bulkOfUpload,
-		func(ctx context.Context, l *lease) (grpc.ClientStreamingClient[providerv1.UploadArchiveRequest, providerv1.UploadArchiveResponse], error) {
-			return l.UploadArchive(ctx, relay.Call())
-		})
+	return forwardUp(ctx, s, &open.Sandbox, first, in, bulkOfUpload, client.UploadArchive)
 }
