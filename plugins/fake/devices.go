@@ -129,7 +129,8 @@ func (f *regularFile) write(p *process, b []byte) (int, error) {
 		f.at = int64(len(n.Data))
 	}
 	var full error
-	if over := f.at + int64(len(b)) - int64(len(n.Data)) - c.free(p.box); over > 0 {
+	grown := max(0, f.at+int64(len(b))-int64(len(n.Data)))
+	if over := grown - c.free(p.box); over > 0 {
 		b, full = b[:max(0, int64(len(b))-over)], syscall.ENOSPC
 	}
 	if len(b) > 0 {

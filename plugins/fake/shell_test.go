@@ -103,3 +103,7 @@ func TestBash(t *testing.T) {
 		{name: "process substitution is refused", text: `cat <(echo x)`, errs: "bash: process substitution is not supported\n", code: 2},
 	})
 }
+
+func asUser(user, text string) *providerv1.ExecSpec {
+	return &providerv1.ExecSpec{Argv: []string{"sh", "-c", text}, User: user}
+}
