@@ -37,8 +37,11 @@ type cloud struct {
 
 // usedKey remembers an idempotency key beyond the life of what it made.
 type usedKey struct {
-	Object string
-	Digest []byte
+	// objects has more than one id for a fork, in the order of the request.
+	objects []string
+	digest  []byte
+	// denied: somebody was told that it made nothing, and so it never will.
+	denied bool
 }
 
 type volumeKey struct{ owner, name string }
@@ -193,7 +196,7 @@ func (c *cloud) index(b *box) {
 	b.live = live{procs: map[*process]struct{}{}, ports: map[uint32]*listener{}, lastPID: 1}
 	c.boxes[b.Identity.ID] = b
 	c.owners[b.Identity.Owner] = append(c.owners[b.Identity.Owner], b)
-	c.keys[b.Operation.Key] = usedKey{Object: b.Identity.ID, Digest: b.Operation.Digest}
+	c.spend(b.Operation, b.Identity.ID)
 	c.schedule(b)
 }
 
@@ -264,18 +267,43 @@ func (c *cloud) findRunning(id string) (*box, error) {
 	return b, nil
 }
 
-// replay returns what an operation with this key made before: an object, or
-// nothing, or the refusal of a key that was used otherwise. The caller holds mu.
-func (c *cloud) replay(op *providerv1.Operation) (object string, err error) {
+// spend notes what a key made. The caller holds mu.
+func (c *cloud) spend(op operation, object string) {
+	c.keys[op.Key] = usedKey{objects: append(c.keys[op.Key].objects, object), digest: op.Digest}
+}
+
+// replay returns what an operation with this key made before: objects, or
+// nothing, or the refusal of a key that was used otherwise or denied. The caller
+// holds mu.
+func (c *cloud) replay(op *providerv1.Operation) (objects []string, err error) {
 	used, ok := c.keys[op.GetIdempotencyKey()]
+	why := "was used with another request"
+	switch {
+	case !ok:
+		return nil, nil
+	case used.denied:
+		why = "was settled as unused before this request came"
+	case bytes.Equal(used.digest, op.GetRequestDigest()):
+		return used.objects, nil
+	}
+	return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_IDEMPOTENCY_KEY_REUSED,
+		"idempotency key %q %s", op.GetIdempotencyKey(), why).With("idempotency_key", op.GetIdempotencyKey())
+}
+
+// settle returns what a key made and is still there. A key that made nothing will
+// make nothing any more. The caller holds mu.
+func (c *cloud) settle(key string) (*box, error) {
+	used, ok := c.keys[key]
 	if !ok {
-		return "", nil
+		c.keys[key] = usedKey{denied: true}
 	}
-	if !bytes.Equal(used.Digest, op.GetRequestDigest()) {
-		return "", fault.New(providerv1.ErrorReason_ERROR_REASON_IDEMPOTENCY_KEY_REUSED,
-			"idempotency key %q was used with another request", op.GetIdempotencyKey()).With("idempotency_key", op.GetIdempotencyKey())
+	for _, id := range used.objects {
+		if b, err := c.find(id); err == nil {
+			return b, nil
+		}
 	}
-	return used.Object, nil
+	return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND,
+		"no sandbox was made with idempotency key %q", key).With("idempotency_key", key)
 }
 
 // proto returns the contract's view of a sandbox. The caller holds mu.

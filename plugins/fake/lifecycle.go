@@ -46,15 +46,11 @@ func (d *Driver) CreateSandbox(ctx context.Context, req *providerv1.CreateSandbo
 // made returns the sandbox that the operation made before, or nothing. The
 // caller holds mu.
 func (c *cloud) made(op *providerv1.Operation) (*providerv1.Sandbox, error) {
-	id, err := c.replay(op)
-	if err != nil || id == "" {
+	ids, err := c.replay(op)
+	if err != nil || len(ids) == 0 {
 		return nil, err
 	}
-	b, err := c.find(id)
-	if err != nil {
-		return nil, err
-	}
-	return c.proto(b), nil
+	return c.maybe(c.find(ids[0]))
 }
 
 // room refuses sandboxes above the quota, and ids that exist.
@@ -132,18 +128,10 @@ func (d *Driver) GetSandbox(ctx context.Context, req *providerv1.GetSandboxReque
 	return during(ctx, d, "GetSandbox", func(c *cloud) (*providerv1.Sandbox, error) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		id := req.GetSandbox().GetSandboxId()
 		if key := req.GetIdempotencyKey(); key != "" {
-			if id = c.keys[key].Object; id == "" {
-				return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND,
-					"no sandbox was made with idempotency key %q", key).With("idempotency_key", key)
-			}
+			return c.maybe(c.settle(key))
 		}
-		b, err := c.find(id)
-		if err != nil {
-			return nil, err
-		}
-		return c.proto(b), nil
+		return c.maybe(c.find(req.GetSandbox().GetSandboxId()))
 	})
 }
 

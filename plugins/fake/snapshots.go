@@ -3,9 +3,9 @@ package fake
 import (
 	"cmp"
 	"context"
+	"errors"
 	"path"
 	"slices"
-	"strconv"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -49,10 +49,14 @@ func (d *Driver) CreateSnapshot(ctx context.Context, req *providerv1.CreateSnaps
 	return during(ctx, d, "CreateSnapshot", func(c *cloud) (*providerv1.Snapshot, error) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		if id, err := c.replay(req.GetOperation()); err != nil {
+		ids, err := c.replay(req.GetOperation())
+		if err != nil {
 			return nil, err
-		} else if s := c.snapshots[id]; s != nil {
-			return s.proto(), nil
+		}
+		for _, id := range ids {
+			if s := c.snapshots[id]; s != nil {
+				return s.proto(), nil
+			}
 		}
 		b, err := c.find(req.GetSandbox().GetSandboxId())
 		if err != nil {
@@ -72,7 +76,7 @@ func (d *Driver) CreateSnapshot(ctx context.Context, req *providerv1.CreateSnaps
 			return nil, err
 		}
 		c.snapshots[s.ID] = s
-		c.keys[s.Operation.Key] = usedKey{Object: s.ID, Digest: s.Operation.Digest}
+		c.spend(s.Operation, s.ID)
 		return s.proto(), nil
 	})
 }
@@ -165,12 +169,12 @@ func (d *Driver) ForkSandbox(ctx context.Context, req *providerv1.ForkSandboxReq
 	return during(ctx, d, "ForkSandbox", func(c *cloud) (*providerv1.ForkSandboxResponse, error) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		first, err := c.replay(req.GetOperation())
+		ids, err := c.replay(req.GetOperation())
 		if err != nil {
 			return nil, err
 		}
-		if first != "" {
-			return c.forked(req)
+		if len(ids) > 0 {
+			return c.forked(ids)
 		}
 		if n := len(req.GetIdentities()); n > maxCopies {
 			return nil, exceeded("max_copies", int64(n), maxCopies)
@@ -188,16 +192,21 @@ func (d *Driver) ForkSandbox(ctx context.Context, req *providerv1.ForkSandboxReq
 	})
 }
 
+// fork stores its intent first, so that a plugin that is killed between two
+// copies leaves none: load takes back what an intent stands for.
 func (c *cloud) fork(b *box, req *providerv1.ForkSandboxRequest) (*providerv1.ForkSandboxResponse, error) {
 	out := &providerv1.ForkSandboxResponse{}
-	var made []*box
+	key := req.GetOperation().GetIdempotencyKey()
+	intent := make([]string, len(req.GetIdentities()))
 	for i, id := range req.GetIdentities() {
-		// Each copy is found by a key of its own; the first has the operation's.
-		op := &providerv1.Operation{IdempotencyKey: req.GetOperation().GetIdempotencyKey(), RequestDigest: req.GetOperation().GetRequestDigest()}
-		if i > 0 {
-			op.IdempotencyKey += "/" + strconv.Itoa(i)
-		}
-		f := c.newBox(id, op, b.Spec.M, b.spare())
+		intent[i] = id.GetSandboxId()
+	}
+	if err := c.store.write(forkIntents, key, intent); err != nil {
+		return nil, err
+	}
+	var made []*box
+	for _, id := range req.GetIdentities() {
+		f := c.newBox(id, req.GetOperation(), b.Spec.M, b.spare())
 		f.Overlays = make(map[string]*node, len(b.Overlays))
 		for target, tree := range b.Overlays {
 			f.Overlays[target] = tree.clone()
@@ -206,12 +215,12 @@ func (c *cloud) fork(b *box, req *providerv1.ForkSandboxRequest) (*providerv1.Fo
 			for _, m := range made {
 				c.discard(m)
 			}
-			return nil, err
+			return nil, errors.Join(err, c.store.remove(forkIntents, key))
 		}
 		made = append(made, f)
 		out.Sandboxes = append(out.Sandboxes, c.proto(f))
 	}
-	return out, nil
+	return out, c.store.remove(forkIntents, key)
 }
 
 // discard takes back a sandbox that nobody has seen yet.
@@ -229,10 +238,10 @@ func (c *cloud) discard(b *box) {
 }
 
 // forked answers a fork that happened before.
-func (c *cloud) forked(req *providerv1.ForkSandboxRequest) (*providerv1.ForkSandboxResponse, error) {
+func (c *cloud) forked(ids []string) (*providerv1.ForkSandboxResponse, error) {
 	out := &providerv1.ForkSandboxResponse{}
-	for _, id := range req.GetIdentities() {
-		b, err := c.find(id.GetSandboxId())
+	for _, id := range ids {
+		b, err := c.find(id)
 		if err != nil {
 			return nil, err
 		}

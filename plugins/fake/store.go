@@ -87,6 +87,9 @@ func (s *store) read(class string, f func(data []byte) error) error {
 // load reads everything. Programs ran in the plugin that is gone: a sandbox that
 // was running has none left, and one that was paused with them says so.
 func (c *cloud) load() error {
+	if err := c.undoForks(); err != nil {
+		return err
+	}
 	var boxes []*box
 	err := errors.Join(
 		c.store.read("sandboxes", func(data []byte) error {
@@ -100,7 +103,7 @@ func (c *cloud) load() error {
 				return err
 			}
 			c.snapshots[s.ID] = s
-			c.keys[s.Operation.Key] = usedKey{Object: s.ID, Digest: s.Operation.Digest}
+			c.spend(s.Operation, s.ID)
 			return nil
 		}),
 		c.store.read("volumes", func(data []byte) error {
@@ -125,6 +128,30 @@ func (c *cloud) load() error {
 		c.index(b)
 	}
 	return nil
+}
+
+// forkIntents is the class of forks under way: the ids of the copies, by key.
+const forkIntents = "forks"
+
+// undoForks removes the copies of forks that were cut short.
+func (c *cloud) undoForks() error {
+	var copies [][]string
+	err := c.store.read(forkIntents, func(data []byte) error {
+		copies = append(copies, nil)
+		return json.Unmarshal(data, &copies[len(copies)-1])
+	})
+	if err != nil {
+		return err
+	}
+	for _, id := range slices.Concat(copies...) {
+		if err := c.store.remove("sandboxes", id); err != nil {
+			return err
+		}
+	}
+	if c.store.dir == "" {
+		return nil
+	}
+	return os.RemoveAll(filepath.Join(c.store.dir, forkIntents))
 }
 
 // fileName is safe for any owner.
