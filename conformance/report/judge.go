@@ -12,10 +12,9 @@ import (
 // The skip reasons that leave something open. The others say that a case does
 // not apply.
 const (
-	skipOperator     = "operator"
-	skipNeedsInput   = "needs_input"
-	skipPrerequisite = "prerequisite_failed"
-	skipNotSelected  = "profile_not_selected"
+	skipOperator    = "operator"
+	skipNeedsInput  = "needs_input"
+	skipNotSelected = "profile_not_selected"
 )
 
 // Judge derives verdicts, counts and the partition of capabilities from the
@@ -140,7 +139,7 @@ func (r *Report) find(c Case, binding bool, f *findings) {
 	case Error:
 		f.open = append(f.open, c.ID+" could not be judged")
 	case Skip:
-		if c.Skip != nil && slices.Contains([]string{skipOperator, skipNeedsInput, skipPrerequisite, skipNotSelected}, c.Skip.Reason) {
+		if c.Skip != nil && slices.Contains([]string{skipOperator, skipNeedsInput, skipNotSelected}, c.Skip.Reason) {
 			f.open = append(f.open, c.ID+" was skipped: "+c.Skip.Text())
 		}
 	}

@@ -26,6 +26,9 @@ type conformanceCmd struct {
 	Run     conformanceRunCmd     `cmd:"" help:"Test a provider and report what it keeps of the contract."`
 	List    conformanceListCmd    `cmd:"" aliases:"ls" help:"List the cases."`
 	Explain conformanceExplainCmd `cmd:"" help:"Show what a case checks, and which bugs it was seen to find."`
+	Verify  conformanceVerifyCmd  `cmd:"" help:"Check that a report is whole and true of a plugin binary."`
+	Report  conformanceReportCmd  `cmd:"" help:"Make one page or table from several reports."`
+	Mutate  conformanceMutateCmd  `cmd:"" help:"Test the suite itself: every case must find the bug it is for."`
 	Key     conformanceKeyCmd     `cmd:"" help:"Make a key to sign reports with."`
 }
 

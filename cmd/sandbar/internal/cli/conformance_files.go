@@ -18,6 +18,7 @@ var writers = map[string]func(io.Writer, *report.Report) error{
 	"json":  report.WriteJSON,
 	"junit": report.WriteJUnit,
 	"md":    func(w io.Writer, r *report.Report) error { return report.WriteMarkdown(w, r) },
+	"html":  func(w io.Writer, r *report.Report) error { return report.WriteHTML(w, r) },
 	"badge": report.WriteBadge,
 }
 

@@ -57,6 +57,10 @@ func (a *app) report(err error) int {
 		return interrupted.code()
 	}
 	code := a.failCode
+	var broken *reportError
+	if errors.As(err, &broken) {
+		code = codeNotConformant
+	}
 	if errors.As(err, &usage) {
 		code = a.usageCode
 	}

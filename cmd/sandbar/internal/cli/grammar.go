@@ -38,5 +38,6 @@ type grammar struct {
 	Conformance conformanceCmd `cmd:"" group:"System" help:"Test whether a provider keeps the contract."`
 	Version     versionCmd     `cmd:"" group:"System" help:"Show the version."`
 	Completion  completionCmd  `cmd:"" group:"System" help:"Print a completion script for a shell."`
+	Mutant      mutantCmd      `cmd:"" name:"__mutant" hidden:"" help:"Serve a provider with a bug, for tests of the suite."`
 	Complete    completeCmd    `cmd:"" name:"__complete" hidden:"" help:"Answer a completion script."`
 }
