@@ -141,7 +141,7 @@ func copyUp[In any](in Receiver[In], up upstream[In], bulk []protowire.Number) e
 		var err error
 		if frames == nil {
 			msg, err = in.Receive()
-		} else if err = frames.ReceiveFrame(&f); err == nil && !f.Within(bulk...) {
+		} else if err = frames.ReceiveFrame(&f); err == nil && !f.Bulk(bulk...) {
 			msg, err = decoded[In](&f)
 		}
 		if errors.Is(err, io.EOF) {
@@ -173,10 +173,10 @@ func decoded[In any](f *relay.Frame) (*In, error) {
 // Where the bulk of a stream's requests is: the numbers of the fields from the
 // request down.
 var (
-	bulkOfWrite  = []protowire.Number{2}    // WriteFileRequest.data
-	bulkOfUpload = []protowire.Number{2}    // UploadArchiveRequest.data
-	bulkOfAttach = []protowire.Number{1, 2} // AttachExecRequest.input, ExecInput.stdin
-	bulkOfTunnel = []protowire.Number{1, 3} // OpenTunnelRequest.frame, TunnelFrame.data
+	bulkOfWrite  = []protowire.Number{2}       // WriteFileRequest.data
+	bulkOfUpload = []protowire.Number{2}       // UploadArchiveRequest.data
+	bulkOfAttach = []protowire.Number{1, 2, 2} // AttachExecRequest.input, ExecInput.stdin, ExecStdin.data
+	bulkOfTunnel = []protowire.Number{1, 3}    // OpenTunnelRequest.frame, TunnelFrame.data
 )
 
 // forwardUp passes a stream of requests on; first has been read already and

@@ -53,22 +53,15 @@ func (g *gatedAttach) Recv() (*providerv1.AttachExecRequest, error) {
 	return req, g.server.described.Load().gateInput(req.GetInput())
 }
 
-// Fields of AttachExecRequest and ExecInput.
-const (
-	fieldInput = 1
-	fieldStdin = 2
-	fieldAck   = 4
-)
-
-// RecvMsg is Recv for a driver that passes frames on as they are. Input and
-// acknowledgements need no capability that opening did not; whatever else a frame
-// holds is decoded for the gate.
+// RecvMsg is Recv for a driver that passes frames on as they are. Input needs no
+// capability that opening did not; whatever else a frame holds is decoded for the
+// gate.
 func (g *gatedAttach) RecvMsg(m any) error {
 	if err := g.BidiStreamingServer.RecvMsg(m); err != nil {
 		return err
 	}
 	frame, ok := m.(*relay.Frame)
-	if !ok || frame.Within(fieldInput, fieldStdin) || frame.Within(fieldInput, fieldAck) {
+	if !ok || frame.Bulk(1, 2, 2) { // input, ExecInput.stdin, ExecStdin.data
 		return nil
 	}
 	req := &providerv1.AttachExecRequest{}

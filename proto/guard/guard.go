@@ -21,20 +21,35 @@ type Need struct {
 	Field string
 }
 
+// methods caches what methodRequires returns, by name.
+var methods sync.Map
+
 // Method returns the capability that a whole RPC needs, or "". method is the
 // gRPC name, /package.Service/Method.
 func Method(method string) string {
+	if v, ok := methods.Load(method); ok {
+		id, _ := v.(string)
+		return id
+	}
+	id, known := methodRequires(method)
+	if known { // names that are made up would fill the cache
+		methods.Store(method, id)
+	}
+	return id
+}
+
+func methodRequires(method string) (id string, known bool) {
 	name := protoreflect.FullName(strings.ReplaceAll(strings.TrimPrefix(method, "/"), "/", "."))
 	d, err := protoregistry.GlobalFiles.FindDescriptorByName(name)
 	if err != nil {
-		return ""
+		return "", false
 	}
 	md, ok := d.(protoreflect.MethodDescriptor)
 	if !ok {
-		return ""
+		return "", false
 	}
-	id, _ := proto.GetExtension(md.Options(), providerv1.E_Requires).(string)
-	return id
+	id, _ = proto.GetExtension(md.Options(), providerv1.E_Requires).(string)
+	return id, true
 }
 
 // Uses returns what the present fields of msg need, in field order, each pair
@@ -61,11 +76,27 @@ func walk(m protoreflect.Message, prefix string, out *[]Need) {
 	}
 }
 
+// fieldGuards is what the options of a field say; reading options is slow.
+type fieldGuards struct{ requires, keepsArea string }
+
+var fieldGuardsOf sync.Map // by the field's full name
+
+func guardsOf(fd protoreflect.FieldDescriptor) fieldGuards {
+	if v, ok := fieldGuardsOf.Load(fd.FullName()); ok {
+		g, _ := v.(fieldGuards)
+		return g
+	}
+	g := fieldGuards{FieldRequires(fd), KeepsArea(fd)}
+	fieldGuardsOf.Store(fd.FullName(), g)
+	return g
+}
+
 func field(fd protoreflect.FieldDescriptor, v protoreflect.Value, path string, out *[]Need) {
-	if id := FieldRequires(fd); id != "" {
+	guards := guardsOf(fd)
+	if id := guards.requires; id != "" {
 		*out = append(*out, Need{Capability: id, Field: path})
 	}
-	if area := KeepsArea(fd); area != "" {
+	if area := guards.keepsArea; area != "" {
 		keeps, ok := v.Message().Interface().(*providerv1.Keeps)
 		if ok {
 			*out = append(*out, KeepsNeeds(area, path, keeps)...)

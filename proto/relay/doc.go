@@ -9,8 +9,8 @@
 //
 // A Frame is such a message. The connection's caps hold for it as for any other,
 // as they count bytes. Guards that look into messages do not see it: a relay that
-// has guards asks Frame.Within what the frame is, and decodes what is not plainly
-// harmless.
+// has guards asks Frame.Bulk whether the frame is plainly payload, and decodes it
+// if not.
 //
 // Codec is what both ends need: Call makes a client's stream use it, and
 // grpc.ForceServerCodecV2 a server. It is the usual codec for all but frames.

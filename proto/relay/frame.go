@@ -48,28 +48,38 @@ func (f *Frame) Decode(m proto.Message) error {
 	return nil
 }
 
-// maxHeader is more than the tags and lengths on a path take.
+// maxHeader is more than the fields before a payload take.
 const maxHeader = 64
 
-// Within reports whether the message consists of one field, that of one field,
-// and so on along path, and of nothing else. All of them are messages, strings or
-// bytes; what is in the last one does not matter.
-func (f *Frame) Within(path ...protowire.Number) bool {
+// Bulk reports whether the message is a well-formed one that holds a payload, in
+// the field of type bytes at the end of path, and nothing else but the numbers
+// that lie beside it, such as its offset. A field that is there twice, which a
+// decoder would merge, makes it false.
+func (f *Frame) Bulk(path ...protowire.Number) bool {
 	var space [maxHeader]byte
 	head := space[:f.head(space[:])]
 	left := f.Len()
-	for _, want := range path {
+	take := func(n int) { head, left = head[n:], left-n }
+	for i := 0; i < len(path); {
 		number, kind, n := protowire.ConsumeTag(head)
-		if n < 0 || number != want || kind != protowire.BytesType {
+		if n < 0 {
 			return false
 		}
-		size, m := protowire.ConsumeVarint(head[n:])
-		if m < 0 || uint64(left-n-m) != size {
+		take(n)
+		value, n := protowire.ConsumeVarint(head)
+		if n < 0 {
 			return false
 		}
-		head, left = head[n+m:], left-n-m
+		take(n)
+		last := i == len(path)-1
+		switch {
+		case number == path[i] && kind == protowire.BytesType && value == uint64(left):
+			i++
+		case !last || kind != protowire.VarintType:
+			return false
+		}
 	}
-	return true
+	return len(path) > 0
 }
 
 // head copies the message's first bytes.
@@ -83,11 +93,11 @@ func (f *Frame) head(b []byte) int {
 	return n
 }
 
-// Receiver and Sender are the parts of gRPC's streams that Copy uses.
-type (
-	Receiver interface{ RecvMsg(m any) error }
-	Sender   interface{ SendMsg(m any) error }
-)
+// Receiver is the part of a gRPC stream that Copy reads from.
+type Receiver interface{ RecvMsg(m any) error }
+
+// Sender is the part of a gRPC stream that Copy writes to.
+type Sender interface{ SendMsg(m any) error }
 
 // Copy sends every frame on until there are no more. Both streams must use Codec.
 func Copy(to Sender, from Receiver) error {

@@ -80,8 +80,7 @@ func TestCodecTakesMessages(t *testing.T) {
 	}
 }
 
-func TestWithin(t *testing.T) {
-	const input, in, signal = 1, 2, 6
+func TestBulk(t *testing.T) {
 	encode := func(m proto.Message) []byte {
 		b, err := proto.Marshal(m)
 		if err != nil {
@@ -89,40 +88,72 @@ func TestWithin(t *testing.T) {
 		}
 		return b
 	}
+	nested := func(fields ...[]byte) []byte {
+		return protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), bytes.Join(fields, nil))
+	}
+	signal := encode(&providerv1.ExecInput{Frame: &providerv1.ExecInput_Signal{Signal: providerv1.ExecSignal_EXEC_SIGNAL_KILL}})
+	ack := encode(&providerv1.ExecInput{Frame: &providerv1.ExecInput_Ack{Ack: &providerv1.ExecAck{Stdout: 5}}})
 	plain := encode(stdin(bytes.Repeat([]byte("x"), 32<<10)))
-	kill := encode(&providerv1.AttachExecRequest{Input: &providerv1.ExecInput{Frame: &providerv1.ExecInput_Signal{
-		Signal: providerv1.ExecSignal_EXEC_SIGNAL_KILL,
-	}}})
-	// A field that is there twice is merged by a decoder: the second could hide
-	// behind the first.
-	twice := append(bytes.Clone(plain), kill...)
-	inner := append(encode(stdin([]byte("x")).GetInput()), encode(&providerv1.ExecInput{Frame: &providerv1.ExecInput_Signal{Signal: 1}})...)
-	nested := protowire.AppendBytes(protowire.AppendTag(nil, input, protowire.BytesType), inner)
+	input := encode(stdin([]byte("x")).GetInput())
+	write := encode(&providerv1.WriteFileRequest{Frame: &providerv1.WriteFileRequest_Data{Data: []byte("x")}})
+	attach, file := []protowire.Number{1, 2, 2}, []protowire.Number{2}
 	for name, c := range map[string]struct {
 		message []byte
 		path    []protowire.Number
 		want    bool
 	}{
-		"stdin":                  {plain, []protowire.Number{input, in}, true},
-		"input":                  {plain, []protowire.Number{input}, true},
-		"nothing is not stdin":   {nil, []protowire.Number{input, in}, false},
-		"signal is not stdin":    {kill, []protowire.Number{input, in}, false},
-		"signal is no message":   {kill, []protowire.Number{input, signal}, false},
-		"signal behind stdin":    {twice, []protowire.Number{input, in}, false},
-		"signal beside stdin":    {nested, []protowire.Number{input, in}, false},
-		"cut short":              {plain[:100], []protowire.Number{input, in}, false},
-		"a tag without an end":   {[]byte{0xff, 0xff}, []protowire.Number{input}, false},
-		"a length without a end": {[]byte{0x0a, 0xff}, []protowire.Number{input}, false},
+		"stdin":                 {plain, attach, true},
+		"content of a file":     {write, file, true},
+		"nothing":               {nil, attach, false},
+		"no path":               {plain, nil, false},
+		"no payload":            {encode(stdin(nil)), attach, false},
+		"signal":                {nested(signal), attach, false},
+		"acknowledgement":       {nested(ack), attach, false},
+		"signal behind stdin":   {nested(input, signal), attach, false},
+		"signal before stdin":   {nested(signal, input), attach, false},
+		"second input":          {append(bytes.Clone(plain), nested(signal)...), attach, false},
+		"stdin twice":           {nested(input, input), attach, false},
+		"cut short":             {plain[:100], attach, false},
+		"a tag without an end":  {[]byte{0xff, 0xff}, attach, false},
+		"a size without an end": {[]byte{0x0a, 0xff}, attach, false},
+		"payload that is none":  {nested(protowire.AppendVarint(protowire.AppendTag(nil, 2, protowire.VarintType), 7)), attach, false},
+		"commit of a file":      {encode(&providerv1.WriteFileRequest{Frame: &providerv1.WriteFileRequest_Commit{Commit: &providerv1.WriteFileCommit{}}}), file, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var f relay.Frame
 			defer f.Free()
 			f.Set(c.message)
-			if got := f.Within(c.path...); got != c.want {
-				t.Errorf("Within(%v) of %d bytes is %t, want %t", c.path, len(c.message), got, c.want)
+			if got := f.Bulk(c.path...); got != c.want {
+				t.Errorf("Bulk(%v) of %d bytes is %t, want %t", c.path, len(c.message), got, c.want)
 			}
 		})
 	}
+}
+
+// What is bulk decodes to nothing but a payload, whatever the bytes are.
+func TestBulkIsWellFormed(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		b, err := proto.Marshal(stdin(rapid.SliceOfN(rapid.Byte(), 1, 40).Draw(t, "data")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range rapid.IntRange(0, 3).Draw(t, "faults") {
+			b[rapid.IntRange(0, len(b)-1).Draw(t, "at")] = rapid.Byte().Draw(t, "byte")
+		}
+		var f relay.Frame
+		defer f.Free()
+		f.Set(b)
+		if !f.Bulk(1, 2, 2) {
+			return
+		}
+		m := &providerv1.AttachExecRequest{}
+		if err := f.Decode(m); err != nil {
+			t.Fatalf("bulk %x does not decode: %v", b, err)
+		}
+		if len(m.GetInput().GetStdin().GetData()) == 0 {
+			t.Fatalf("bulk %x holds no stdin: %v", b, m)
+		}
+	})
 }
 
 // BenchmarkRelay is what a relay does with each full frame between receiving and
@@ -134,6 +165,7 @@ func BenchmarkRelay(b *testing.B) {
 	}
 	came := pieces(encoded, []int{16 << 10, 16 << 10})
 	pass := func(b *testing.B, v any) {
+		b.Helper()
 		b.SetBytes(int64(len(encoded)))
 		b.ReportAllocs()
 		for b.Loop() {

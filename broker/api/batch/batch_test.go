@@ -23,12 +23,12 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // serve serves a handler over HTTP/2 on a Unix socket and returns a client. plain
 // leaves batches out.
-func serve(t testing.TB, handler http.HandlerFunc, plain bool) *http.Client {
-	t.Helper()
-	socket := filepath.Join(t.TempDir(), "s")
+func serve(tb testing.TB, handler http.HandlerFunc, plain bool) *http.Client {
+	tb.Helper()
+	socket := filepath.Join(tb.TempDir(), "s")
 	l, err := net.Listen("unix", socket)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	h2 := new(http.Protocols)
 	h2.SetUnencryptedHTTP2(true)
@@ -44,40 +44,41 @@ func serve(t testing.TB, handler http.HandlerFunc, plain bool) *http.Client {
 	server := &http.Server{Handler: h, Protocols: h2, ReadHeaderTimeout: time.Minute}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(l) }()
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		wire.CloseIdleConnections()
 		if err := server.Close(); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
-			t.Error(err)
+			tb.Error(err)
 		}
 	})
 	return &http.Client{Transport: rt}
 }
 
-func post(t testing.TB, c *http.Client, body io.Reader) *http.Response {
-	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://test/", body)
+func post(tb testing.TB, c *http.Client, body io.Reader) *http.Response {
+	tb.Helper()
+	req, err := http.NewRequestWithContext(tb.Context(), http.MethodPost, "http://test/", body)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	res, err := c.Do(req)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return res
 }
 
 // echo sends back what it reads, flushing after each piece, and then a trailer.
-func echo(t testing.TB) http.HandlerFunc {
+func echo(tb testing.TB) http.HandlerFunc {
+	tb.Helper()
 	return func(w http.ResponseWriter, r *http.Request) {
 		w.(http.Flusher).Flush() // the client may wait for the answer's header
 		buf := make([]byte, 40<<10)
 		for {
 			n, err := r.Body.Read(buf)
 			if _, werr := w.Write(buf[:n]); werr != nil {
-				t.Error(werr)
+				tb.Error(werr)
 				return
 			}
 			w.(http.Flusher).Flush()
@@ -251,6 +252,7 @@ func BenchmarkStream(b *testing.B) {
 }
 
 func send(b *testing.B, w io.Writer, total, frame int) {
+	b.Helper()
 	piece := make([]byte, frame)
 	for range total / frame {
 		_, err := w.Write(piece[:5])
@@ -268,6 +270,7 @@ func send(b *testing.B, w io.Writer, total, frame int) {
 }
 
 func receive(b *testing.B, r io.ReadCloser, frame int) {
+	b.Helper()
 	piece := make([]byte, frame)
 	for {
 		_, err := io.ReadFull(r, piece[:5])

@@ -111,11 +111,11 @@ func scanSandbox(row scanner) (seq int64, _ *state.Sandbox, err error) {
 // Sandbox returns one by id or by the name of a live one. A name holds no
 // underscore and an id does, so they cannot be mixed up.
 func (s *Store) Sandbox(ctx context.Context, idOrName string) (*state.Sandbox, error) {
-	where := `s.id = ?`
+	query := s.byID
 	if !strings.Contains(idOrName, "_") {
-		where = `s.name = ? AND s.name <> '' AND s.gone = 0`
+		query = s.byName
 	}
-	_, sb, err := scanSandbox(s.read.QueryRowContext(ctx, `SELECT `+sandboxColumns+` FROM sandboxes s WHERE `+where, idOrName))
+	_, sb, err := scanSandbox(query.QueryRowContext(ctx, idOrName))
 	return sb, err
 }
 

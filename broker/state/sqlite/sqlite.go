@@ -31,6 +31,9 @@ const readers = 4
 type Store struct {
 	write *sql.DB
 	read  *sql.DB
+	// byID and byName read one sandbox. Every call about a sandbox does, and
+	// compiling the statement each time is most of its cost.
+	byID, byName *sql.Stmt
 }
 
 var _ state.Store = (*Store)(nil)
@@ -49,7 +52,21 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open state %q: %w", path, err), write.Close())
 	}
-	return &Store{write: write, read: read}, nil
+	s := &Store{write: write, read: read}
+	if err := s.prepare(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("open state %q: %w", path, err), s.Close())
+	}
+	return s, nil
+}
+
+// prepare compiles what is asked all the time; closing the connections frees it.
+func (s *Store) prepare(ctx context.Context) (err error) {
+	const one = `SELECT ` + sandboxColumns + ` FROM sandboxes s WHERE `
+	if s.byID, err = s.read.PrepareContext(ctx, one+`s.id = ?`); err != nil {
+		return err
+	}
+	s.byName, err = s.read.PrepareContext(ctx, one+`s.name = ? AND s.name <> '' AND s.gone = 0`)
+	return err
 }
 
 func connect(path string, connections int, readOnly bool) (*sql.DB, error) {
