@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
 
 func TestUtilities(t *testing.T) {
@@ -74,5 +76,22 @@ func TestUnknownOptionsAreRefused(t *testing.T) {
 		if out != "" || errs == "" || exit.GetCode() != code {
 			t.Errorf("%s: out %q err %q exit %v", name, out, errs, exit)
 		}
+	}
+}
+
+func TestMountPointsAreMade(t *testing.T) {
+	r := serve(t, nil)
+	if _, err := r.CreateVolume(r.ctx, &providerv1.CreateVolumeRequest{Owner: "brk_1", Name: "vol"}); err != nil {
+		t.Fatal(err)
+	}
+	mount := func(target string, mode providerv1.MountMode) *providerv1.Mount {
+		return &providerv1.Mount{Source: &providerv1.Mount_Volume{Volume: "vol"}, Target: target, Mode: mode}
+	}
+	r.create("sbx_1", &providerv1.SandboxSpec{Mounts: []*providerv1.Mount{
+		mount("/mnt/a/rw", providerv1.MountMode_MOUNT_MODE_RW), mount("/mnt/ro", providerv1.MountMode_MOUNT_MODE_RO),
+	}})
+	out, errs, _ := r.run("sbx_1", "exe_1", "sh", "-c", `echo x > /mnt/a/rw/f; cat /mnt/ro/f; ls /mnt /mnt/a; echo y > /mnt/ro/f; echo z > /mnt/kept; mv /mnt/kept /mnt/a/rw/g; cat /mnt/ro/g; rm -r /mnt/ro`)
+	if want := "x\n/mnt:\na\nro\n\n/mnt/a:\nrw\nz\n"; out != want || errs != "sh: cannot create /mnt/ro/f: Read-only file system\nrm: cannot remove '/mnt/ro/f': Read-only file system\n" {
+		t.Errorf("out %q err %q", out, errs)
 	}
 }
