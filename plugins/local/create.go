@@ -36,6 +36,9 @@ func (d *Driver) CreateSandbox(ctx context.Context, req *providerv1.CreateSandbo
 	})
 }
 
+// defaultHostname is the host name inside when nobody names one.
+const defaultHostname = "sandbox"
+
 // complete checks what can be known before anything is made, and fills in
 // defaults.
 func (d *Driver) complete(store *record.Store, conf config, req *providerv1.CreateSandboxRequest) (*providerv1.SandboxSpec, error) {
@@ -50,7 +53,7 @@ func (d *Driver) complete(store *record.Store, conf config, req *providerv1.Crea
 			With(fault.MetaField, "spec.resources.cpu_millis")
 	}
 	if spec.GetHostname() == "" {
-		spec.Hostname = "sandbox"
+		spec.Hostname = defaultHostname
 	}
 	for i, m := range spec.GetMounts() {
 		if err := checkMount(store, req.GetIdentity().GetOwner(), m, i); err != nil {
@@ -99,6 +102,9 @@ func (d *Driver) make(ctx context.Context, m makeRequest) (*providerv1.Sandbox, 
 	if _, err := m.store.Sandbox(id); err == nil {
 		return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_OBJECT_EXISTS, "sandbox %q exists", id).With("sandbox_id", id)
 	}
+	if sb, ok := d.adopt(ctx, m); ok {
+		return sb, nil
+	}
 	sb, err := d.spawn(ctx, m)
 	if err != nil {
 		// Nothing is left of it, so the caller may use the key again.
@@ -115,17 +121,7 @@ func keyLock(key string) string { return "key/" + key }
 // caller holds the sandbox's lock.
 func (d *Driver) spawn(ctx context.Context, m makeRequest) (_ *providerv1.Sandbox, err error) {
 	id := m.identity.GetSandboxId()
-	now := time.Now()
-	sb := &providerv1.Sandbox{
-		Identity: m.identity, Operation: m.operation, VendorId: id,
-		Handle: &providerv1.Handle{Version: 1}, State: providerv1.SandboxState_SANDBOX_STATE_CREATING,
-		CreatedAt: timestamppb.New(now), Resources: m.spec.GetResources(),
-		EgressStrength: providerv1.EgressStrength_EGRESS_STRENGTH_ENFORCED, ImageDigest: pinned(m.spec),
-	}
-	if life := m.spec.GetLifetime(); life != nil {
-		sb.ExpiresAt = timestamppb.New(now.Add(life.AsDuration()))
-	}
-	if err := m.store.PutSandbox(&record.Sandbox{Sandbox: sb, Spec: m.spec}); err != nil {
+	if err := m.store.PutSandbox(m.record()); err != nil {
 		return nil, internal(providerv1.Effect_EFFECT_NONE, "write record: %w", err)
 	}
 	defer func() {
@@ -151,6 +147,21 @@ func (d *Driver) spawn(ctx context.Context, m makeRequest) (_ *providerv1.Sandbo
 	return rec.Sandbox, nil
 }
 
+// record is the first record of the sandbox, whose life begins now.
+func (m *makeRequest) record() *record.Sandbox {
+	now := time.Now()
+	sb := &providerv1.Sandbox{
+		Identity: m.identity, Operation: m.operation, VendorId: m.identity.GetSandboxId(),
+		Handle: &providerv1.Handle{Version: 1}, State: providerv1.SandboxState_SANDBOX_STATE_CREATING,
+		CreatedAt: timestamppb.New(now), Resources: m.spec.GetResources(),
+		EgressStrength: providerv1.EgressStrength_EGRESS_STRENGTH_ENFORCED, ImageDigest: pinned(m.spec),
+	}
+	if life := m.spec.GetLifetime(); life != nil {
+		sb.ExpiresAt = timestamppb.New(now.Add(life.AsDuration()))
+	}
+	return &record.Sandbox{Sandbox: sb, Spec: m.spec}
+}
+
 // boot starts a shim in a sandbox's folder and waits until it serves.
 func (d *Driver) boot(ctx context.Context, store *record.Store, conf config, id string, boot *shim.Boot) error {
 	dir := store.SandboxDir(id)
@@ -163,6 +174,7 @@ func (d *Driver) boot(ctx context.Context, store *record.Store, conf config, id 
 			With("sandbox_id", id).WithEffect(providerv1.Effect_EFFECT_NONE)
 	}
 	boot.RetainBytes = conf.settings.retain
+	defer d.busy()()
 	wait, err := shim.Spawn(ctx, d.opts.Binary, dir, lock, boot)
 	if err != nil {
 		return internal(providerv1.Effect_EFFECT_NONE, "start sandbox: %w", err)

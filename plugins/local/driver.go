@@ -26,6 +26,7 @@ type Driver struct {
 	mu    sync.RWMutex
 	store *record.Store
 	conf  config
+	warm  *warm // nil: none is kept
 
 	// waits are the goroutines that reap shims this process started.
 	waits sync.WaitGroup
@@ -59,10 +60,11 @@ func New(opts Options) *Driver {
 	return &Driver{opts: opts, log: opts.Log}
 }
 
-// Close closes connections and the state folder. It does not wait for shims:
-// they outlive the plugin.
+// Close closes connections and the state folder, and ends the warm pool. It does
+// not wait for sandboxes: they outlive the plugin.
 func (d *Driver) Close() error {
 	d.shims.closeAll()
+	_ = d.Drain(context.Background())
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.store == nil {
@@ -95,6 +97,7 @@ func (d *Driver) Configure(ctx context.Context, req *providerv1.ConfigureRequest
 		}
 		next.images = d.conf.images
 		d.conf = next
+		d.rewarm(d.store, next.settings)
 		return nil
 	}
 	if err := runsc.ReserveDescriptors(); err != nil {
@@ -110,10 +113,12 @@ func (d *Driver) Configure(ctx context.Context, req *providerv1.ConfigureRequest
 	if err := store.Sweep(func(string) bool { return false }); err != nil {
 		d.log.WarnContext(ctx, "sweep leftovers", "error", err)
 	}
+	d.sweepMembers(ctx, store)
 	if next.images, err = d.openImages(ctx, next.stateDir, store); err != nil {
 		return errors.Join(err, store.Close())
 	}
 	d.store, d.conf = store, next
+	d.rewarm(store, set)
 	return nil
 }
 

@@ -29,6 +29,9 @@ func (d *Driver) Probe(ctx context.Context) (*providerv1.ProbeResponse, error) {
 			out.Ready = false
 		}
 	}
+	if c := d.checkPool(); c != nil {
+		out.Checks = append(out.Checks, c)
+	}
 	return out, nil
 }
 

@@ -15,6 +15,8 @@ type settings struct {
 	retain int
 	// pids, memory and disk are the limits of a sandbox that names none.
 	pids, memory, disk int64
+	// warmPool is the most guests that are kept ready for the next sandboxes.
+	warmPool int
 }
 
 const (
@@ -23,6 +25,8 @@ const (
 	// defaultDisk is what a sandbox may write when nobody says otherwise.
 	defaultDisk   = 10 << 30
 	defaultRetain = 1 << 20
+	// mostWarm bounds the warm pool: each guest in it takes some 35 MiB.
+	mostWarm = 64
 )
 
 func declaredSettings() []*providerv1.Setting {
@@ -43,22 +47,26 @@ func declaredSettings() []*providerv1.Setting {
 			Name: "retained_output_bytes", Type: providerv1.SettingType_SETTING_TYPE_INTEGER,
 			Description: "Bytes of each output stream kept for replay; default 1 MiB.",
 		},
+		{
+			Name: "warm_pool", Type: providerv1.SettingType_SETTING_TYPE_INTEGER,
+			Description: "Most guests that run ready for the next sandboxes, as many as were lately asked for; default 0, which is none.",
+		},
 	}
 }
 
 func parseSettings(s *structpb.Struct) (settings, error) {
 	out := settings{retain: defaultRetain, pids: defaultPids, memory: halfOfMemory(), disk: defaultDisk}
-	var retain int64 = defaultRetain
+	var retain, warmPool int64 = defaultRetain, 0
 	for name, into := range map[string]*int64{
 		"default_disk_bytes": &out.disk, "default_memory_bytes": &out.memory, "default_pids": &out.pids,
-		"retained_output_bytes": &retain,
+		"retained_output_bytes": &retain, "warm_pool": &warmPool,
 	} {
 		v, ok := s.GetFields()[name]
 		if !ok {
 			continue
 		}
 		n := int64(v.GetNumberValue())
-		if n <= 0 || float64(n) != v.GetNumberValue() {
+		if n <= 0 && name != "warm_pool" || n < 0 || float64(n) != v.GetNumberValue() {
 			return settings{}, fault.Field("settings."+name, strconv.FormatFloat(v.GetNumberValue(), 'g', -1, 64), "want a whole number above 0")
 		}
 		*into = n
@@ -67,7 +75,10 @@ func parseSettings(s *structpb.Struct) (settings, error) {
 	if retain > most {
 		return settings{}, fault.Field("settings.retained_output_bytes", strconv.FormatInt(retain, 10), "want at most 1073741824")
 	}
-	out.retain = int(retain)
+	if warmPool > mostWarm {
+		return settings{}, fault.Field("settings.warm_pool", strconv.FormatInt(warmPool, 10), "want at most "+strconv.Itoa(mostWarm))
+	}
+	out.retain, out.warmPool = int(retain), int(warmPool)
 	return out, nil
 }
 

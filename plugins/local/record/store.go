@@ -25,6 +25,7 @@ const (
 	snapshotsDir = "snapshots"
 	volumesDir   = "volumes"
 	keysDir      = "keys"
+	poolDir      = "pool"
 	lockFile     = "lock"
 )
 
@@ -40,7 +41,7 @@ type Store struct {
 // Open creates dir as needed and takes its lock, which another plugin process
 // may still hold for a moment while it ends; ctx bounds the wait.
 func Open(ctx context.Context, dir string) (*Store, error) {
-	for _, sub := range []string{"", sandboxesDir, snapshotsDir, volumesDir, keysDir} {
+	for _, sub := range []string{"", sandboxesDir, snapshotsDir, volumesDir, keysDir, poolDir} {
 		if err := os.MkdirAll(filepath.Join(dir, sub), 0o700); err != nil {
 			return nil, fmt.Errorf("make state folder: %w", err)
 		}

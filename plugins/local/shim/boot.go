@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -23,7 +22,6 @@ const (
 	socketName     = "shim.sock"
 	logName        = "shim.log"
 	bootstrapName  = "bootstrap.json"
-	privateName    = "private"
 	diskName       = "disk"
 	checkpointName = "checkpoint"
 	execsName      = "execs.json"
@@ -41,6 +39,36 @@ type Boot struct {
 	VolumeData map[string]string `json:"volume_data,omitempty"`
 	// RetainBytes is how much output of each stream is kept.
 	RetainBytes int `json:"retain_bytes"`
+	// Member is set for a member of the warm pool, which has no record.
+	Member *MemberSpec `json:"member,omitempty"`
+}
+
+// MemberSpec is what a member of the warm pool is made from: what cannot change
+// any more when it becomes somebody's sandbox.
+type MemberSpec struct {
+	Hostname    string `json:"hostname"`
+	CPUMillis   int64  `json:"cpu_millis,omitempty"`
+	MemoryBytes int64  `json:"memory_bytes"`
+	DiskBytes   int64  `json:"disk_bytes"`
+	Pids        int64  `json:"pids"`
+}
+
+// record reads the record in a sandbox's folder, or stands in for the one that a
+// member of the pool does not have yet.
+func (b *Boot) record(dir string) (*record.Sandbox, error) {
+	if b.Member == nil {
+		rec, err := record.ReadSandbox(dir)
+		if err != nil {
+			return nil, fmt.Errorf("read record of sandbox: %w", err)
+		}
+		return rec, nil
+	}
+	return &record.Sandbox{Sandbox: &providerv1.Sandbox{}, Spec: &providerv1.SandboxSpec{
+		Hostname: b.Member.Hostname,
+		Resources: &providerv1.Resources{
+			CpuMillis: b.Member.CPUMillis, MemoryBytes: b.Member.MemoryBytes, DiskBytes: b.Member.DiskBytes, Pids: b.Member.Pids,
+		},
+	}}, nil
 }
 
 // Root is where the root file system comes from; exactly one is set.
@@ -167,9 +195,9 @@ func readBootstrap(dir string) (*Bootstrap, error) {
 	return b, nil
 }
 
-func readBoot(r io.Reader) (*Boot, error) {
+func readBoot(in *json.Decoder) (*Boot, error) {
 	b := &Boot{}
-	if err := json.NewDecoder(r).Decode(b); err != nil {
+	if err := in.Decode(b); err != nil {
 		return nil, fmt.Errorf("read boot message: %w", err)
 	}
 	return b, nil

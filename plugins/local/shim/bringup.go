@@ -3,7 +3,6 @@ package shim
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 
@@ -15,34 +14,29 @@ import (
 )
 
 // bringUp enters the namespaces, builds the root file system and starts the
-// guest or restores it, with its commands.
-func bringUp(ctx context.Context, l *life, boot *Boot, log *slog.Logger) (*runsc.Sandbox, *exec.Table, error) {
-	for _, name := range []string{privateName, diskName} {
-		if err := os.MkdirAll(filepath.Join(l.dir, name), 0o711); err != nil {
-			return nil, nil, fmt.Errorf("make folder of sandbox: %w", err)
+// guest, or restores it and its commands. On failure there is no guest.
+func bringUp(ctx context.Context, l *life, boot *Boot, commands *exec.Table) (*runsc.Sandbox, error) {
+	for _, dir := range []string{l.private, filepath.Join(l.dir, diskName)} {
+		if err := os.MkdirAll(dir, 0o711); err != nil {
+			return nil, fmt.Errorf("make folder of sandbox: %w", err)
 		}
 	}
 	if err := runsc.Enter(l.private); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	cfg, err := config(l, boot)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	table := exec.NewTable(exec.Options{Retain: boot.RetainBytes, Logger: log})
 	if boot.Checkpoint == "" {
-		sb, err := runsc.Create(ctx, cfg)
-		if err != nil {
-			return nil, nil, err
-		}
-		return sb, table, nil
+		return runsc.Create(ctx, cfg)
 	}
-	sb, err := restore(ctx, cfg, table, boot.Checkpoint)
-	if err != nil {
-		return nil, nil, err
-	}
-	return sb, table, nil
+	return restore(ctx, cfg, l.rec.Sandbox.GetIdentity().GetSandboxId(), commands, boot.Checkpoint)
 }
+
+// guestID names the one guest of a shim to gVisor, and shows in its cgroups. It is
+// not the sandbox's id, which a guest that is kept ready does not have yet.
+const guestID = "guest"
 
 // config translates the record into the runtime's terms, and builds the root
 // file system on the way.
@@ -65,7 +59,7 @@ func config(l *life, boot *Boot) (runsc.Config, error) {
 		})
 	}
 	cfg := runsc.Config{
-		ID: l.rec.Sandbox.GetIdentity().GetSandboxId(), Dir: l.private, Disk: filepath.Join(l.dir, diskName),
+		ID: guestID, Dir: l.private, Disk: filepath.Join(l.dir, diskName),
 		Hostname: spec.GetHostname(), Mounts: mounts,
 	}
 	if boot.Root.Image != "" {

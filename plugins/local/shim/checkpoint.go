@@ -119,8 +119,9 @@ func (g *guest) checkpoint(ctx context.Context, dir string, keepRunning bool) er
 	return nil
 }
 
-// restore makes a guest from a checkpoint and takes up its commands.
-func restore(ctx context.Context, cfg runsc.Config, table *exec.Table, dir string) (*runsc.Sandbox, error) {
+// restore makes a guest from a checkpoint and takes up its commands, which are
+// the sandbox id's from now on.
+func restore(ctx context.Context, cfg runsc.Config, id string, table *exec.Table, dir string) (*runsc.Sandbox, error) {
 	data, err := os.ReadFile(filepath.Join(dir, execsName))
 	if err != nil {
 		return nil, fmt.Errorf("read commands of checkpoint: %w", err)
@@ -133,7 +134,7 @@ func restore(ctx context.Context, cfg runsc.Config, table *exec.Table, dir strin
 	if err != nil {
 		return nil, err
 	}
-	err = table.Import(data, cfg.ID, func(key exec.Key, _ *providerv1.ExecSpec) (sdk.Process, error) {
+	err = table.Import(data, id, func(key exec.Key, _ *providerv1.ExecSpec) (sdk.Process, error) {
 		ex, err := sb.Exec(key.Exec)
 		if err != nil {
 			return nil, err

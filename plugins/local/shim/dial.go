@@ -54,8 +54,11 @@ func dial(ctx context.Context, dir string) (net.Conn, error) {
 	}
 	defer func() { _ = d.Close() }()
 	var nd net.Dialer
-	return nd.DialContext(ctx, "unix", "/proc/self/fd/"+strconv.Itoa(int(d.Fd()))+"/"+socketName)
+	return nd.DialContext(ctx, "unix", descriptorPath(d)+"/"+socketName)
 }
+
+// descriptorPath is a short path to an open file, wherever it is now.
+func descriptorPath(f *os.File) string { return "/proc/self/fd/" + strconv.Itoa(int(f.Fd())) }
 
 // Kill ends the shim of a sandbox's folder and waits until it is gone. It is a
 // no-op if there is none. One that is only coming up, because the plugin that

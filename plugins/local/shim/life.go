@@ -47,8 +47,19 @@ type life struct {
 }
 
 func newLife(dir string, rec *record.Sandbox, log *slog.Logger) *life {
-	return &life{dir: dir, private: filepath.Join(dir, privateName), log: log, ends: make(chan ending, 1), rec: rec}
+	return &life{dir: dir, private: privateDir(dir), log: log, ends: make(chan ending, 1), rec: rec}
 }
+
+// privateDir is where every shim mounts a file system of its own, which the
+// others and the host do not see. It is the same for all of a state folder and
+// not part of a sandbox's folder, which may get another name while the shim
+// lives.
+func privateDir(dir string) string {
+	return filepath.Join(filepath.Dir(filepath.Dir(dir)), privateName)
+}
+
+// privateName is a folder beside those of sandboxes, empty as the host sees it.
+const privateName = "private"
 
 // rootDir is where the lower tree of the guest's root is built.
 func (l *life) rootDir() string { return filepath.Join(l.private, "root") }
@@ -74,6 +85,21 @@ func (l *life) commit(change func(*providerv1.Sandbox)) error {
 	}
 	l.rec = rec
 	return nil
+}
+
+// running commits that the guest runs.
+func (l *life) running() error {
+	return l.commit(func(s *providerv1.Sandbox) {
+		s.State, s.StatusReason, s.Kept = providerv1.SandboxState_SANDBOX_STATE_RUNNING, "", nil
+	})
+}
+
+// adopt gives a member of the pool the folder and the record of a sandbox.
+func (l *life) adopt(dir string, rec *record.Sandbox) error {
+	l.mu.Lock()
+	l.dir, l.rec = dir, rec
+	l.mu.Unlock()
+	return l.running()
 }
 
 // end asks the shim to stop; the first reason counts.
@@ -133,16 +159,14 @@ func (l *life) vanish() error {
 	if err := os.Remove(record.SandboxRecord(l.dir)); err != nil {
 		return fmt.Errorf("remove record: %w", err)
 	}
-	// The private folder is a mount point and goes with the mount; the plugin's
-	// sweep takes what remains.
-	entries, err := os.ReadDir(l.dir)
-	if err != nil {
-		return fmt.Errorf("remove sandbox: %w", err)
-	}
-	for _, e := range entries {
-		if e.Name() != privateName {
-			_ = os.RemoveAll(filepath.Join(l.dir, e.Name()))
-		}
+	return l.clear()
+}
+
+// clear removes the sandbox's folder; what remains is taken by the plugin's
+// sweep.
+func (l *life) clear() error {
+	if err := os.RemoveAll(l.dir); err != nil {
+		return fmt.Errorf("remove folder of sandbox: %w", err)
 	}
 	return nil
 }

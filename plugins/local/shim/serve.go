@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -14,7 +13,6 @@ import (
 
 	"google.golang.org/grpc"
 
-	"github.com/sandbar-dev/sandbar/plugins/local/record"
 	"github.com/sandbar-dev/sandbar/plugins/local/runsc"
 	"github.com/sandbar-dev/sandbar/plugins/sdk"
 	"github.com/sandbar-dev/sandbar/plugins/sdk/exec"
@@ -44,7 +42,7 @@ func Main(dir string) int {
 	for _, fd := range []int{lockFD, readyFD} {
 		syscall.CloseOnExec(fd)
 	}
-	stdin := os.Stdin
+	stdin := os.Stdin // Enter lets the variable name another file
 	if err := serve(dir, stdin, readyPipe, log); err != nil {
 		log.Error("shim ends", "error", err)
 		return 1
@@ -52,25 +50,29 @@ func Main(dir string) int {
 	return 0
 }
 
-func serve(dir string, stdin io.Reader, readyPipe *os.File, log *slog.Logger) error {
+func serve(dir string, stdin, readyPipe *os.File, log *slog.Logger) error {
 	ctx, cancel := context.WithTimeout(context.Background(), bootBudget)
 	defer cancel()
-	s, err := start(ctx, dir, stdin, log)
+	in := json.NewDecoder(stdin)
+	s, err := start(ctx, dir, in, log)
 	if err != nil {
 		tell(readyPipe, ready{Fault: faultOf(err)})
 		return err
 	}
 	tell(readyPipe, ready{OK: true})
 	cancel()
+	if s.member {
+		if err := s.awaitAdoption(in, readyPipe); err != nil {
+			return err
+		}
+	}
+	_, _ = stdin.Close(), readyPipe.Close()
 	return s.run()
 }
 
-// tell writes the one line that Spawn waits for. A plugin that is gone does not
+// tell writes a line that the plugin waits for. A plugin that is gone does not
 // hear it, which changes nothing.
-func tell(pipe *os.File, msg ready) {
-	_ = json.NewEncoder(pipe).Encode(msg)
-	_ = pipe.Close()
-}
+func tell(pipe *os.File, msg ready) { _ = json.NewEncoder(pipe).Encode(msg) }
 
 // server is a shim that has come up.
 type server struct {
@@ -79,50 +81,57 @@ type server struct {
 	sdk      *sdk.Server
 	execs    *exec.Table
 	listener net.Listener
+	// member is set while the shim is nobody's sandbox.
+	member bool
 }
 
-func start(ctx context.Context, dir string, stdin io.Reader, log *slog.Logger) (_ *server, err error) {
-	boot, err := readBoot(stdin)
+func start(ctx context.Context, dir string, in *json.Decoder, log *slog.Logger) (_ *server, err error) {
+	boot, err := readBoot(in)
 	if err != nil {
 		return nil, err
 	}
-	rec, err := record.ReadSandbox(dir)
+	rec, err := boot.record(dir)
 	if err != nil {
-		return nil, fmt.Errorf("read record of sandbox: %w", err)
+		return nil, err
 	}
 	l := newLife(dir, rec, log)
-	sb, table, err := bringUp(ctx, l, boot, log)
+	s := &server{
+		guest:  &guest{id: rec.Sandbox.GetIdentity().GetSandboxId(), spec: rec.Spec, root: boot.Root, life: l},
+		execs:  exec.NewTable(exec.Options{Retain: boot.RetainBytes, Logger: log}),
+		member: boot.Member != nil,
+	}
+	s.guest.execs = s.execs
+	// The door does not need the guest, nor the guest the door; nobody is let in
+	// before both are there.
+	door := make(chan error, 1)
+	go func() { door <- s.openDoor(dir, log) }()
+	s.guest.sb, err = bringUp(ctx, l, boot, s.execs)
+	if err = errors.Join(err, <-door); err == nil && !s.member {
+		err = l.running()
+	}
 	if err != nil {
+		if s.guest.sb != nil {
+			_ = s.guest.sb.Close(context.WithoutCancel(ctx))
+		}
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			_ = sb.Close(context.WithoutCancel(ctx))
-		}
-	}()
-	g := &guest{id: rec.Sandbox.GetIdentity().GetSandboxId(), sb: sb, spec: rec.Spec, root: boot.Root, life: l, execs: table}
-	s := &server{guest: g, execs: table}
-	if s.sdk, err = sdk.NewServer(g, sdk.Options{Table: table, Configured: true, Logger: log}); err != nil {
-		return nil, err
+	if boot.DropCheckpoint {
+		go dropCheckpoint(s.guest.sb, boot.Checkpoint, log)
+	}
+	return s, nil
+}
+
+// openDoor makes everything that serves calls, and says where it is found.
+func (s *server) openDoor(dir string, log *slog.Logger) (err error) {
+	if s.sdk, err = sdk.NewServer(s.guest, sdk.Options{Table: s.execs, Configured: true, Logger: log}); err != nil {
+		return err
 	}
 	s.grpc = grpc.NewServer(sdk.ServerOptions()...)
 	s.sdk.Register(s.grpc)
 	if s.listener, err = listen(dir); err != nil {
-		return nil, err
+		return err
 	}
-	if err := writeBootstrap(dir); err != nil {
-		return nil, err
-	}
-	err = l.commit(func(s *providerv1.Sandbox) {
-		s.State, s.StatusReason, s.Kept = providerv1.SandboxState_SANDBOX_STATE_RUNNING, "", nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	if boot.DropCheckpoint {
-		go dropCheckpoint(sb, boot.Checkpoint, log)
-	}
-	return s, nil
+	return writeBootstrap(dir)
 }
 
 // dropCheckpoint removes a checkpoint once nothing is read from it any more. Its
@@ -167,15 +176,16 @@ func (s *server) run() error {
 // answerGrace is how long streams may take to notice the end.
 const answerGrace = 2 * time.Second
 
-// listen makes the socket. The process changes into the folder for a moment,
-// because the path of a socket may have at most 107 bytes.
+// listen makes the socket, by the folder's descriptor, because the path of a
+// socket may have at most 107 bytes.
 func listen(dir string) (net.Listener, error) {
-	if err := os.Chdir(dir); err != nil {
-		return nil, fmt.Errorf("enter sandbox folder: %w", err)
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open sandbox folder: %w", err)
 	}
-	defer func() { _ = os.Chdir("/") }()
+	defer func() { _ = d.Close() }()
 	var lc net.ListenConfig
-	l, err := lc.Listen(context.Background(), "unix", socketName)
+	l, err := lc.Listen(context.Background(), "unix", descriptorPath(d)+"/"+socketName)
 	if err != nil {
 		return nil, fmt.Errorf("listen for the plugin: %w", err)
 	}

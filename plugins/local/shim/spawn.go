@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 
 	"github.com/sandbar-dev/sandbar/plugins/local/runsc"
@@ -32,41 +33,51 @@ const (
 // The returned function waits for the shim's end, so that no zombie stays; it
 // must be called, usually in a goroutine of its own.
 func Spawn(ctx context.Context, binary, dir string, lock *os.File, boot *Boot) (wait func(), err error) {
-	defer func() { _ = lock.Close() }()
-	for _, stale := range []string{socketName, bootstrapName} {
-		if err := os.Remove(filepath.Join(dir, stale)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("remove stale %s: %w", stale, err)
-		}
-	}
 	input, err := json.Marshal(boot)
 	if err != nil {
-		return nil, fmt.Errorf("encode boot message: %w", err)
+		return nil, errors.Join(fmt.Errorf("encode boot message: %w", err), lock.Close())
 	}
-	logFile, err := os.OpenFile(filepath.Join(dir, logName), os.O_CREATE|os.O_WRONLY|os.O_TRUNC|os.O_APPEND, 0o600)
+	cmd, answers, err := startProcess(ctx, binary, dir, lock, bytes.NewReader(input))
 	if err != nil {
-		return nil, fmt.Errorf("open shim log: %w", err)
+		return nil, err
 	}
-	defer func() { _ = logFile.Close() }()
-	readyR, readyW, err := os.Pipe()
-	if err != nil {
-		return nil, fmt.Errorf("make ready pipe: %w", err)
-	}
-	defer func() { _ = readyR.Close() }()
-
-	cmd := runsc.Shim(ctx, binary, Command, dir)
-	cmd.Stdin, cmd.Stderr, cmd.Stdout = bytes.NewReader(input), logFile, nil
-	cmd.ExtraFiles = []*os.File{lock, readyW}
-	err = launch(cmd)
-	_ = readyW.Close()
-	if err != nil {
-		return nil, spawnError(err)
-	}
-	if err := awaitReady(ctx, readyR, dir); err != nil {
+	defer func() { _ = answers.Close() }()
+	if err := awaitReady(ctx, answers, dir); err != nil {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 		return nil, err
 	}
 	return func() { _ = cmd.Wait() }, nil
+}
+
+// startProcess starts a shim. What it says can be read from answers, which the caller
+// closes.
+func startProcess(ctx context.Context, binary, dir string, lock *os.File, stdin io.Reader) (cmd *exec.Cmd, answers *os.File, err error) {
+	defer func() { _ = lock.Close() }()
+	for _, stale := range []string{socketName, bootstrapName} {
+		if err := os.Remove(filepath.Join(dir, stale)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, nil, fmt.Errorf("remove stale %s: %w", stale, err)
+		}
+	}
+	logFile, err := os.OpenFile(filepath.Join(dir, logName), os.O_CREATE|os.O_WRONLY|os.O_TRUNC|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, nil, fmt.Errorf("open shim log: %w", err)
+	}
+	defer func() { _ = logFile.Close() }()
+	answers, readyW, err := os.Pipe()
+	if err != nil {
+		return nil, nil, fmt.Errorf("make ready pipe: %w", err)
+	}
+	cmd = runsc.Shim(ctx, binary, Command, dir)
+	cmd.Stdin, cmd.Stderr, cmd.Stdout = stdin, logFile, nil
+	cmd.ExtraFiles = []*os.File{lock, readyW}
+	err = launch(cmd)
+	_ = readyW.Close()
+	if err != nil {
+		_ = answers.Close()
+		return nil, nil, spawnError(err)
+	}
+	return cmd, answers, nil
 }
 
 // spawnError explains why the kernel refused a new namespace.
