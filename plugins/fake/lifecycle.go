@@ -32,9 +32,6 @@ func (d *Driver) CreateSandbox(ctx context.Context, req *providerv1.CreateSandbo
 		if err := c.room(d.config(), req.GetIdentity().GetSandboxId(), 1); err != nil {
 			return nil, err
 		}
-		if base, err = withMountPoints(base, spec.GetMounts()); err != nil {
-			return nil, err
-		}
 		b := c.newBox(req.GetIdentity(), req.GetOperation(), spec, base)
 		if b.Overlays, err = c.overlays(b); err != nil {
 			return nil, err
