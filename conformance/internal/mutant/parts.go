@@ -4,6 +4,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/sandbar-dev/sandbar/broker/provider"
+	"github.com/sandbar-dev/sandbar/proto/fault"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
 
@@ -16,4 +17,9 @@ func newKey() string { return provider.NewKey() }
 
 func bySandboxID(id string) *providerv1.GetSandboxRequest {
 	return &providerv1.GetSandboxRequest{By: &providerv1.GetSandboxRequest_Sandbox{Sandbox: &providerv1.SandboxRef{SandboxId: id}}}
+}
+
+// answers reports whether a server answers with a reason.
+func answers(err error, reason providerv1.ErrorReason) bool {
+	return err != nil && fault.From(err).Reason == reason
 }
