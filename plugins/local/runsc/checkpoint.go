@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"sync"
 
 	"gvisor.dev/gvisor/pkg/state/statefile"
@@ -21,7 +22,7 @@ const (
 	manifestName = "sandbar.json"
 	imageName    = "image"
 	// manifestVersion changes when older checkpoints can no longer be read.
-	manifestVersion = 2
+	manifestVersion = 3
 )
 
 // ErrIncompatible is wrapped by Restore when a checkpoint was made by another build of the runtime or the agent, or for another
@@ -37,6 +38,7 @@ type manifest struct {
 	NextFile  int64          `json:"next_stream"`
 	Execs     []manifestExec `json:"execs,omitempty"`
 	Transfers []string       `json:"transfers,omitempty"` // streams that the guest may still have open
+	Prepared  []string       `json:"prepared,omitempty"`  // those of them that the agent closes when it prepares others
 	Limits    Limits         `json:"limits"`
 	Mounts    []Mount        `json:"mounts,omitempty"`
 }
@@ -51,8 +53,11 @@ type manifestExec struct {
 	Closed bool   `json:"closed,omitempty"`
 	Stdout int64  `json:"stdout"` // bytes the guest had written
 	Stderr int64  `json:"stderr"`
-	Ended  bool   `json:"ended,omitempty"`
-	Exit   Exit   `json:"exit"`
+	// StdoutName and StderrName are those of the streams.
+	StdoutName string `json:"stdout_name"`
+	StderrName string `json:"stderr_name,omitempty"`
+	Ended      bool   `json:"ended,omitempty"`
+	Exit       Exit   `json:"exit"`
 }
 
 // Checkpoint saves the guest with memory, processes, open files and everything it wrote to dir, a new directory.
@@ -164,13 +169,17 @@ func (s *Sandbox) save(image string, resume bool) error {
 func (s *Sandbox) describe(m *manifest) (held []*Writer, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	m.NextExec, m.NextFile = s.nextExec, s.nextStream
+	m.NextExec, m.NextFile, m.Prepared = s.nextExec, s.nextStream, slices.Clone(s.staleOutputs)
+	if s.outputs != nil {
+		m.Prepared = append(m.Prepared, s.outputs.stdout.name, s.outputs.stderr.name)
+	}
 	for _, ex := range s.execs {
-		me := manifestExec{ID: ex.ID, PID: ex.PID, TTY: ex.tty, Stdin: ex.Stdin != nil}
+		me := manifestExec{ID: ex.ID, PID: ex.PID, TTY: ex.tty, Stdin: ex.Stdin != nil, StdoutName: ex.Stdout.name}
 		if me.Stdout, err = ex.Stdout.total(); err != nil {
 			return held, fmt.Errorf("measure stream %q: %w", ex.Stdout.name, err)
 		}
 		if ex.Stderr != nil {
+			me.StderrName = ex.Stderr.name
 			if me.Stderr, err = ex.Stderr.total(); err != nil {
 				return held, fmt.Errorf("measure stream %q: %w", ex.Stderr.name, err)
 			}
@@ -254,10 +263,10 @@ func (s *Sandbox) Loaded() error {
 
 // reopen makes every FIFO that the saved guest may have open.
 func (s *Sandbox) reopen(m *manifest) (keep []*os.File, err error) {
-	s.nextExec, s.nextStream = m.NextExec, m.NextFile
+	s.nextExec, s.nextStream, s.staleOutputs = m.NextExec, m.NextFile, m.Prepared
 	for _, me := range m.Execs {
 		ex := &Exec{ID: me.ID, PID: me.PID, sandbox: s, tty: me.TTY, done: make(chan struct{})}
-		files, err := ex.openStreams(me.Stdin, me)
+		files, err := ex.reopenStreams(me)
 		keep = append(keep, files...)
 		if err != nil {
 			return keep, err

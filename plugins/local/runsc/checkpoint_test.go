@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -50,6 +52,17 @@ func saveScenario(ctx context.Context, e *env) error {
 	if err != nil {
 		return err
 	}
+	// Something goes on with the streams of an exec that was released, and something could not start.
+	if err := expectLingering(ctx, sb); err != nil {
+		return err
+	}
+	// The counter gets streams that the guest had open before, and during the checkpoint there are such for the next command.
+	if err := expect(ctx, sb, "echo first", "first"); err != nil {
+		return err
+	}
+	if !runsc.Prepared(sb) {
+		return errors.New("no streams were prepared")
+	}
 	ex, err := sb.Start(ctx, runsc.Command{ID: "counter", Argv: []string{"sh", "-c", counter}, Stdin: true})
 	if err != nil {
 		return err
@@ -58,6 +71,9 @@ func saveScenario(ctx context.Context, e *env) error {
 	last, err := next(r, -1, 20)
 	if err != nil {
 		return err
+	}
+	if !runsc.Prepared(sb) {
+		return errors.New("no streams were prepared again")
 	}
 	began := time.Now()
 	if err := sb.Checkpoint(ctx, image, keep, nil); err != nil {
@@ -83,6 +99,28 @@ func saveScenario(ctx context.Context, e *env) error {
 		return fmt.Errorf("result of a saved exec: %w", err)
 	}
 	return os.WriteFile(image+"/last", []byte(strconv.Itoa(last)), 0o600)
+}
+
+// expectLingering leaves a process behind that has all its exec's streams open.
+func expectLingering(ctx context.Context, sb *runsc.Sandbox) error {
+	ex, err := sb.Start(ctx, runsc.Command{Argv: []string{"sh", "-c", "exec 3<&0; sleep 1000 <&3 & echo up"}, Stdin: true})
+	if err != nil {
+		return err
+	}
+	defer ex.Release()
+	if _, err := io.ReadFull(ex.Stdout, make([]byte, 3)); err != nil {
+		return err
+	}
+	if _, err := ex.Wait(ctx); err != nil {
+		return err
+	}
+	if !runsc.Prepared(sb) {
+		return errors.New("no streams were prepared")
+	}
+	if _, err := sb.Start(ctx, runsc.Command{Argv: []string{"no-such-command"}}); !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("missing command: %w", err)
+	}
+	return nil
 }
 
 // resumeScenario goes on with the counter in another shim. args are the checkpoint and whether "last" is known.
@@ -125,7 +163,14 @@ func resumeScenario(ctx context.Context, e *env) error {
 	if err := sb.Loaded(); err != nil {
 		return err
 	}
-	return sb.Close(ctx)
+	// Of what was prepared in the saved guest nothing is left: there are the counter's streams, those for the next command, and those that
+	// sleep still has although its exec is gone.
+	prepared := runsc.Prepared(sb)
+	streams, err := filepath.Glob(filepath.Join(e.dir, e.cfg.ID, "io", "*"))
+	if err != nil || len(streams) != 8 || !prepared {
+		return fmt.Errorf("streams after the restore: %q, %w; want eight", streams, err)
+	}
+	return errors.Join(expect(ctx, sb, "grep -l sleep /proc/[0-9]*/comm | wc -l", "1"), sb.Close(ctx))
 }
 
 // digits is the length of the counter's output before it prints n.

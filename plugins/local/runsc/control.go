@@ -64,6 +64,8 @@ type control struct {
 	nextID  uint64
 	answers map[uint64]chan wire.Event
 	streams map[uint64]chan error
+	// forgotten are ended execs of which the agent still keeps the results; the next request tells it.
+	forgotten []string
 
 	onExit func(wire.ExecStatus)
 	ended  chan struct{} // closed when the event pipe has ended; err is set before
@@ -167,7 +169,20 @@ func (c *control) endedError() error {
 	return ErrEnded
 }
 
+// forget lets the agent drop the result of an ended exec, with the next request. That is soon: only new execs make old ones many.
+func (c *control) forget(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.forgotten = append(c.forgotten, id)
+}
+
 func (c *control) send(ctx context.Context, req *wire.Request) error {
+	c.sendMu.Lock()
+	defer c.sendMu.Unlock()
+	// Taken in the order of sending, so that an id is free before it is used again.
+	c.mu.Lock()
+	req.Forget, c.forgotten = c.forgotten, nil
+	c.mu.Unlock()
 	b, err := json.Marshal(req)
 	if err != nil {
 		return fmt.Errorf("encode request: %w", err)
@@ -175,8 +190,6 @@ func (c *control) send(ctx context.Context, req *wire.Request) error {
 	if len(b) >= wire.MaxRequest {
 		return fmt.Errorf("send request of %d bytes: %w", len(b), syscall.E2BIG)
 	}
-	c.sendMu.Lock()
-	defer c.sendMu.Unlock()
 	// Only a guest that stopped reading makes this wait. A request cut by the deadline leaves the pipe unusable, as would
 	// waiting for ever.
 	deadline, ok := ctx.Deadline()

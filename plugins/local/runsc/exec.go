@@ -83,7 +83,7 @@ func (e *Exec) Resize(ctx context.Context, size Size) error {
 }
 
 // Release closes the streams and forgets the exec. A process that still runs goes on, with its output failing.
-func (e *Exec) Release(ctx context.Context) error {
+func (e *Exec) Release() {
 	e.sandbox.mu.Lock()
 	delete(e.sandbox.execs, e.ID)
 	e.sandbox.mu.Unlock()
@@ -91,13 +91,9 @@ func (e *Exec) Release(ctx context.Context) error {
 	select {
 	case <-e.done:
 	default:
-		return nil // the agent keeps what still runs
+		return // the agent keeps what still runs
 	}
-	if e.lost != nil {
-		return nil //nolint:nilerr // with the sandbox the agent's entry is gone too
-	}
-	_, err := e.sandbox.ctl.call(ctx, &wire.Request{Op: wire.OpForget, ExecID: e.ID}, nil)
-	return err
+	e.sandbox.ctl.forget(e.ID)
 }
 
 func (e *Exec) closeStreams() {
@@ -129,8 +125,7 @@ func (s *Sandbox) Start(ctx context.Context, cmd Command) (*Exec, error) {
 		Op:   wire.OpStart,
 		Exec: &wire.Exec{ID: ex.ID, Argv: cmd.Argv, Env: cmd.Env, Cwd: cmd.Dir, User: cmd.User, TTY: cmd.TTY, MaxTasks: s.cfg.Limits.Pids},
 	}
-	keep, err := ex.openStreams(cmd.Stdin, manifestExec{})
-	defer closeFiles(keep)
+	keep, err := ex.openStreams(cmd.Stdin)
 	if err == nil {
 		req.Stdout = ex.Stdout.name
 		if ex.Stderr != nil {
@@ -143,6 +138,7 @@ func (s *Sandbox) Start(ctx context.Context, cmd Command) (*Exec, error) {
 		ev, err = s.ctl.call(ctx, req, nil)
 		ex.PID = ev.PID
 	}
+	closeFiles(keep)
 	if err != nil {
 		s.mu.Lock()
 		delete(s.execs, ex.ID)
@@ -150,6 +146,7 @@ func (s *Sandbox) Start(ctx context.Context, cmd Command) (*Exec, error) {
 		ex.closeStreams()
 		return nil, fmt.Errorf("start exec %q: %w", ex.ID, err)
 	}
+	s.prepareStreams()
 	return ex, nil
 }
 
@@ -184,29 +181,6 @@ func validName(id string) bool {
 	return id != "" && len(id) <= 128
 }
 
-// openStreams makes the FIFOs, with the offsets of from. The returned files are to be closed once the guest has them open.
-func (e *Exec) openStreams(stdin bool, from manifestExec) (keep []*os.File, err error) {
-	dir := e.sandbox.cfg.ioDir()
-	var k *os.File
-	if e.Stdout, k, err = newReader(dir, "x-"+e.ID+".1", from.Stdout); err != nil {
-		return keep, err
-	}
-	keep = append(keep, k)
-	if !e.tty {
-		if e.Stderr, k, err = newReader(dir, "x-"+e.ID+".2", from.Stderr); err != nil {
-			return keep, err
-		}
-		keep = append(keep, k)
-	}
-	if stdin {
-		if e.Stdin, k, err = newWriter(dir, "x-"+e.ID+".0"); err != nil {
-			return keep, err
-		}
-		keep = append(keep, k)
-	}
-	return keep, nil
-}
-
 func closeFiles(files []*os.File) {
 	for _, f := range files {
 		_ = f.Close()
@@ -236,13 +210,15 @@ func (s *Sandbox) Execs() []*Exec {
 
 // execEvent takes what the agent says about an exec.
 func (s *Sandbox) execEvent(st wire.ExecStatus) {
+	if !st.Ended {
+		return
+	}
 	s.mu.Lock()
 	ex := s.execs[st.ID]
 	s.mu.Unlock()
-	if ex == nil {
+	if ex == nil { // it was released before it ended
+		s.ctl.forget(st.ID)
 		return
 	}
-	if st.Ended {
-		ex.finish(Exit{Code: st.Code, Signal: syscall.Signal(st.Signal), OOM: st.OOM}, nil)
-	}
+	ex.finish(Exit{Code: st.Code, Signal: syscall.Signal(st.Signal), OOM: st.OOM}, nil)
 }

@@ -7,6 +7,14 @@ import (
 	sentry "gvisor.dev/gvisor/pkg/sentry/control"
 )
 
+// Prepared waits for the streams of the next command and says whether they are there.
+func Prepared(s *Sandbox) bool {
+	s.background.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.outputs != nil
+}
+
 // RuntimeExec runs a command by the runtime's own exec and waits for it, with its output to out: what the agent is measured against.
 func RuntimeExec(s *Sandbox, out *os.File, argv ...string) error {
 	null, err := os.Open(os.DevNull)

@@ -145,7 +145,7 @@ func run(ctx context.Context, sb *runsc.Sandbox, cmd runsc.Command) (string, run
 	if err != nil {
 		return "", runsc.Exit{}, err
 	}
-	defer func() { _ = ex.Release(ctx) }()
+	defer ex.Release()
 	var stderr bytes.Buffer
 	errDone := make(chan struct{})
 	go func() {

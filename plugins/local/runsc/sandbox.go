@@ -32,6 +32,11 @@ type Sandbox struct {
 	nextExec   int
 	nextStream int64
 	closed     bool
+	outputs    *outputs // for the next command; nil while there are none
+	preparing  bool     // outputs are being made
+	// staleOutputs were prepared before the restore; the agent has them open until others are.
+	staleOutputs []string
+	background   sync.WaitGroup
 
 	limits *watchdog
 	cause  error         // why the sandbox ended, if that is known; guarded by mu
@@ -141,6 +146,12 @@ func (s *Sandbox) waitEnd() {
 	}
 	s.mu.Unlock()
 	limits.stop()
+	s.background.Wait()
+	s.mu.Lock()
+	outputs := s.outputs
+	s.outputs = nil
+	s.mu.Unlock()
+	outputs.close()
 	err := s.endError()
 	for _, ex := range execs {
 		ex.finish(Exit{}, fmt.Errorf("wait for exec %q: %w", ex.ID, err))

@@ -133,7 +133,8 @@ func readDeadline(ctx context.Context, sb *runsc.Sandbox) error {
 	if err != nil || string(got) != "x" || ex.Stdout.Offset() != 1 {
 		return fmt.Errorf("read after a deadline: %q at %d: %w", got, ex.Stdout.Offset(), err)
 	}
-	return ex.Release(ctx)
+	ex.Release()
+	return nil
 }
 
 func stdinWorks(ctx context.Context, sb *runsc.Sandbox) error {
@@ -152,7 +153,8 @@ func stdinWorks(ctx context.Context, sb *runsc.Sandbox) error {
 	if _, err := sb.Start(ctx, runsc.Command{ID: "sum", Argv: []string{"true"}}); !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("same id: %w", err)
 	}
-	return ex.Release(ctx)
+	ex.Release()
+	return nil
 }
 
 func groupSignal(ctx context.Context, sb *runsc.Sandbox) error {
@@ -205,7 +207,8 @@ func ttyScenario(ctx context.Context, e *env) error {
 	if exit, err := ex.Wait(ctx); err != nil || exit.Code != 0 {
 		return fmt.Errorf("terminal: %+v %w", exit, err)
 	}
-	return errors.Join(ex.Release(ctx), sb.Close(ctx))
+	ex.Release()
+	return sb.Close(ctx)
 }
 
 func isolationScenario(ctx context.Context, e *env) error {

@@ -62,6 +62,13 @@ func (r *Reader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// enlarge asks for a pipe of pipeBytes.
+func (r *Reader) enlarge() { enlarge(r.rc) }
+
+func enlarge(rc syscall.RawConn) {
+	_ = rc.Control(func(fd uintptr) { _, _ = unix.FcntlInt(fd, unix.F_SETPIPE_SZ, pipeBytes) })
+}
+
 // SetReadDeadline makes a pending Read return os.ErrDeadlineExceeded at t; zero takes the deadline away.
 func (r *Reader) SetReadDeadline(t time.Time) error { return r.f.SetReadDeadline(t) }
 
@@ -85,9 +92,15 @@ func (r *Reader) total() (int64, error) {
 	return r.off + int64(waiting), err
 }
 
-// Close makes further writes in the guest fail with EPIPE.
+// Close makes further writes in the guest fail with EPIPE. The FIFO keeps its name while somebody in the guest has it open, because a
+// restore opens it again.
 func (r *Reader) Close() error {
-	_ = os.Remove(r.path)
+	_ = r.rc.Control(func(fd uintptr) {
+		state := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		if n, err := unix.Poll(state, 0); err == nil && n == 1 && state[0].Revents&unix.POLLHUP != 0 {
+			_ = os.Remove(r.path)
+		}
+	})
 	return r.f.Close()
 }
 
@@ -160,7 +173,15 @@ func (w *Writer) Close() error {
 	return w.f.Close()
 }
 
-func (w *Writer) remove() { _ = os.Remove(w.path) }
+// remove takes the name of a closed stream away, unless somebody in the guest still has it open.
+func (w *Writer) remove() {
+	fd, err := unix.Open(w.path, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err == nil {
+		_ = unix.Close(fd)
+		return
+	}
+	_ = os.Remove(w.path)
+}
 
 // hold takes what the guest has not read out of the pipe, and keeps writers waiting until letGo. The guest must be stopped.
 func (w *Writer) hold() (unread []byte, closed bool, err error) {
@@ -290,6 +311,7 @@ func newWriter(dir, name string) (w *Writer, keep *os.File, err error) {
 	if err != nil {
 		return nil, nil, errors.Join(err, f.Close(), keep.Close())
 	}
+	enlarge(rc)
 	return &Writer{name: name, path: path, f: f, rc: rc}, keep, nil
 }
 
@@ -301,9 +323,6 @@ func makeFIFO(path string, flag int) (*os.File, error) {
 	if err != nil {
 		_ = os.Remove(path)
 		return nil, fmt.Errorf("open stream %q: %w", filepath.Base(path), err)
-	}
-	if rc, err := f.SyscallConn(); err == nil {
-		_ = rc.Control(func(fd uintptr) { _, _ = unix.FcntlInt(fd, unix.F_SETPIPE_SZ, pipeBytes) })
 	}
 	return f, nil
 }

@@ -64,7 +64,10 @@ func (p *process) Resize(ctx context.Context, size *providerv1.Terminal) error {
 	return p.ex.Resize(ctx, runsc.Size{Rows: cells(size.GetRows()), Cols: cells(size.GetCols())})
 }
 
-func (p *process) Close() error { return p.ex.Release(context.Background()) }
+func (p *process) Close() error {
+	p.ex.Release()
+	return nil
+}
 
 // notStarted is a program that could not be executed: one line on standard
 // error, and the exit code a shell would give.

@@ -29,7 +29,7 @@ func Main() {
 	syscall.CloseOnExec(wire.RequestFD)
 	syscall.CloseOnExec(wire.EventFD)
 	a := &agent{
-		out: rawFile(wire.EventFD), byID: map[string]*process{}, byPID: map[int]*process{}, commits: map[uint64]chan int64{},
+		out: rawFile(wire.EventFD), prepared: map[string]rawFile{}, null: -1, byID: map[string]*process{}, byPID: map[int]*process{}, commits: map[uint64]chan int64{},
 	}
 	a.spawning = sync.NewCond(&a.mu)
 	syscall.Umask(0o022)
@@ -45,6 +45,10 @@ func Main() {
 type agent struct {
 	outMu sync.Mutex
 	out   rawFile
+
+	// prepared are streams that were opened before a request named them, and null is the null device; of the goroutine of serve.
+	prepared map[string]rawFile
+	null     rawFile
 
 	// mu is held over fork and registration, so that reap cannot see a child before its entry.
 	mu       sync.Mutex
@@ -66,6 +70,7 @@ func (a *agent) serve(in rawFile) error {
 		if err := json.Unmarshal(line, &req); err != nil {
 			return fmt.Errorf("decode request: %w", err)
 		}
+		a.forget(req.Forget)
 		a.dispatch(&req)
 	}
 }
@@ -79,14 +84,16 @@ func (a *agent) dispatch(req *wire.Request) {
 		a.hello(req)
 	case wire.OpStart:
 		pid, err := a.start(req)
+		if err != nil {
+			a.drop(req.Stdout, req.Stderr)
+		}
 		a.send(wire.Event{ID: req.ID, PID: pid, Error: wireError(err)})
 	case wire.OpSignal:
 		a.answer(req, a.signal(req.ExecID, syscall.Signal(req.Signal)))
 	case wire.OpResize:
 		a.answer(req, a.resize(req.ExecID, req.Size))
-	case wire.OpForget:
-		a.forget(req.ExecID)
-		a.answer(req, nil)
+	case wire.OpPrepare:
+		a.answer(req, a.prepare(req.Prepare))
 	case wire.OpReclaim:
 		a.answer(req, a.reclaim(req.Limit, req.Force))
 	case wire.OpCommit:

@@ -25,9 +25,10 @@ func openStream(name string, flags int) (rawFile, error) {
 	if err != nil {
 		return -1, err
 	}
-	if err := syscall.SetNonblock(fd, false); err != nil {
+	// No other flag is set that could be lost.
+	if _, _, errno := syscall.Syscall(syscall.SYS_FCNTL, uintptr(fd), syscall.F_SETFL, 0); errno != 0 {
 		_ = syscall.Close(fd)
-		return -1, err
+		return -1, errno
 	}
 	return rawFile(fd), nil
 }

@@ -41,13 +41,13 @@ func (a *agent) start(req *wire.Request) (int, error) {
 	if err != nil {
 		return 0, &refusal{wire.PartProgram, fmt.Errorf("find command %q: %w", ex.Argv[0], err)}
 	}
-	files, master, err := openStdio(req)
+	stdio, master, err := a.openStdio(req)
 	if err != nil {
 		return 0, err
 	}
-	defer closeAll(files)
+	defer a.closeStdio(stdio)
 
-	c, err := newChild(path, ex, env, who, files)
+	c, err := newChild(path, ex, env, who, stdio)
 	if err != nil {
 		_ = master.Close()
 		return 0, &refusal{wire.PartProgram, fmt.Errorf("start command %q: %w", ex.Argv[0], err)}
@@ -88,8 +88,8 @@ func checkDir(dir string) error {
 }
 
 // newChild prepares a process. Its error is EINVAL for a string that no system call can take.
-func newChild(path string, ex *wire.Exec, env []string, who user, stdio []rawFile) (*child, error) {
-	c := &child{terminal: ex.TTY != nil, stdio: [3]rawFile(stdio)}
+func newChild(path string, ex *wire.Exec, env []string, who user, stdio [3]rawFile) (*child, error) {
+	c := &child{terminal: ex.TTY != nil, stdio: stdio}
 	var errs [4]error
 	c.path, errs[0] = syscall.BytePtrFromString(path)
 	c.argv, errs[1] = syscall.SlicePtrFromStrings(ex.Argv)
@@ -210,11 +210,16 @@ func (a *agent) signal(id string, sig syscall.Signal) error {
 	return nil
 }
 
-func (a *agent) forget(id string) {
+func (a *agent) forget(ids []string) {
+	if len(ids) == 0 {
+		return
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if p, ok := a.byID[id]; ok && p.status.Ended {
-		delete(a.byID, id)
+	for _, id := range ids {
+		if p, ok := a.byID[id]; ok && p.status.Ended {
+			delete(a.byID, id)
+		}
 	}
 }
 
@@ -261,37 +266,4 @@ func lookPath(name string, env []string, cwd string) (string, error) {
 		}
 	}
 	return "", syscall.ENOENT
-}
-
-// openStdio returns the three files of the child, and what else must be closed after the fork, and for a terminal its master.
-func openStdio(req *wire.Request) ([]rawFile, rawFile, error) {
-	if req.Exec.TTY != nil {
-		master, replica, err := openTTY(*req.Exec.TTY)
-		if err != nil {
-			return nil, -1, err
-		}
-		return []rawFile{replica, replica, replica}, master, nil
-	}
-	var files []rawFile
-	for i, name := range []string{req.Stdin, req.Stdout, req.Stderr} {
-		flags := syscall.O_WRONLY
-		if i == 0 {
-			flags = syscall.O_RDONLY
-		}
-		f, err := openStream(name, flags)
-		if err != nil {
-			closeAll(files)
-			return nil, -1, fmt.Errorf("open stream %q: %w", name, err)
-		}
-		files = append(files, f)
-	}
-	return files, -1, nil
-}
-
-// closeAll closes each distinct file once.
-func closeAll(files []rawFile) {
-	slices.Sort(files)
-	for _, f := range slices.Compact(files) {
-		_ = f.Close()
-	}
 }

@@ -39,7 +39,7 @@ const (
 	OpStart   Op = "start"   // run Exec.Argv with the streams Stdin, Stdout, Stderr
 	OpSignal  Op = "signal"  // send Signal to the process group of exec Exec.ID
 	OpResize  Op = "resize"  // set the terminal size of exec Exec.ID
-	OpForget  Op = "forget"  // drop the result of an ended exec
+	OpPrepare Op = "prepare" // open the streams Prepare for a start to come, instead of those opened so before
 	OpDial    Op = "dial"    // connect to Network/Address, Stdin and Stdout are the two directions
 	OpStat    Op = "stat"    // describe Path, without following a final link
 	OpList    Op = "list"    // stream one JSON FileInfo per line to Stdout
@@ -56,15 +56,18 @@ const (
 
 // Request is one line from the shim to the agent.
 type Request struct {
-	ID      uint64 `json:"id"`
-	Op      Op     `json:"op"`
-	Setup   *Setup `json:"setup,omitempty"`
-	Exec    *Exec  `json:"exec,omitempty"`
-	ExecID  string `json:"exec_id,omitempty"`
-	Signal  int    `json:"signal,omitempty"`
-	Size    *Size  `json:"size,omitempty"`
-	Network string `json:"network,omitempty"`
-	Address string `json:"address,omitempty"`
+	ID     uint64 `json:"id"`
+	Op     Op     `json:"op"`
+	Setup  *Setup `json:"setup,omitempty"`
+	Exec   *Exec  `json:"exec,omitempty"`
+	ExecID string `json:"exec_id,omitempty"`
+	// Forget names ended execs whose results are no longer needed; any request may bring it.
+	Forget  []string `json:"forget,omitempty"`
+	Prepare []string `json:"prepare,omitempty"` // FIFOs in IODir that the guest will write
+	Signal  int      `json:"signal,omitempty"`
+	Size    *Size    `json:"size,omitempty"`
+	Network string   `json:"network,omitempty"`
+	Address string   `json:"address,omitempty"`
 
 	Path      string `json:"path,omitempty"`
 	Target    string `json:"target,omitempty"`
