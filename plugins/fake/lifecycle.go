@@ -32,6 +32,9 @@ func (d *Driver) CreateSandbox(ctx context.Context, req *providerv1.CreateSandbo
 		if err := c.room(d.config(), req.GetIdentity().GetSandboxId(), 1); err != nil {
 			return nil, err
 		}
+		if base, err = withMountPoints(base, spec.GetMounts()); err != nil {
+			return nil, err
+		}
 		b := c.newBox(req.GetIdentity(), req.GetOperation(), spec, base)
 		if b.Overlays, err = c.overlays(b); err != nil {
 			return nil, err
@@ -107,13 +110,10 @@ func (c *cloud) image(image *providerv1.Image) (*node, error) {
 	return baseTree, nil
 }
 
-// overlays copies the volumes that are mounted with mode OVERLAY, makes the
-// folders that mounts need, and checks that all volumes exist.
+// overlays copies the volumes that are mounted with mode OVERLAY, and checks that
+// all volumes exist.
 func (c *cloud) overlays(b *box) (map[string]*node, error) {
 	out := map[string]*node{}
-	if err := b.makeMountPoints(c.now()); err != nil {
-		return nil, err
-	}
 	for i, m := range b.Spec.M.GetMounts() {
 		vol := c.volumes[volumeKey{b.Identity.Owner, m.GetVolume()}]
 		if vol == nil {

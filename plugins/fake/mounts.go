@@ -1,24 +1,20 @@
 package fake
 
 import (
-	"strconv"
-	"time"
-
-	"github.com/sandbar-dev/sandbar/proto/fault"
+	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
 
-// makeMountPoints makes the folders that mounts need, as a part of what the
-// sandbox starts with.
-func (b *box) makeMountPoints(now time.Time) error {
-	for i, m := range b.Spec.M.GetMounts() {
-		at, err := (&view{root: b.Base}).walk(m.GetTarget(), true)
-		if err == nil && at.node != nil {
-			continue
-		}
-		b.Base = b.Base.clone() // others start with it, too
-		if err := (&view{root: b.Base}).makeFolders(cleanPath(m.GetTarget()), now); err != nil {
-			return fault.Field("spec.mounts["+strconv.Itoa(i)+"].target", m.GetTarget(), "want a path whose parents are folders")
+// withMountPoints adds the targets of mounts that an image does not have. They are
+// part of what the sandbox starts with, and no change of its own.
+func withMountPoints(base *node, mounts []*providerv1.Mount) (*node, error) {
+	if len(mounts) == 0 {
+		return base, nil
+	}
+	v := &view{root: base.clone()}
+	for _, m := range mounts {
+		if err := v.makeFolders(cleanPath(m.GetTarget()), imageTime); err != nil {
+			return nil, err
 		}
 	}
-	return nil
+	return v.root, nil
 }
