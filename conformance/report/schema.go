@@ -4,6 +4,7 @@ import (
 	"bytes"
 	_ "embed"
 	"fmt"
+	"sync"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
@@ -17,18 +18,23 @@ func SchemaJSON() []byte { return bytes.Clone(schemaText) }
 // schemaID is the $id in schema.json.
 const schemaID = "https://sandbar.dev/schema/conformance-report-v1.json"
 
-// checkSchema validates a document. The schema is compiled for each call: a
-// program that validates none must not pay for it.
-func checkSchema(raw []byte) error {
+// compiled is the schema, made when it is first needed: a program that validates
+// nothing must not pay for it.
+var compiled = sync.OnceValues(func() (*jsonschema.Schema, error) {
 	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(schemaText))
 	if err != nil {
-		return fmt.Errorf("the schema of reports is broken: %w", err)
+		return nil, err
 	}
 	compiler := jsonschema.NewCompiler()
 	if err := compiler.AddResource(schemaID, doc); err != nil {
-		return fmt.Errorf("the schema of reports is broken: %w", err)
+		return nil, err
 	}
-	schema, err := compiler.Compile(schemaID)
+	return compiler.Compile(schemaID)
+})
+
+// checkSchema validates a document.
+func checkSchema(raw []byte) error {
+	schema, err := compiled()
 	if err != nil {
 		return fmt.Errorf("the schema of reports is broken: %w", err)
 	}

@@ -80,7 +80,7 @@
       for (const group of section.querySelectorAll(".profile")) {
         let shown = 0;
         for (const c of group.querySelectorAll(".case")) {
-          c.hidden = (q && !c.dataset.find.includes(q)) || (only.checked && c.dataset.class === "good");
+          c.hidden = (q && !c.dataset.find.includes(q)) || (only.checked && ["good", "none"].includes(c.dataset.class));
           if (!c.hidden) shown++;
         }
         group.hidden = shown === 0;
