@@ -226,8 +226,8 @@ const frameBytes = 32 << 10
 // sendFrames sends what src holds, in frames, until it ends. A stream that fails
 // ends the sending without an error: its own end tells more.
 func sendFrames(src io.Reader, send func([]byte) error) error {
+	buf := make([]byte, frameBytes) // sending encodes it, so that it can be used again
 	for {
-		buf := make([]byte, frameBytes)
 		n, err := io.ReadFull(src, buf)
 		if n > 0 && send(buf[:n]) != nil {
 			return nil //nolint:nilerr // the stream's end carries the reason
