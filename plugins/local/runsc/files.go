@@ -174,16 +174,28 @@ func (s *Sandbox) upload(ctx context.Context, req *wire.Request, src io.Reader, 
 	if err != nil {
 		return err
 	}
-	stop := context.AfterFunc(ctx, func() { _ = w.f.SetWriteDeadline(time.Unix(1, 0)) })
+	giveUp := func() { _ = w.f.SetWriteDeadline(time.Unix(1, 0)) }
+	stop := context.AfterFunc(ctx, giveUp)
 	defer stop()
+	// The guest may give up in the middle, for want of room. Its kernel closes the pipe when it pleases, so that EPIPE alone
+	// does not tell.
+	outcome := make(chan error, 1)
+	go func() {
+		select {
+		case err := <-done:
+			outcome <- err
+			giveUp()
+		case <-s.ctl.ended:
+			giveUp()
+		}
+	}()
 	n, copyErr := io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{src}, make([]byte, pipeBytes))
 	_ = w.Close()
-	if errors.Is(copyErr, syscall.EPIPE) {
-		copyErr = nil // the guest gave up, and says why
-		n = -1
-	}
 	if copyErr != nil {
 		n = -1
+	}
+	if gaveUp(copyErr) && ctx.Err() == nil {
+		copyErr = nil // it is the guest that says why
 	}
 	if commit != nil {
 		if err := commit(n); err != nil {
@@ -191,7 +203,7 @@ func (s *Sandbox) upload(ctx context.Context, req *wire.Request, src io.Reader, 
 		}
 	}
 	select {
-	case err := <-done:
+	case err := <-outcome:
 		if copyErr != nil {
 			return fmt.Errorf("send stream: %w", copyErr)
 		}
@@ -201,6 +213,11 @@ func (s *Sandbox) upload(ctx context.Context, req *wire.Request, src io.Reader, 
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// gaveUp is true of errors of a stream whose other end wants no more.
+func gaveUp(err error) bool {
+	return errors.Is(err, syscall.EPIPE) || errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 func (s *Sandbox) streamName(suffix string) string {

@@ -37,6 +37,7 @@ func (a *agent) serveFile(req *wire.Request) {
 	case wire.OpRead:
 		a.stream(req, func() (func() error, error) { return read(req) })
 	case wire.OpWrite:
+		defer a.forgetCommit(req.ID)
 		a.stream(req, func() (func() error, error) { return a.write(req) })
 	case wire.OpTar:
 		a.stream(req, func() (func() error, error) { return pack(req) })
@@ -199,12 +200,18 @@ func (a *agent) expectCommit(id uint64) {
 	a.commits[id] = make(chan int64, 1)
 }
 
+// forgetCommit is called when the write has ended, however it did.
+func (a *agent) forgetCommit(id uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.commits, id)
+}
+
 func (a *agent) commit(id uint64, length int64) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if ch, ok := a.commits[id]; ok {
-		ch <- length
-		delete(a.commits, id)
+		ch <- length // there is room, and nobody commits twice
 	}
 	return nil
 }
@@ -253,11 +260,10 @@ func (a *agent) write(req *wire.Request) (func() error, error) {
 		}()
 		n, err := io.CopyBuffer(struct{ io.Writer }{tmp}, in, make([]byte, copyBuffer))
 		_ = in.Close()
-		want := <-committed
-		switch {
-		case err != nil:
-			return err
-		case n != want:
+		if err != nil {
+			return err // the host waits to hear it before it commits
+		}
+		if want := <-committed; n != want {
 			return fmt.Errorf("write %q: stream ended after %d bytes: %w", req.Path, n, syscall.ECANCELED)
 		}
 		if err := tmp.Chmod(mode); err != nil {
