@@ -16,8 +16,12 @@ import (
 	"github.com/sandbar-dev/sandbar/conformance/report"
 )
 
-// closeBudget bounds taking a target down after a run.
-const closeBudget = 30 * time.Second
+const (
+	// lookBudget bounds asking a target what it is, its start included.
+	lookBudget = 30 * time.Second
+	// closeBudget bounds taking a target down after a run.
+	closeBudget = 30 * time.Second
+)
 
 // catalogue is every case, sorted by id.
 func catalogue() []engine.Case { return cases.All() }
@@ -43,9 +47,9 @@ func Run(ctx context.Context, target Target, opts Options) (_ *report.Report, er
 		defer cancel()
 		err = errors.Join(err, subj.Close(closing))
 	}()
-	about, err := subj.About(ctx)
+	about, err := look(ctx, subj)
 	if err != nil {
-		return nil, fmt.Errorf("look at the target: %w", err)
+		return nil, err
 	}
 	r := newReport(opts, about, subj.Kind())
 	results, described, err := runCases(ctx, target, subj, all, r.Run.ID, opts)
@@ -55,6 +59,17 @@ func Run(ctx context.Context, target Target, opts Options) (_ *report.Report, er
 	r.Run.DurationMS = report.Millis(time.Since(r.Run.Started))
 	fill(r, results, described)
 	return r, r.Seal()
+}
+
+// look asks a target what it is.
+func look(ctx context.Context, subj subject.Target) (subject.About, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookBudget)
+	defer cancel()
+	about, err := subj.About(ctx)
+	if err != nil {
+		return about, fmt.Errorf("look at the target: %w", err)
+	}
+	return about, nil
 }
 
 // runCases runs the engine, and asks the target what it declares.
