@@ -31,6 +31,15 @@ var rules = []rule{
 	{from: module + "broker", to: module + "conformance", why: "the suite is not production code"},
 	{from: module + "plugins", to: module + "broker", why: "a vendor links the SDK, never the broker"},
 	{from: module + "plugins", to: module + "conformance", why: "the suite tests plugins, not the other way round"},
+	{from: module + "proto", to: module + "conformance", why: "the contract knows nobody"},
+	{
+		from: module + "cmd", to: module + "conformance", why: "only the sandbar command offers the suite",
+		except: []string{module + "cmd/sandbar"},
+	},
+	{from: module + "conformance/report", to: module + "conformance/internal", why: "a report is data; it knows no engine and no case"},
+	{from: module + "conformance/report", to: module + "conformance/cases", why: "a report is data; it knows no engine and no case"},
+	{from: module + "conformance", to: module + "plugins/local", why: "no provider but the reference one is known to the suite"},
+	{from: module + "conformance", to: "github.com/alecthomas/kong", why: "only cmd reads flags"},
 	{from: module + "proto", to: module + "broker", why: "the contract knows nobody"},
 	{from: module + "proto", to: module + "plugins", why: "the contract knows nobody"},
 	{

@@ -7,5 +7,6 @@
 // Exit codes: run, exec and shell end with the command's own code, 128+n when a
 // signal ended it, and 125 when Sandbar itself failed, so that neither can be
 // taken for the other. Everything else ends with 1 for a failure and 2 for wrong
-// usage, and every command with 128+n when a signal interrupted Sandbar.
+// usage (conformance, whose codes are verdicts, with 3 for both), and every
+// command with 128+n when a signal interrupted Sandbar.
 package cli

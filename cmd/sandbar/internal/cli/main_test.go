@@ -13,12 +13,17 @@ import (
 	"github.com/sandbar-dev/sandbar/broker/server"
 	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/apitest"
 	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/cli"
+	"github.com/sandbar-dev/sandbar/plugins/fake"
+	"github.com/sandbar-dev/sandbar/plugins/sdk"
 )
 
 // TestMain lets scripts, and a daemon started on demand, run this binary as
 // sandbar.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"sandbar": func() { os.Exit(sandbar()) }})
+	testscript.Main(m, map[string]func(){
+		"sandbar":               func() { os.Exit(sandbar()) },
+		"sandbar-provider-fake": func() { sdk.Serve(fake.New(fake.Options{Version: "1.2.3"}), sdk.Options{}) },
+	})
 }
 
 func sandbar() int {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -57,6 +58,11 @@ func setup(env *testscript.Env) error {
 	env.Defer(func() { _ = os.RemoveAll(run) })
 	env.Setenv("XDG_RUNTIME_DIR", run)
 	env.Setenv("GORACE", noExitSleep)
+	plugin, err := exec.LookPath("sandbar-provider-fake")
+	if err != nil {
+		return err
+	}
+	env.Setenv("PLUGIN", plugin)
 	if strings.HasPrefix(filepath.Base(env.WorkDir), "script-daemon") {
 		return nil
 	}
