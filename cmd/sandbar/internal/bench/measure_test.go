@@ -138,19 +138,13 @@ var trueSpec = &providerv1.ExecSpec{Argv: []string{"/bin/true"}}
 func (m *meter) starting() []Row {
 	ctx := m.t.Context()
 	base := newBaseline(m.t, m.bin)
-	var first Durations
+	pooled := startStack(m.t, m.bin, "providers: [{name: local, settings: {warm_pool: 2}}]\n")
+	defer pooled.sandbar(m.t, "daemon", "stop") // so that what it keeps ready disturbs nothing later
+	var first, warm Durations
 	d := m.inTurns(m.rounds,
-		func() {
-			began := time.Now()
-			res, err := m.stack.client.CreateSandbox(ctx, connect.NewRequest(&brokerv1.CreateSandboxRequest{}))
-			if err != nil {
-				m.t.Fatal(err)
-			}
-			id := res.Msg.GetSandbox().GetSandboxId()
-			m.stack.brokerDoor(id).run(ctx, m.t, trueSpec, nil, nil)
-			first = append(first, time.Since(began))
-			m.stack.remove(m.t, id)
-		},
+		func() { first = append(first, m.first(m.stack)) },
+		// The turns of the others give the pool the time to fill again.
+		func() { warm = append(warm, m.first(pooled)) },
 		func() { m.must(m.stack.command(ctx, "run", "--", "/bin/true")) },
 		func() { m.must(base.run("/bin/true")) },
 		func() { m.must(base.do("/bin/true")) },
@@ -158,11 +152,27 @@ func (m *meter) starting() []Row {
 	)
 	return []Row{
 		Timed("create → first command done", "≤ 150 ms", first[1:], "CreateSandbox, StartExec and AttachExec until Done of `true`, by a Go client over the broker's socket"),
-		Timed("`sandbar run -- true`", "", d[1], "the whole command line tool: connect, create, run, remove"),
-		Timed("baseline: `runsc run`", "", d[2], "create, run, remove `true`, by the same gVisor without anything around it"),
-		Timed("baseline: `runsc do`", "", d[3], "the same, by its shortcut"),
-		Timed("`sandbar version`", "≤ 20 ms", d[4], "a process that does next to nothing"),
+		Timed("create → first command done, warm pool", "≤ 20 ms", warm[1:], "the same, with `warm_pool: 2`"),
+		Timed("`sandbar run -- true`", "", d[2], "the whole command line tool: connect, create, run, remove"),
+		Timed("baseline: `runsc run`", "", d[3], "create, run, remove `true`, by the same gVisor without anything around it"),
+		Timed("baseline: `runsc do`", "", d[4], "the same, by its shortcut"),
+		Timed("`sandbar version`", "≤ 20 ms", d[5], "a process that does next to nothing"),
 	}
+}
+
+// first measures how long it takes until a new sandbox has done something.
+func (m *meter) first(s *stack) time.Duration {
+	ctx := m.t.Context()
+	began := time.Now()
+	res, err := s.client.CreateSandbox(ctx, connect.NewRequest(&brokerv1.CreateSandboxRequest{}))
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	id := res.Msg.GetSandbox().GetSandboxId()
+	s.brokerDoor(id).run(ctx, m.t, trueSpec, nil, nil)
+	took := time.Since(began)
+	s.remove(m.t, id)
+	return took
 }
 
 // commands measures commands in sandboxes that run.
@@ -176,11 +186,11 @@ func (m *meter) commands() []Row {
 	through := func(d *door, spec *providerv1.ExecSpec) func() {
 		return func() { d.run(ctx, m.t, spec, nil, io.Discard) }
 	}
-	n := m.rounds * 20
-	d := m.inTurns(n, through(broker, echo), through(plugin, echo), through(shim, echo),
-		through(fake, &providerv1.ExecSpec{Argv: []string{"echo", "hello"}}))
 	base := newBaseline(m.t, m.bin)
 	base.start(m.t)
+	n := m.rounds * 20
+	d := m.inTurns(n, through(broker, echo), through(plugin, echo), through(shim, echo),
+		through(fake, &providerv1.ExecSpec{Argv: []string{"echo", "hello"}}), base.library(m.t))
 	cli := m.inTurns(m.rounds,
 		func() { m.must(m.stack.command(ctx, "exec", id, "--", "/bin/echo", "hello")) },
 		func() { m.must(base.exec("/bin/echo", "hello")) })
@@ -190,6 +200,7 @@ func (m *meter) commands() []Row {
 		Timed("`echo` through the shim", "", d[2], "the same, by a client of the sandbox's own process"),
 		Timed("added by broker and plugin", "< 1 ms / < 3 ms", d[0].Minus(d[2]), "differences of neighbouring rounds of the first and the third row; two calls each"),
 		Timed("`echo` in the fake provider", "", d[3], "what plugin process, framing and gRPC cost when the command costs nothing"),
+		Timed("baseline: `echo` by `container.Execute`", "", d[4], "gVisor's own call in a process that stays: no plugin, no record, no replay, and it would not survive a pause"),
 		Timed("`sandbar exec … echo`", "", cli[0], "a process of the command line tool for each command"),
 		Timed("baseline: `runsc exec … echo`", "", cli[1], "a process of runsc for each command"),
 	}

@@ -31,8 +31,9 @@ type stack struct {
 	client   *apiclient.Client
 }
 
-// startStack starts a broker on demand, as the CLI does for a user.
-func startStack(t *testing.T, bin string) *stack {
+// startStack starts a broker on demand, as the CLI does for a user, with the
+// configuration of a user who has none, or the one given.
+func startStack(t *testing.T, bin string, config ...string) *stack {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "b") // short, as the paths of sockets must be
 	if err != nil {
@@ -41,9 +42,15 @@ func startStack(t *testing.T, bin string) *stack {
 	s := &stack{dir: dir, bin: bin, env: []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + dir,
 		"XDG_STATE_HOME=" + filepath.Join(dir, "s"), "XDG_RUNTIME_DIR=" + filepath.Join(dir, "r"),
+		"XDG_CONFIG_HOME=" + filepath.Join(dir, "c"),
 	}}
-	for _, sub := range []string{"s", "r"} {
+	for _, sub := range []string{"s", "r", "c", "c/sandbar"} {
 		if err := os.Mkdir(filepath.Join(dir, sub), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, text := range config {
+		if err := os.WriteFile(filepath.Join(dir, "c", "sandbar", "config.yaml"), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
