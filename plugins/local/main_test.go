@@ -12,7 +12,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -20,6 +19,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/sandbar-dev/sandbar/plugins/local"
+	"github.com/sandbar-dev/sandbar/plugins/local/unprivileged"
 	"github.com/sandbar-dev/sandbar/plugins/sdk"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
@@ -66,53 +66,10 @@ func run(m *testing.M) int {
 // toolFile is the one program of the images that tests make.
 func toolFile() string { return filepath.Join(filepath.Dir(binary), "tool") }
 
-// ordinaryUser has no name, no home and no subordinate ids.
-const ordinaryUser = 12345
-
 // TestRootless runs every other test of this package once more as an ordinary
 // user.
 func TestRootless(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("already an ordinary user")
-	}
-	dir, err := os.MkdirTemp("", "sl") // not t.TempDir, whose parents only root may enter
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	tests := filepath.Join(dir, "local.test")
-	self, err := os.ReadFile("/proc/self/exe")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(tests, self, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	tmp := filepath.Join(dir, "tmp")
-	if err := errors.Join(os.Mkdir(tmp, 0o700), os.Chown(tmp, ordinaryUser, ordinaryUser)); err != nil {
-		t.Fatal(err)
-	}
-	args := []string{"-test.timeout=10m"}
-	if testing.Verbose() {
-		args = append(args, "-test.v")
-	}
-	if run := os.Getenv("SANDBAR_TEST_ROOTLESS_RUN"); run != "" {
-		args = append(args, "-test.run="+run)
-	}
-	cmd := exec.CommandContext(t.Context(), tests, args...)
-	cmd.Dir = tmp
-	cmd.Env = []string{"PATH=/usr/bin:/bin", "HOME=" + tmp, "TMPDIR=" + tmp, binaryFlag + "=" + binary}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: ordinaryUser, Gid: ordinaryUser}}
-	out, err := cmd.CombinedOutput()
-	if testing.Verbose() || err != nil {
-		t.Logf("as user %d:\n%s", ordinaryUser, out)
-	}
-	if err != nil {
-		t.Error(err)
-	}
+	unprivileged.Again(t, unprivileged.Nameless, os.Getenv("SANDBAR_TEST_ROOTLESS_RUN"), binaryFlag+"="+binary)
 }
 
 // plugin is a provider over a real connection, which can be restarted as the

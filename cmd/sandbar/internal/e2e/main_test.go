@@ -7,21 +7,22 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
-	"time"
+
+	"github.com/sandbar-dev/sandbar/plugins/local/unprivileged"
 )
 
 // binariesFlag names the folder of the binaries in the copy of the tests that
 // runs as an ordinary user.
 const binariesFlag = "SANDBAR_E2E_BINARIES"
 
+// accountFlag names a user of the machine for TestAsAccount; in what that runs it
+// says that HOME is the user's own.
+const accountFlag = "SANDBAR_E2E_ACCOUNT"
+
 // binaries is the folder of the real binaries: sandbar, its providers, guest, and
 // another version of sandbar in other/.
 var binaries = os.Getenv(binariesFlag)
-
-// ordinaryUser has no name, no home and no subordinate ids.
-const ordinaryUser = 12345
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
 
@@ -68,48 +69,22 @@ func build(dir string) error {
 
 // TestAsOrdinaryUser runs every other test once more without any rights.
 func TestAsOrdinaryUser(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("already an ordinary user")
+	t.Parallel()
+	unprivileged.Again(t, unprivileged.Nameless, os.Getenv("SANDBAR_E2E_ORDINARY_RUN"), binariesFlag+"="+binaries)
+}
+
+// TestAsAccount runs some tests as a user as machines have them, with a name, a
+// home and subordinate ids, if there is one that is meant for it.
+func TestAsAccount(t *testing.T) {
+	name := os.Getenv(accountFlag)
+	if name == "" {
+		t.Skip("set " + accountFlag + " to the name of an ordinary user who may be used up")
 	}
 	t.Parallel()
-	dir, err := os.MkdirTemp("", "e2") // not t.TempDir, whose parents only root may enter
+	account, err := unprivileged.Account(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	self, err := os.ReadFile("/proc/self/exe")
-	if err != nil {
-		t.Fatal(err)
-	}
-	tests, tmp := filepath.Join(dir, "t"), filepath.Join(dir, "u")
-	if err := errors.Join(
-		os.Chmod(dir, 0o755), os.WriteFile(tests, self, 0o755),
-		os.Mkdir(tmp, 0o700), os.Chown(tmp, ordinaryUser, ordinaryUser),
-	); err != nil {
-		t.Fatal(err)
-	}
-	args := []string{"-test.timeout=10m"}
-	if testing.Verbose() {
-		args = append(args, "-test.v")
-	}
-	if run := os.Getenv("SANDBAR_E2E_ORDINARY_RUN"); run != "" {
-		args = append(args, "-test.run="+run)
-	}
-	cmd := exec.CommandContext(t.Context(), tests, args...)
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGQUIT) }
-	cmd.WaitDelay = 10 * time.Second
-	cmd.Dir = tmp
-	cmd.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=" + tmp, "TMPDIR=" + tmp, binariesFlag + "=" + binaries}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: ordinaryUser, Gid: ordinaryUser}}
-	out, err := cmd.CombinedOutput()
-	if testing.Verbose() || err != nil {
-		t.Logf("as user %d:\n%s", ordinaryUser, out)
-	}
-	if err != nil {
-		t.Error(err)
-	}
+	const some = "^Test(PlainHome|CommandOne|ExitCodes|Mounts|Volumes|SnapshotAndRestore|ForkIntoEight|KillDuringRestore|NoSecretInside|ShellIsATerminal)$"
+	unprivileged.Again(t, account, some, binariesFlag+"="+binaries, accountFlag+"="+name)
 }

@@ -40,6 +40,12 @@ func newWorld(t *testing.T) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return worldIn(t, dir)
+}
+
+// worldIn is newWorld in a folder, which goes with it.
+func worldIn(t *testing.T, dir string) *world {
+	t.Helper()
 	w := &world{
 		t: t, dir: dir, state: filepath.Join(dir, "s"), runtime: filepath.Join(dir, "r"), home: filepath.Join(dir, "h"), tmp: filepath.Join(dir, "t"),
 		bin:  filepath.Join(binaries, "sandbar"),
