@@ -53,11 +53,22 @@ func (s *Service) beginUse(ctx context.Context, id string) {
 	}
 }
 
-// storeUse is best effort: what it stores is also known in memory.
+// storeUse stores a use on the side: a write waits for the disk, and no command
+// should wait for that. It is best effort, since what it stores is also known in
+// memory; a service that closes waits for it. One that is killed within the few
+// milliseconds of the write finds an older time, as it does for every use within
+// touchInterval.
 func (s *Service) storeUse(ctx context.Context, id string, at time.Time) {
-	if err := s.store.TouchSandbox(context.WithoutCancel(ctx), id, at); err != nil {
-		s.log.WarnContext(ctx, "time of last use is not stored", "sandbox_id", id, "error", err)
+	opCtx, end, err := s.begin(ctx)
+	if err != nil {
+		return // the last uses are stored by Close
 	}
+	go func() {
+		defer end()
+		if err := s.store.TouchSandbox(opCtx, id, at); err != nil {
+			s.log.WarnContext(opCtx, "time of last use is not stored", "sandbox_id", id, "error", err)
+		}
+	}()
 }
 
 // close ends the use and looks at how it ended: an error that contradicts what
