@@ -14,6 +14,9 @@ GOTESTSUM := go tool -modfile=cmd/tools/check.mod gotestsum
 PKG := ./...
 TESTFLAGS :=
 ROUNDS := 30
+PROVIDERS := fake local
+# The minor of the suite: reports of another are about another contract.
+SUITE := $(shell sed -n 's/^const Version = "\([0-9]*\.[0-9]*\)\..*/\1/p' conformance/options.go)
 
 .PHONY: help
 help: ## Show what can be made
@@ -30,6 +33,14 @@ build: ## Build all binaries into bin/
 test: ## Run every test with the race detector (PKG=./broker/... for less)
 	@command -v gcc >/dev/null || { echo "the race detector needs a C compiler: install gcc" >&2; exit 1; }
 	CGO_ENABLED=1 $(GOTESTSUM) --format pkgname-and-test-fails --hide-summary=output -- -race -p 1 -timeout 15m $(TESTFLAGS) $(PKG)
+
+.PHONY: conformance
+conformance: build ## Test every provider and write docs/conformance (PROVIDERS="fake local")
+	./.ci/conformance bin docs/conformance/$(SUITE) $(PROVIDERS)
+
+.PHONY: mutate
+mutate: build ## Test the conformance suite: every case must find the bug it is for
+	./bin/sandbar conformance mutate --matrix
 
 .PHONY: bench
 bench: build ## Measure the binaries and write docs/performance.md (ROUNDS=100 for more)

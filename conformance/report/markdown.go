@@ -75,8 +75,21 @@ func writeOne(b *strings.Builder, r *Report) {
 			fmt.Fprintf(b, "| %s | %d | %.1f ms | %.1f ms |\n", cell(m.Name), m.Count, m.P50MS, m.P95MS)
 		}
 	}
+	fmt.Fprintf(b, "\nReproduce: `%s`\n", reproduce(r))
 	fmt.Fprintf(b, "\nCapabilities: %d verified, %d declared and not verified, %d refused, %d not checked.\n\n",
 		len(r.Capabilities.Verified), len(r.Capabilities.Unverified), len(r.Capabilities.Refused), len(r.Capabilities.Unchecked))
+}
+
+// reproduce is a command that runs the same cases in the same order.
+func reproduce(r *Report) string {
+	command := "sandbar conformance run --plugin sandbar-provider-" + r.Plugin.Name
+	if r.Plugin.Target == "broker" {
+		command = "sandbar conformance run --broker --provider " + r.Plugin.Name
+	}
+	if len(r.Run.Patterns) > 0 {
+		command += " --case '" + strings.Join(r.Run.Patterns, ",") + "'"
+	}
+	return command + " --seed " + r.Run.Seed
 }
 
 func userWords(r *Report) string {
