@@ -3,6 +3,8 @@ package bench
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"io"
 	"iter"
 	"maps"
 	"os"
@@ -64,6 +66,46 @@ func (b *baseline) start(t *testing.T) {
 
 func (b *baseline) exec(argv ...string) *exec.Cmd {
 	return b.runsc(append([]string{"exec", "e"}, argv...)...)
+}
+
+// library returns a function that runs `echo` in the container of start by the
+// library call that runsc exec makes, in a process that stays.
+func (b *baseline) library(t *testing.T) func() {
+	t.Helper()
+	helper := filepath.Join(b.root, "execute")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", helper, "./testdata/execute")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build the baseline: %v\n%s", err, out)
+	}
+	cmd := exec.Command(helper, b.root, "e") //nolint:noctx // it ends with its standard input
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(in.Close(), cmd.Wait()); err != nil {
+			t.Error(err)
+		}
+	})
+	turn := []byte{'.'}
+	return func() {
+		_, err := in.Write(turn)
+		if err == nil {
+			_, err = io.ReadFull(out, turn)
+		}
+		if err != nil {
+			t.Fatalf("run a command by the library: %v", err)
+		}
+	}
 }
 
 // bundle writes the description of a container. A folder that cannot be written
