@@ -32,42 +32,12 @@ func notRunning(sb *providerv1.Sandbox) *fault.Error {
 		With("sandbox_id", sb.GetIdentity().GetSandboxId()).With("state", stateName(sb.GetState()))
 }
 
-// PauseSandbox implements sdk.Pauser. The shim saves the guest, writes the
-// record and ends; what is left is a folder.
-func (d *Driver) PauseSandbox(ctx context.Context, req *providerv1.PauseSandboxRequest) (*providerv1.Sandbox, error) {
-	id := req.GetSandbox().GetSandboxId()
-	store, _, unlock, err := d.locked(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
-	sb, err := d.refresh(store, id)
-	switch {
-	case err != nil:
-		return nil, err
-	case sb.GetState() == providerv1.SandboxState_SANDBOX_STATE_PAUSED:
-		return sb, nil
-	case sb.GetState() != providerv1.SandboxState_SANDBOX_STATE_RUNNING:
-		return nil, notRunning(sb)
-	}
-	client, err := d.shims.client(id, store.SandboxDir(id))
-	if err != nil {
-		return nil, internal(providerv1.Effect_EFFECT_NONE, "reach sandbox: %w", err)
-	}
-	if _, err := client.PauseSandbox(ctx, req); err != nil {
-		return nil, d.shimError(store, id, err)
-	}
-	d.shims.drop(id)
-	if err := shim.AwaitEnd(ctx, store.SandboxDir(id)); err != nil {
-		return nil, internal(providerv1.Effect_EFFECT_APPLIED, "end paused sandbox's process: %w", err)
-	}
-	return d.refresh(store, id)
-}
-
-// ResumeSandbox implements sdk.Pauser. Until the guest runs again the record
-// says PAUSED and the checkpoint stays, so that a failed attempt costs nothing.
-func (d *Driver) ResumeSandbox(ctx context.Context, req *providerv1.ResumeSandboxRequest) (*providerv1.Sandbox, error) {
-	id := req.GetSandbox().GetSandboxId()
+// move takes a sandbox from one state to another under its lock. Being there
+// already is a success.
+func (d *Driver) move(ctx context.Context, ref *providerv1.SandboxRef, from, to providerv1.SandboxState,
+	change func(store *record.Store, conf config, id string) error,
+) (*providerv1.Sandbox, error) {
+	id := ref.GetSandboxId()
 	store, conf, unlock, err := d.locked(ctx, id)
 	if err != nil {
 		return nil, err
@@ -77,27 +47,55 @@ func (d *Driver) ResumeSandbox(ctx context.Context, req *providerv1.ResumeSandbo
 	switch {
 	case err != nil:
 		return nil, err
-	case sb.GetState() == providerv1.SandboxState_SANDBOX_STATE_RUNNING:
+	case sb.GetState() == to:
 		return sb, nil
-	case sb.GetState() != providerv1.SandboxState_SANDBOX_STATE_PAUSED:
+	case sb.GetState() != from:
 		return nil, notRunning(sb)
 	}
-	rec, err := store.Sandbox(id)
-	if err != nil {
-		return nil, internal(providerv1.Effect_EFFECT_NONE, "read record: %w", err)
-	}
-	root, err := rootOf(ctx, conf, rec.Spec)
-	if err != nil {
-		return nil, err
-	}
-	boot := &shim.Boot{
-		Root: root, Checkpoint: shim.CheckpointDir(store.SandboxDir(id)), DropCheckpoint: true,
-		VolumeData: volumeData(store, sb.GetIdentity().GetOwner(), rec.Spec),
-	}
-	if err := d.boot(ctx, store, conf, id, boot); err != nil {
+	if err := change(store, conf, id); err != nil {
 		return nil, err
 	}
 	return d.refresh(store, id)
+}
+
+// PauseSandbox implements sdk.Pauser. The shim saves the guest, writes the
+// record and ends; what is left is a folder.
+func (d *Driver) PauseSandbox(ctx context.Context, req *providerv1.PauseSandboxRequest) (*providerv1.Sandbox, error) {
+	return d.move(ctx, req.GetSandbox(), providerv1.SandboxState_SANDBOX_STATE_RUNNING, providerv1.SandboxState_SANDBOX_STATE_PAUSED,
+		func(store *record.Store, _ config, id string) error {
+			client, err := d.shims.client(id, store.SandboxDir(id))
+			if err != nil {
+				return internal(providerv1.Effect_EFFECT_NONE, "reach sandbox: %w", err)
+			}
+			if _, err := client.PauseSandbox(ctx, req); err != nil {
+				return d.shimError(store, id, err)
+			}
+			d.shims.drop(id)
+			if err := shim.AwaitEnd(ctx, store.SandboxDir(id)); err != nil {
+				return internal(providerv1.Effect_EFFECT_APPLIED, "end paused sandbox's process: %w", err)
+			}
+			return nil
+		})
+}
+
+// ResumeSandbox implements sdk.Pauser. Until the guest runs again the record
+// says PAUSED and the checkpoint stays, so that a failed attempt costs nothing.
+func (d *Driver) ResumeSandbox(ctx context.Context, req *providerv1.ResumeSandboxRequest) (*providerv1.Sandbox, error) {
+	return d.move(ctx, req.GetSandbox(), providerv1.SandboxState_SANDBOX_STATE_PAUSED, providerv1.SandboxState_SANDBOX_STATE_RUNNING,
+		func(store *record.Store, conf config, id string) error {
+			rec, err := store.Sandbox(id)
+			if err != nil {
+				return internal(providerv1.Effect_EFFECT_NONE, "read record: %w", err)
+			}
+			root, err := rootOf(ctx, conf, rec.Spec)
+			if err != nil {
+				return err
+			}
+			return d.boot(ctx, store, conf, id, &shim.Boot{
+				Root: root, Checkpoint: shim.CheckpointDir(store.SandboxDir(id)), DropCheckpoint: true,
+				VolumeData: volumeData(store, rec.Sandbox.GetIdentity().GetOwner(), rec.Spec),
+			})
+		})
 }
 
 // CreateSnapshot implements sdk.Snapshotter. A running sandbox is saved and goes
