@@ -72,6 +72,18 @@ func enlarge(rc syscall.RawConn) {
 // SetReadDeadline makes a pending Read return os.ErrDeadlineExceeded at t; zero takes the deadline away.
 func (r *Reader) SetReadDeadline(t time.Time) error { return r.f.SetReadDeadline(t) }
 
+// Empty says that a Read would wait: nothing is in the pipe, and the guest still has its end open. It lasts while the guest is stopped.
+func (r *Reader) Empty() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	empty := false
+	_ = r.rc.Control(func(fd uintptr) {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		empty = n == 0 && err == nil
+	})
+	return empty
+}
+
 // Offset is the number of bytes read since the process started, over all checkpoints.
 func (r *Reader) Offset() int64 {
 	r.mu.Lock()

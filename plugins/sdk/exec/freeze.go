@@ -9,8 +9,17 @@ import (
 )
 
 // freezeDrain is how long a pump may go on reading what paused processes left in
-// their pipes. A pipe that is empty for this long is empty.
+// their pipes. A pipe that is empty for this long is empty; one that can say so
+// is not waited for.
 const freezeDrain = 20 * time.Millisecond
+
+// drainUntil is when a pump of a stream whose processes are paused must stop.
+func drainUntil(stream any) time.Time {
+	if e, ok := stream.(emptier); ok && e.Empty() {
+		return time.Unix(1, 0)
+	}
+	return time.Now().Add(freezeDrain)
+}
 
 // Freeze stops all movement of bytes between processes and the table, for a
 // checkpoint, and returns when it has stopped. Pause the processes first: what
@@ -20,7 +29,8 @@ const freezeDrain = 20 * time.Millisecond
 //
 // Exactness needs streams with deadlines, as *os.File and net.Conn have them. A
 // Read without one counts as stopped while it waits, and a Write without one is
-// waited for until ctx ends.
+// waited for until ctx ends. Streams that also have Empty() bool, which says that
+// a Read would wait, take no time when they are.
 //
 // Every Freeze needs a Thaw, or a Close.
 func (t *Table) Freeze(ctx context.Context) error {
@@ -80,7 +90,7 @@ func (s *session) freeze() {
 		s.pumps[i].parked = false
 		s.pumps[i].interruptible = false
 		if d, ok := r.(readDeadliner); ok {
-			s.pumps[i].interruptible = d.SetReadDeadline(time.Now().Add(freezeDrain)) == nil
+			s.pumps[i].interruptible = d.SetReadDeadline(drainUntil(r)) == nil
 		}
 	}
 	if d, ok := s.proc.Stdin().(writeDeadliner); ok {

@@ -35,8 +35,12 @@ type Process interface {
 	Close() error
 }
 
-// readDeadliner and writeDeadliner are what Freeze uses where streams have them.
+// readDeadliner, writeDeadliner and emptier are what Freeze uses where streams
+// have them.
 type (
 	readDeadliner  interface{ SetReadDeadline(t time.Time) error }
 	writeDeadliner interface{ SetWriteDeadline(t time.Time) error }
+	// emptier tells whether a Read would have to wait: there is nothing, and not
+	// the end either.
+	emptier interface{ Empty() bool }
 )
