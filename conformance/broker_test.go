@@ -178,6 +178,7 @@ func adapter(t *testing.T) pb.ProviderServiceClient {
 }
 
 func must[T any](t *testing.T) func(T, error) T {
+	t.Helper()
 	return func(v T, err error) T {
 		t.Helper()
 		if err != nil {

@@ -25,8 +25,10 @@ func sample(t *testing.T, change ...func(*report.Report)) *report.Report {
 			Profiles: []string{"core", "exec", "files"}, Patterns: []string{},
 		},
 		Profiles: []report.Profile{
-			{Name: "core", Requires: []string{}}, {Name: "exec", Requires: []string{"exec.stdin"}},
-			{Name: "files", Requires: []string{"fs.read"}}, {Name: "network", Requires: []string{"egress.deny"}},
+			{Name: "core", Requires: []string{}},
+			{Name: "exec", Requires: []string{"exec.stdin"}},
+			{Name: "files", Requires: []string{"fs.read"}},
+			{Name: "network", Requires: []string{"egress.deny"}},
 		},
 		KnownFailures: []report.KnownFailure{{Case: "exec/known", Expires: "2027-03-01", Issue: "https://example.com/7", Why: "signals | become 128+n"}},
 		Measurements:  []report.Measurement{{Name: "create", Count: 3, P50MS: 12.5, P95MS: 40}},

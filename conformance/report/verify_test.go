@@ -158,7 +158,7 @@ func others(v any) []any {
 		if x == "0" {
 			return []any{json.Number("7")}
 		}
-		return []any{json.Number(x + "1")}
+		return []any{x + "1"}
 	case bool:
 		return []any{!x}
 	case []any:

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -139,7 +140,7 @@ func (c *conformanceRunCmd) options(a *app) (conformance.Options, conformance.Se
 		MaxCost: c.MaxCost, Inputs: map[string]string{},
 	}
 	if c.Parallel < 1 {
-		return opts, conformance.Setup{}, badFlag("parallel", fmt.Sprint(c.Parallel), "is no number of cases; write 1 or more")
+		return opts, conformance.Setup{}, badFlag("parallel", strconv.Itoa(c.Parallel), "is no number of cases; write 1 or more")
 	}
 	var setup conformance.Setup
 	if c.Config != "" {
@@ -247,8 +248,8 @@ func (a *app) printReport(r *report.Report) error {
 	for _, p := range r.Profiles {
 		n := p.Counts
 		rows = append(rows, []string{
-			p.Name, string(p.Verdict), fmt.Sprint(n.Pass), fmt.Sprint(n.Fail + n.UnexpectedPass), fmt.Sprint(n.KnownFail),
-			fmt.Sprint(n.Skip), fmt.Sprint(n.Error), p.Reason,
+			p.Name, string(p.Verdict), strconv.Itoa(n.Pass), strconv.Itoa(n.Fail + n.UnexpectedPass), strconv.Itoa(n.KnownFail),
+			strconv.Itoa(n.Skip), strconv.Itoa(n.Error), p.Reason,
 		})
 	}
 	if err := render.Table(a.stdout, []string{"PROFILE", "VERDICT", "PASS", "FAIL", "KNOWN", "SKIP", "ERROR", "WHY"}, rows); err != nil {
