@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -186,25 +187,31 @@ func TestSweepRemovesOnlyWhatCrashesLeft(t *testing.T) {
 }
 
 func TestVolumes(t *testing.T) {
-	s := open(t, t.TempDir())
-	v := &providerv1.Volume{Owner: "own", Name: "data"}
-	if err := s.CreateVolume(v); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.CreateVolume(v); !errors.Is(err, fs.ErrExist) {
-		t.Errorf("second CreateVolume: %v", err)
-	}
-	if names, err := s.VolumeNames("own"); err != nil || len(names) != 1 {
-		t.Errorf("VolumeNames = %v, %v", names, err)
-	}
-	if names, err := s.VolumeNames("other"); err != nil || names != nil {
-		t.Errorf("VolumeNames(other) = %v, %v", names, err)
-	}
-	if err := s.RemoveVolume("own", "data"); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.Volume("own", "data"); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("Volume after removal: %v", err)
+	for _, owner := range []string{"own", "run/case", "../own", ".hidden", strings.Repeat("o", 255)} {
+		dir := t.TempDir()
+		s := open(t, dir)
+		v := &providerv1.Volume{Owner: owner, Name: "data"}
+		if err := s.CreateVolume(v); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.CreateVolume(v); !errors.Is(err, fs.ErrExist) {
+			t.Errorf("second CreateVolume: %v", err)
+		}
+		if names, err := s.VolumeNames(owner); err != nil || len(names) != 1 {
+			t.Errorf("VolumeNames = %v, %v", names, err)
+		}
+		if names, err := s.VolumeNames("other"); err != nil || names != nil {
+			t.Errorf("VolumeNames(other) = %v, %v", names, err)
+		}
+		if err := s.RemoveVolume(owner, "data"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Volume(owner, "data"); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("Volume after removal: %v", err)
+		}
+		if left, err := os.ReadDir(filepath.Join(dir, "volumes")); err != nil || len(left) != 0 {
+			t.Errorf("of owner %q %v is left (%v)", owner, left, err)
+		}
 	}
 }
 
