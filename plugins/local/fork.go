@@ -12,9 +12,10 @@ import (
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
 
-// forkBudget is how many copies are brought up at once: more only makes all of
-// them wait for the same processors.
-const forkBudget = 4
+// forkBudget is how many copies are brought up at once. A copy that runs begins
+// to load its memory, which delays those that start after it: so eight, even on
+// two processors. Far more would only take memory for starts that wait.
+const forkBudget = 8
 
 // ForkSandbox implements sdk.Forker: one checkpoint, restored once for each copy
 // while the original goes on.
