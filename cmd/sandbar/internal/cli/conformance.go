@@ -84,11 +84,15 @@ func (c *conformanceRunCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	line := a.caseLine()
-	opts.Observe = line.observe
+	opts.Observe = func(p conformance.Progress) {
+		if ctx.Err() == nil { // what comes after an interruption was cut, and says nothing
+			line.observe(p)
+		}
+	}
 	r, err := conformance.Run(ctx, target, opts)
 	line.clear()
 	if err != nil {
-		return err
+		return interruptedOr(ctx, err)
 	}
 	if key != "" {
 		if err := r.Sign(key); err != nil {
@@ -102,6 +106,14 @@ func (c *conformanceRunCmd) Run(ctx context.Context, a *app) error {
 		return err
 	}
 	return verdictCode(r)
+}
+
+// interruptedOr is why a run has no result: its interruption, if that is why.
+func interruptedOr(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
 }
 
 // verdictCode ends the process as the verdict says. Only a run with MUST cases

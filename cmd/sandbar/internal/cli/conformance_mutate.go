@@ -52,7 +52,7 @@ func (c *conformanceMutateCmd) Run(ctx context.Context, a *app) error {
 		fmt.Fprint(a.stderr, "\r\x1b[K")
 	}
 	if err != nil {
-		return err
+		return interruptedOr(ctx, err)
 	}
 	if err := a.printMutation(m, c.Matrix); err != nil {
 		return err
