@@ -1,5 +1,5 @@
-// Package exec holds the cases about commands: ends, streams, input, signals,
-// attaching again.
+// Package exec holds the cases about commands: how they are started, what they
+// print and read, how they end, and attaching to them again.
 package exec
 
 import (
@@ -9,4 +9,9 @@ import (
 )
 
 // Cases returns the area's cases.
-func Cases() []engine.Case { return slices.Concat(ends()) }
+func Cases() []engine.Case {
+	return slices.Concat(
+		starts(), environments(), keys(), crowds(), outputs(), paces(), readers(), inputs(), signals(), ends(), deaths(), records(),
+		attachments(), retention(), writers(),
+	)
+}

@@ -8,4 +8,4 @@ import (
 )
 
 // Cases returns the area's cases.
-func Cases() []engine.Case { return slices.Concat[[]engine.Case]() }
+func Cases() []engine.Case { return slices.Concat(terminals(), sizes(), keyboards()) }

@@ -211,12 +211,14 @@ func Patience(t *engine.T) time.Duration {
 }
 
 // BulkMiB is how much a case moves that is about large amounts.
-func BulkMiB(t *engine.T) int {
-	const defaultBulk = "64"
-	text := t.InputOr("bulk_mib", defaultBulk)
+func BulkMiB(t *engine.T) int { return Number(t, "bulk_mib", 64) }
+
+// Number is an input that is a number above 0, with a default.
+func Number(t *engine.T, name string, otherwise int) int {
+	text := t.InputOr(name, strconv.Itoa(otherwise))
 	n, err := strconv.Atoi(text)
 	if err != nil || n <= 0 {
-		t.Broken("input bulk_mib is %q: want a number of MiB such as %s", text, defaultBulk)
+		t.Broken("input %s is %q: want a number above 0, such as %d", name, text, otherwise)
 	}
 	return n
 }
