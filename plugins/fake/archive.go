@@ -47,6 +47,7 @@ func (c *cloud) pack(req *providerv1.DownloadArchiveRequest) ([]entry, error) {
 		return nil, err
 	}
 	v := c.view(b)
+	first := map[uint64]string{}
 	var out []entry
 	for _, p := range req.GetPaths() {
 		at, err := v.existing(p, false)
@@ -57,18 +58,25 @@ func (c *cloud) pack(req *providerv1.DownloadArchiveRequest) ([]entry, error) {
 		if name == "/" {
 			name = "."
 		}
-		out = append(out, packed(name, at.node))
+		out = append(out, packed(name, at.node, first))
 		_ = v.each(at, func(kid place) error { // the function never fails
 			rel := strings.TrimPrefix(strings.TrimPrefix(kid.path, at.path), "/")
-			out = append(out, packed(path.Join(name, rel), kid.node))
+			out = append(out, packed(path.Join(name, rel), kid.node, first))
 			return nil
 		})
 	}
 	return out, nil
 }
 
-func packed(name string, n *node) entry {
+// packed is an entry for a node. first holds the name under which a file that has
+// several was packed.
+func packed(name string, n *node, first map[uint64]string) entry {
 	h := &tar.Header{Name: name, Mode: int64(n.Mode), Uid: int(n.UID), Gid: int(n.GID), ModTime: n.MTime.Truncate(1e9)}
+	if was, again := first[n.Inode]; again && n.Inode != 0 {
+		h.Typeflag, h.Linkname = tar.TypeLink, was
+		return entry{header: h}
+	}
+	first[n.Inode] = name
 	switch n.Kind {
 	case folder:
 		h.Typeflag, h.Name = tar.TypeDir, name+"/"
@@ -194,7 +202,7 @@ func (v *view) unpackOne(root place, e entry, n *node, c *cloud) error {
 		if err != nil || target.path != path.Join(root.path, path.Clean("/"+e.header.Linkname)) {
 			return refused(e.header.Name, "EPERM", "the hard link leads out of the target folder")
 		}
-		n = target.node
+		n = target.node.linked()
 	default:
 		return refused(e.header.Name, "EPERM", fmt.Sprintf("entries of type %q are not unpacked", e.header.Typeflag))
 	}

@@ -1,7 +1,9 @@
 package fake
 
 import (
+	"encoding/json"
 	"maps"
+	"math/rand/v2"
 	"path"
 	"slices"
 	"strings"
@@ -23,6 +25,43 @@ type node struct {
 	Data  []byte           `json:"data,omitempty"`
 	Link  string           `json:"link,omitempty"`
 	Kids  map[string]*node `json:"kids,omitempty"`
+	// Inode tells names of one file from files of one content; 0: it has one name.
+	// In memory they share the node.
+	Inode uint64 `json:"inode,omitempty"`
+}
+
+// linked is called before a file gets another name.
+func (n *node) linked() *node {
+	if n.Inode == 0 {
+		n.Inode = rand.Uint64() | 1
+	}
+	return n
+}
+
+// UnmarshalJSON implements json.Unmarshaler. Names of one file share its node
+// again, as far as they are below n.
+func (n *node) UnmarshalJSON(data []byte) error {
+	type plain node
+	if err := json.Unmarshal(data, (*plain)(n)); err != nil {
+		return err
+	}
+	if n.Kids != nil {
+		n.share(map[uint64]*node{})
+	}
+	return nil
+}
+
+func (n *node) share(seen map[uint64]*node) {
+	for name, kid := range n.Kids {
+		switch first := seen[kid.Inode]; {
+		case kid.Inode == 0:
+			kid.share(seen)
+		case first != nil:
+			n.Kids[name] = first
+		default:
+			seen[kid.Inode] = kid
+		}
+	}
 }
 
 type kind uint8
@@ -39,15 +78,23 @@ func newFolder(now time.Time) *node {
 
 // clone returns a deep copy. Data is shared: what is there is replaced, never
 // changed, and neither of the two can grow in place any more.
-func (n *node) clone() *node {
+func (n *node) clone() *node { return n.cloneInto(map[uint64]*node{}) }
+
+func (n *node) cloneInto(seen map[uint64]*node) *node {
+	if same := seen[n.Inode]; n.Inode != 0 && same != nil {
+		return same
+	}
 	if cap(n.Data) > len(n.Data) {
 		n.Data = slices.Clip(n.Data)
 	}
 	c := *n
+	if n.Inode != 0 {
+		seen[n.Inode] = &c
+	}
 	if n.Kids != nil {
 		c.Kids = make(map[string]*node, len(n.Kids))
 		for name, kid := range n.Kids {
-			c.Kids[name] = kid.clone()
+			c.Kids[name] = kid.cloneInto(seen)
 		}
 	}
 	return &c

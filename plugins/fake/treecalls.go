@@ -241,7 +241,7 @@ func (p *process) Link(from, to string) error {
 			return syscall.EXDEV
 		}
 		uid, gid := at.node.UID, at.node.GID
-		err = p.made(v, to, target, at.node)
+		err = p.made(v, to, target, at.node.linked())
 		at.node.UID, at.node.GID = uid, gid
 		return err
 	})
