@@ -155,7 +155,7 @@ func near(m mutant.Mutant, victim engine.Case, all []engine.Case, matrix bool) [
 
 // mutantInputs make mutants that hang die sooner, and the others move less.
 func mutantInputs(m mutant.Mutant) map[string]string {
-	inputs := map[string]string{"bulk_mib": "3", "patience": (5 * time.Second).String()}
+	inputs := map[string]string{"bulk_mib": "3", "disk_mib": "4", "patience": (5 * time.Second).String()}
 	maps.Copy(inputs, m.Inputs)
 	return inputs
 }

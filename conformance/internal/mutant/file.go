@@ -1,3 +1,7 @@
 package mutant
 
-func fileMutants() []Mutant { return nil }
+import "slices"
+
+func fileMutants() []Mutant {
+	return slices.Concat(contentMutants(), pathMutants(), folderMutants(), archiveMutants(), volumeMutants(), mountMutants(), resourceMutants())
+}

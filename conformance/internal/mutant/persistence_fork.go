@@ -49,6 +49,7 @@ func forkMutants() []Mutant {
 		},
 		{
 			ID: "fork/all-or-none~some", Kills: "fork/all-or-none", Bug: "copies that could be made are left when another could not",
+			Also: []string{"fork/no-downgrade"},
 			Wrap: wrapping(func() map[string]hook { return map[string]hook{"ForkSandbox": someCopies} }),
 		},
 		{
@@ -57,7 +58,6 @@ func forkMutants() []Mutant {
 		},
 		{
 			ID: "fork/no-downgrade~silent", Kills: "fork/no-downgrade", Bug: "copies have the disk alone although processes were asked for",
-			Settings: without("fork.memory", "fork.processes"),
 			Wrap: wrapping(func() map[string]hook {
 				return map[string]hook{"ForkSandbox": before(func(_ context.Context, _ client, req *providerv1.ForkSandboxRequest) { req.Minimum = stage.Disk })}
 			}),

@@ -32,7 +32,7 @@ func livePauseMutants() []Mutant {
 			}),
 		},
 		{
-			ID: "pause/attach-again~gap", Kills: "pause/attach-again", Bug: "the first byte after the offset asked for is lost",
+			ID: "pause/attach-again~gap", Kills: "pause/attach-again", Provider: "local", Bug: "the first byte after the offset asked for is lost",
 			Wrap: func(conn grpc.ClientConnInterface) grpc.ClientConnInterface { return &gapConn{conn} },
 		},
 		{
@@ -40,7 +40,7 @@ func livePauseMutants() []Mutant {
 			Wrap: wrapping(func() map[string]hook { return map[string]hook{"ResumeSandbox": killedOnResume(2, nil)} }),
 		},
 		{
-			ID: "pause/exit-code-after~unknown", Kills: "pause/exit-code-after", Bug: "commands that ran before a pause are unknown after it",
+			ID: "pause/exit-code-after~unknown", Kills: "pause/exit-code-after", Provider: "local", Bug: "commands that ran before a pause are unknown after it",
 			Wrap: wrapping(func() map[string]hook {
 				return map[string]hook{"GetExec": after(func(_ context.Context, _ client, _ *providerv1.GetExecRequest, resp *providerv1.GetExecResponse) {
 					resp.Exec.State = providerv1.ExecState_EXEC_STATE_UNKNOWN

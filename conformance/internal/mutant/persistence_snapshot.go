@@ -47,7 +47,6 @@ func snapshotMutants() []Mutant {
 		},
 		{
 			ID: "snapshot/no-downgrade~silent", Kills: "snapshot/no-downgrade", Bug: "a restore brings back the disk alone and says nothing",
-			Settings: without("snapshot.memory", "snapshot.processes"),
 			Wrap: wrapping(func() map[string]hook {
 				return map[string]hook{"RestoreSnapshot": before(func(_ context.Context, _ client, req *providerv1.RestoreSnapshotRequest) {
 					req.Minimum = stage.Disk
@@ -156,7 +155,7 @@ func tornSnapshots() map[string]hook {
 func emptyRestore(ctx context.Context, c client, req, reply proto.Message, next func(proto.Message) error) error {
 	err := next(req)
 	restore, ok := req.(*providerv1.RestoreSnapshotRequest)
-	if !ok || !fault.Has(fault.From(err), providerv1.ErrorReason_ERROR_REASON_SNAPSHOT_NOT_FOUND) {
+	if !ok || err == nil || !fault.Has(fault.From(err), providerv1.ErrorReason_ERROR_REASON_SNAPSHOT_NOT_FOUND) {
 		return err
 	}
 	resp, err := c.CreateSandbox(ctx, &providerv1.CreateSandboxRequest{

@@ -1,0 +1,158 @@
+package files
+
+import (
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sandbar-dev/sandbar/conformance/internal/engine"
+	"github.com/sandbar-dev/sandbar/conformance/internal/stage"
+	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
+)
+
+const mib = 1 << 20
+
+// limits are the cases about resources.
+func limits() []engine.Case {
+	req := []string{"REQ-LIM-001"}
+	return []engine.Case{
+		{
+			ID: "limits/memory", Title: "A command that takes more memory than the sandbox has is stopped, or its sandbox is, and says why.",
+			Profile: engine.Core, Requirements: req, Needs: []string{"compute.memory"}, Cost: 10,
+			Run: memory,
+		},
+		{
+			ID: "limits/disk", Title: "A full disk is an error of the write, and the sandbox goes on.",
+			Profile: engine.Core, Requirements: append([]string{"REQ-FS-007"}, req...), Needs: []string{"compute.disk"}, Cost: 20,
+			Run: disk,
+		},
+		{
+			ID: "limits/pids", Title: "More processes than the limit cannot be started, and the sandbox can be used again afterwards.",
+			Profile: engine.Core, Requirements: req, Needs: []string{"compute.pids"}, Cost: 10,
+			Run: pids,
+		},
+		{
+			ID: "limits/cpu", Title: "A sandbox does not use more processor time than its limit allows.",
+			Profile: engine.Core, Requirements: req, Needs: []string{"compute.cpu", "usage"}, Cost: 10, Phase: engine.Alone,
+			Run: cpu,
+		},
+		{
+			ID: "limits/told", Title: "A sandbox tells the limits that it got, at least those that were asked for.",
+			Profile: engine.Core, Requirements: []string{"REQ-LIFE-001"}, Needs: []string{"compute.memory"}, Cost: 3,
+			Run: limitsTold,
+		},
+	}
+}
+
+func limited(r *providerv1.Resources) func(*providerv1.CreateSandboxRequest) {
+	return func(req *providerv1.CreateSandboxRequest) { req.Spec.Resources = r }
+}
+
+func memory(t *engine.T) {
+	size := stage.Number(t, "memory_mib", 256)
+	box := stage.Create(t, limited(&providerv1.Resources{MemoryBytes: int64(size) * mib}))
+	// dd takes a buffer of one block, and reading fills it.
+	take := func(part float64) stage.Output {
+		return box.Run("dd", "if=/dev/zero", "of=/dev/null", "bs="+strconv.Itoa(int(float64(size)*part))+"M", "count=1")
+	}
+	take(0.25).Code(0)
+	out := take(2.5)
+	if out.Exit.GetSignal() == "" && out.Exit.GetCode() == 0 {
+		t.Errorf("in a sandbox of %d MiB a command took two and a half times that: want it stopped", size)
+	}
+	// What is stopped is the command, or the sandbox as a whole, which then says so.
+	if sb := box.Get(); sb.GetState() == providerv1.SandboxState_SANDBOX_STATE_FAILED {
+		if sb.GetStatusReason() == "" {
+			t.Errorf("the sandbox FAILED without a status_reason: want it to say that its memory was used up")
+		}
+		return
+	}
+	take(0.1).Code(0)
+}
+
+func disk(t *engine.T) {
+	size := stage.Number(t, "disk_mib", 64)
+	box := stage.Create(t, limited(&providerv1.Resources{DiskBytes: int64(size) * mib}))
+	out := box.Sh(`cd /tmp; for n in 1 2 3 4 5 6; do said=$(dd if=/dev/zero of=fill$n bs=1M count=` + strconv.Itoa(size/4) + ` 2>&1) || { echo "$said"; exit 9; }; done`)
+	out.Code(9)
+	if !strings.Contains(string(out.Stdout), "No space left") {
+		t.Errorf("the write that filled the disk says %s: want that no space is left", stage.Excerpt(out.Stdout))
+	}
+	if t.Has("fs.write") {
+		_, err := box.TryWrite(&providerv1.WriteFileOpen{Path: "/tmp/more"}, make([]byte, size/4*mib))
+		refusedWith(t, "WriteFile on a full disk", err, "ENOSPC")
+	}
+	box.Sh("rm /tmp/fill*; echo room > /tmp/again; cat /tmp/again").Code(0).Out("room\n")
+}
+
+// pids counts the children that ran by the files they made: what a shell does when
+// it cannot start one more differs.
+func pids(t *engine.T) {
+	box := stage.Create(t, limited(&providerv1.Resources{Pids: 64}))
+	box.Sh("mkdir /tmp/ran").Code(0)
+	cmd := box.Start(stage.Script("n=0; while [ $n -lt 200 ]; do (: > /tmp/ran/$n; exec sleep 1000) & n=$((n+1)); done; echo all"))
+	stage.Eventually(t, patience, "the limit to be met", func(ctx) bool {
+		e := cmd.Get()
+		return e.GetStdoutTotal() > 0 || e.GetStderrTotal() > 0 || e.GetState() == providerv1.ExecState_EXEC_STATE_EXITED
+	})
+	killAll(t, box)
+	stage.Eventually(t, patience, "the sandbox to be usable again", func(ctx) bool {
+		resp, err := t.Client().StartExec(t.Context(), box.NewExec(stage.Argv("true")))
+		return err == nil && resp.GetExec().GetExecId() != ""
+	})
+	ran, err := strconv.Atoi(strings.TrimSpace(box.Line("ls /tmp/ran | wc -l")))
+	if err != nil || ran > 64 {
+		t.Errorf("in a sandbox of 64 processes %d children ran at once: want the limit to hold", ran)
+	}
+}
+
+// killAll ends the command that started too much, where signals can be sent; the
+// sandbox's own limit keeps a shell from doing it.
+func killAll(t *engine.T, box *stage.Box) {
+	if !t.Has("exec.signal") || !t.Has("exec.list") {
+		return
+	}
+	resp, err := t.Client().ListExecs(t.Context(), &providerv1.ListExecsRequest{Sandbox: box.Ref})
+	stage.OK(t, "ListExecs", err)
+	for _, e := range resp.GetExecs() {
+		_, err := t.Client().SignalExec(t.Context(), &providerv1.SignalExecRequest{
+			Sandbox: box.Ref, ExecId: e.GetExecId(), Signal: providerv1.ExecSignal_EXEC_SIGNAL_KILL,
+		})
+		stage.OK(t, "SignalExec", err)
+	}
+}
+
+func cpu(t *engine.T) {
+	if runtime.NumCPU() < 2 {
+		t.Skip(engine.Platform, "a machine with two processors or more")
+	}
+	box := stage.Create(t, limited(&providerv1.Resources{CpuMillis: 1000}))
+	used := func() int64 {
+		resp, err := t.Client().GetUsage(t.Context(), &providerv1.GetUsageRequest{Sandbox: box.Ref})
+		stage.OK(t, "GetUsage", err)
+		if resp.GetUsage().CpuNanos == nil {
+			t.Skip(engine.Prerequisite, "the provider does not know the processor time")
+		}
+		return resp.GetUsage().GetCpuNanos()
+	}
+	for range 4 {
+		box.Start(stage.Script("while :; do :; done"))
+	}
+	before, start := used(), time.Now()
+	stage.Pause(t, 2*time.Second)
+	took := time.Duration(used() - before)
+	elapsed := time.Since(start)
+	const slack = 1.3
+	if took.Seconds() > elapsed.Seconds()*slack {
+		t.Errorf("a sandbox of one processor used %s of processor time in %s: want at most that", took.Round(time.Millisecond), elapsed.Round(time.Millisecond))
+	}
+}
+
+func limitsTold(t *engine.T) {
+	const want = 512 * mib
+	box := stage.Create(t, limited(&providerv1.Resources{MemoryBytes: want}))
+	if got := box.Get().GetResources().GetMemoryBytes(); got < want {
+		t.Errorf("a sandbox of %s of memory tells %s", strconv.Itoa(want), strconv.FormatInt(got, 10))
+	}
+}
