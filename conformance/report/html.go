@@ -68,6 +68,19 @@ type row struct {
 	Cells      []mark
 }
 
+// Parts are the name in pieces after which a narrow column may break it.
+func (r row) Parts() []string {
+	var out []string
+	rest := r.Name
+	for {
+		i := strings.IndexAny(rest, "./")
+		if i < 0 {
+			return append(out, rest)
+		}
+		out, rest = append(out, rest[:i+1]), rest[i+1:]
+	}
+}
+
 // mark is a cell: a sign, a word, and the reason that hover, focus and tap show.
 type mark struct {
 	Class, Icon, Word, Reason, Href string
@@ -104,6 +117,9 @@ type caseView struct {
 }
 
 type requirement struct{ ID, Level, Text, File string }
+
+// Runs are the text in pieces, of which every second one is code.
+func (r requirement) Runs() []string { return strings.Split(r.Text, "`") }
 
 func newPage(reports []*Report) page {
 	p := page{Style: template.CSS(pageStyle), Script: template.JS(pageScript), Span: len(reports) + 1} //nolint:gosec // both are files of this package
