@@ -60,8 +60,10 @@ func updateEgress(t *engine.T) {
 		capability string
 		mode       providerv1.EgressMode
 	}{
-		{"egress.deny", providerv1.EgressMode_EGRESS_MODE_DENY}, {"egress.capture", providerv1.EgressMode_EGRESS_MODE_CAPTURE},
-		{"egress.native", providerv1.EgressMode_EGRESS_MODE_NATIVE}, {"egress.open", providerv1.EgressMode_EGRESS_MODE_OPEN},
+		{"egress.deny", providerv1.EgressMode_EGRESS_MODE_DENY},
+		{"egress.capture", providerv1.EgressMode_EGRESS_MODE_CAPTURE},
+		{"egress.native", providerv1.EgressMode_EGRESS_MODE_NATIVE},
+		{"egress.open", providerv1.EgressMode_EGRESS_MODE_OPEN},
 	} {
 		if !t.Has(to.capability) {
 			continue

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/status"
 
 	"github.com/sandbar-dev/sandbar/conformance/internal/engine"
@@ -36,29 +37,44 @@ func names(reasons []providerv1.ErrorReason) string {
 	return strings.Join(out, " or ")
 }
 
-// ProperError checks what the contract demands of every error.
+// ProperError checks what the contract demands of every error, as it came over the
+// wire: what is missing there is not made up here.
 func ProperError(t *engine.T, what string, err error) {
-	f := fault.From(err)
-	info := fault.InfoOf(f.Reason)
-	switch {
-	case !f.Wire:
+	said := errorInfo(err)
+	if said == nil {
 		t.Errorf("%s: %s: want google.rpc.ErrorInfo with domain %s", what, subject.Describe(err), fault.Domain)
 		return
+	}
+	reason := fault.Reason(said.GetReason())
+	info := fault.InfoOf(reason)
+	switch {
 	case info == nil:
-		t.Errorf("%s: %s: want a reason of the registry", what, subject.Describe(err))
+		t.Errorf("%s: reason %q: want one of the registry", what, said.GetReason())
 		return
 	case info.GetBrokerOnly() && t.Target().Kind() != subject.Broker:
 		t.Errorf("%s: %s: only a broker says that", what, subject.Describe(err))
 	}
-	if code := status.Code(err); code != f.Code() {
-		t.Errorf("%s: code %s with reason %s: want code %s", what, code, fault.Name(f.Reason), f.Code())
+	if code := status.Code(err); code != fault.CodeOf(reason) {
+		t.Errorf("%s: code %s with reason %s: want code %s", what, code, said.GetReason(), fault.CodeOf(reason))
 	}
-	if f.Effect == providerv1.Effect_EFFECT_UNSPECIFIED {
-		t.Errorf("%s: %s: want metadata[effect] to be none, unknown or applied", what, subject.Describe(err))
+	switch effect := said.GetMetadata()[fault.MetaEffect]; effect {
+	case "none", "unknown", "applied":
+	default:
+		t.Errorf("%s: %s: metadata[effect] is %q: want none, unknown or applied", what, said.GetReason(), effect)
 	}
-	if f.Message == "" || strings.Contains(f.Message, "goroutine ") || strings.Contains(f.Message, ".go:") {
-		t.Errorf("%s: message %q: want one sentence for people", what, f.Message)
+	if message := status.Convert(err).Message(); message == "" || strings.Contains(message, "goroutine ") || strings.Contains(message, ".go:") {
+		t.Errorf("%s: message %q: want one sentence for people", what, message)
 	}
+}
+
+// errorInfo is what an error carries of the contract's domain, or nil.
+func errorInfo(err error) *errdetails.ErrorInfo {
+	for _, d := range status.Convert(err).Details() {
+		if info, ok := d.(*errdetails.ErrorInfo); ok && info.GetDomain() == fault.Domain {
+			return info
+		}
+	}
+	return nil
 }
 
 // NoEffect checks that an error promises that nothing happened.
