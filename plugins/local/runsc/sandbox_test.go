@@ -1,6 +1,7 @@
 package runsc_test
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -208,7 +209,42 @@ func ttyScenario(ctx context.Context, e *env) error {
 		return fmt.Errorf("terminal: %+v %w", exit, err)
 	}
 	ex.Release()
+	if err := resizedAndRaw(ctx, sb); err != nil {
+		return err
+	}
 	return sb.Close(ctx)
+}
+
+// resizedAndRaw is what gVisor's terminals leave out: SIGWINCH, and control characters that are characters only.
+func resizedAndRaw(ctx context.Context, sb *runsc.Sandbox) error {
+	ex, err := sb.Start(ctx, runsc.Command{
+		Argv: []string{"sh", "-c", "trap 'stty size; head -c 4 | od -An -tx1; exit' WINCH; stty raw -echo; echo; while :; do sleep 0.05; done"},
+		TTY:  &runsc.Size{Rows: 33, Cols: 77}, Stdin: true,
+	})
+	if err != nil {
+		return err
+	}
+	out := bufio.NewReader(ex.Stdout)
+	if _, err := out.ReadString('\n'); err != nil {
+		return err
+	}
+	if err := ex.Resize(ctx, runsc.Size{Rows: 5, Cols: 6}); err != nil {
+		return err
+	}
+	if line, err := out.ReadString('\n'); err != nil || line != "5 6\n" {
+		return fmt.Errorf("after a resize: %q %w", line, err)
+	}
+	if _, err := ex.Stdin.Write([]byte("\x03\x1ax\x1c")); err != nil {
+		return err
+	}
+	if line, err := out.ReadString('\n'); err != nil || strings.TrimSpace(line) != "03 1a 78 1c" {
+		return fmt.Errorf("raw terminal: %q %w", line, err)
+	}
+	if exit, err := ex.Wait(ctx); err != nil || exit.Code != 0 {
+		return fmt.Errorf("raw terminal: %+v %w", exit, err)
+	}
+	ex.Release()
+	return nil
 }
 
 func isolationScenario(ctx context.Context, e *env) error {
