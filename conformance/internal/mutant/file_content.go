@@ -27,7 +27,7 @@ func contentMutants() []Mutant {
 			Driver: files(fileBugs{write: func(d *fake.Driver, ctx context.Context, open *providerv1.WriteFileOpen, content io.Reader) (*providerv1.FileInfo, error) {
 				all, err := io.ReadAll(content)
 				if err != nil {
-					return d.WriteFile(ctx, open, failing{err})
+					return d.WriteFile(ctx, open, cutOff{err})
 				}
 				return d.WriteFile(ctx, open, bytes.NewReader(bytes.ReplaceAll(all, []byte("\n"), []byte("\r\n"))))
 			}}),
@@ -60,7 +60,7 @@ func contentMutants() []Mutant {
 			Driver: files(fileBugs{write: func(d *fake.Driver, ctx context.Context, open *providerv1.WriteFileOpen, content io.Reader) (*providerv1.FileInfo, error) {
 				all, err := io.ReadAll(content)
 				if err != nil {
-					return d.WriteFile(ctx, open, failing{err})
+					return d.WriteFile(ctx, open, cutOff{err})
 				}
 				if half := len(all) / 2; half > 100<<10 {
 					if _, err := d.WriteFile(ctx, open, bytes.NewReader(all[:half])); err != nil {
@@ -98,10 +98,10 @@ func contentMutants() []Mutant {
 	}
 }
 
-// failing is content that ends with an error.
-type failing struct{ err error }
+// cutOff is content that ends with an error.
+type cutOff struct{ err error }
 
-func (f failing) Read([]byte) (int, error) { return 0, f.err }
+func (f cutOff) Read([]byte) (int, error) { return 0, f.err }
 
 func pathMutants() []Mutant {
 	return []Mutant{
