@@ -210,5 +210,5 @@ func unmade(t *engine.T, what, key string) {
 		t.Errorf("%s was refused, and made a sandbox all the same", what)
 		return
 	}
-	stage.Refused(t, "GetSandbox by the key of "+what, err, providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND)
+	_ = stage.Refused(t, "GetSandbox by the key of "+what, err, providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND)
 }

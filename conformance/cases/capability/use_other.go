@@ -53,7 +53,7 @@ func tunnel(t *engine.T) {
 	if err == nil || errors.Is(err, io.EOF) {
 		_, err = stream.Recv()
 	}
-	stage.Refused(t, "OpenTunnel to a port that nothing listens on", err, providerv1.ErrorReason_ERROR_REASON_PORT_REFUSED)
+	_ = stage.Refused(t, "OpenTunnel to a port that nothing listens on", err, providerv1.ErrorReason_ERROR_REASON_PORT_REFUSED)
 }
 
 func portURL(t *engine.T) {

@@ -77,7 +77,7 @@ func wrongCredentials(t *engine.T) {
 		}))
 		if err != nil {
 			// Refused before it is in force, which is as good.
-			stage.Refused(t, "Configure with a wrong "+s.GetName(), err, providerv1.ErrorReason_ERROR_REASON_CREDENTIALS_INVALID,
+			_ = stage.Refused(t, "Configure with a wrong "+s.GetName(), err, providerv1.ErrorReason_ERROR_REASON_CREDENTIALS_INVALID,
 				providerv1.ErrorReason_ERROR_REASON_FIELD_INVALID)
 			continue
 		}

@@ -54,7 +54,7 @@ func expires(t *engine.T) {
 		return err != nil && over(fault.From(err).Reason)
 	})
 	_, err := box.Client().StartExec(t.Context(), box.NewExec(stage.Argv("true")))
-	stage.Refused(t, "StartExec after the end of a lifetime", err,
+	_ = stage.Refused(t, "StartExec after the end of a lifetime", err,
 		providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND, providerv1.ErrorReason_ERROR_REASON_SANDBOX_EXPIRED)
 	stage.Eventually(t, settling, "no sandbox listed after its lifetime", func(context.Context) bool {
 		return len(stage.ListAll(t, t.Client(), t.Owner(), 0)) == 0

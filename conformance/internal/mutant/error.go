@@ -15,9 +15,9 @@ import (
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
 
-// failing is a wire mutant that changes errors of some methods; none named means
+// misanswers is a wire mutant that changes errors of some methods; none named means
 // of all.
-func failing(id, bug string, change func(*fault.Error) error, methods ...string) Mutant {
+func misanswers(id, bug string, change func(*fault.Error) error, methods ...string) Mutant {
 	in := func(full string) bool {
 		for _, m := range methods {
 			if strings.HasSuffix(full, "/"+m) {
@@ -50,16 +50,16 @@ func answered(f *fault.Error) error { return f.GRPCStatus().Err() }
 
 func errorMutants() []Mutant {
 	out := []Mutant{
-		failing("error/every-error-has-info~bare", "errors of the upload of files have no ErrorInfo", func(f *fault.Error) error {
+		misanswers("error/every-error-has-info~bare", "errors of the upload of files have no ErrorInfo", func(f *fault.Error) error {
 			return status.Error(f.Code(), f.Message)
 		}, "UploadArchive"),
-		failing("error/every-error-has-info~unknown", "what nobody expected is answered with code UNKNOWN", func(f *fault.Error) error {
+		misanswers("error/every-error-has-info~unknown", "what nobody expected is answered with code UNKNOWN", func(f *fault.Error) error {
 			if f.Reason == providerv1.ErrorReason_ERROR_REASON_EXEC_NOT_FOUND {
 				return status.Error(codes.Unknown, f.Message)
 			}
 			return answered(f)
 		}, "SignalExec"),
-		failing("error/every-error-has-info~code", "a snapshot that does not exist is an invalid argument", func(f *fault.Error) error {
+		misanswers("error/every-error-has-info~code", "a snapshot that does not exist is an invalid argument", func(f *fault.Error) error {
 			if f.Reason == providerv1.ErrorReason_ERROR_REASON_SNAPSHOT_NOT_FOUND {
 				st := f.GRPCStatus().Proto()
 				st.Code = int32(codes.InvalidArgument)
@@ -67,24 +67,24 @@ func errorMutants() []Mutant {
 			}
 			return answered(f)
 		}),
-		failing("error/every-error-has-info~broker-only", "a vendor that is away is called a plugin that restarts", func(f *fault.Error) error {
+		misanswers("error/every-error-has-info~broker-only", "a vendor that is away is called a plugin that restarts", func(f *fault.Error) error {
 			f.Reason = providerv1.ErrorReason_ERROR_REASON_PLUGIN_RESTARTING
 			return answered(f)
 		}, "GetUsage"),
-		failing("error/every-error-has-info~effect", "a reading call does not say that it did nothing", func(f *fault.Error) error {
+		misanswers("error/every-error-has-info~effect", "a reading call does not say that it did nothing", func(f *fault.Error) error {
 			f.Effect = providerv1.Effect_EFFECT_UNSPECIFIED
 			delete(f.Metadata, fault.MetaEffect)
 			return answered(f)
 		}, "StatFile"),
-		failing("error/every-error-has-info~trace", "the message of an error is where it happened", func(f *fault.Error) error {
+		misanswers("error/every-error-has-info~trace", "the message of an error is where it happened", func(f *fault.Error) error {
 			f.Message += " (at driver.go:214)"
 			return answered(f)
 		}, "MoveFile"),
-		failing("error/names-the-field~last-part", "only the last part of a field's path is named", func(f *fault.Error) error {
+		misanswers("error/names-the-field~last-part", "only the last part of a field's path is named", func(f *fault.Error) error {
 			field := f.Metadata[fault.MetaField]
 			return answered(f.With(fault.MetaField, field[strings.LastIndexByte(field, '.')+1:]))
 		}, "StartExec"),
-		failing("error/message-variables-in-metadata~in-words", "what does not exist is named in words only", func(f *fault.Error) error {
+		misanswers("error/message-variables-in-metadata~in-words", "what does not exist is named in words only", func(f *fault.Error) error {
 			delete(f.Metadata, "exec_id")
 			delete(f.Metadata, "sandbox_id")
 			return answered(f)

@@ -2,6 +2,7 @@ package request
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"google.golang.org/protobuf/proto"
@@ -51,7 +52,7 @@ func spoil(m protoreflect.Message, path []protoreflect.FieldDescriptor, f func([
 	fields := m.Descriptor().Fields()
 	for i := range fields.Len() {
 		fd := fields.Get(i)
-		here := append(path[:len(path):len(path)], fd)
+		here := slices.Concat(path, []protoreflect.FieldDescriptor{fd})
 		switch {
 		case !m.Has(fd) || fd.IsMap() || fd.IsList():
 		case fd.Message() != nil:

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -114,7 +115,7 @@ func (p *bareProcess) Kill(context.Context) error {
 func (b *binary) manifest(ctx context.Context) (handshake.Manifest, error) {
 	ctx, cancel := context.WithTimeout(ctx, describeBudget)
 	defer cancel()
-	args := append(b.opts.Args[:len(b.opts.Args):len(b.opts.Args)], handshake.DescribeFlag)
+	args := slices.Concat(b.opts.Args, []string{handshake.DescribeFlag})
 	cmd := exec.CommandContext(ctx, b.opts.Path, args...)
 	cmd.Env = []string{} // nil would be this process's own
 	var out, errs bytes.Buffer
