@@ -72,7 +72,7 @@ func TestRun(t *testing.T) {
 
 func TestSelection(t *testing.T) {
 	r := run(t, conformance.Options{
-		Profiles: []string{"core"}, Cases: quick, Skip: map[string]string{"exec/exit-code": "no shell"}, Seed: 1,
+		Profiles: []string{"core", "core"}, Cases: quick, Skip: map[string]string{"exec/exit-code": "no shell"}, Seed: 1,
 		KnownFailures: []conformance.KnownFailure{known("create/idempotent-serial", time.Now().Add(24*time.Hour))},
 	})
 	for _, c := range r.Cases {
@@ -91,6 +91,9 @@ func TestSelection(t *testing.T) {
 		if c.Outcome != report.Skip || c.Skip.Text() != want {
 			t.Errorf("%s ended with %s %+v: want skip %s", c.ID, c.Outcome, c.Skip, want)
 		}
+	}
+	if diff := cmp.Diff([]string{"core"}, r.Run.Profiles); diff != "" || r.Run.Parallel != 4 {
+		t.Errorf("profiles %s, parallel %d", diff, r.Run.Parallel)
 	}
 	if r.Verdict != report.Not {
 		t.Errorf("verdict %s with a stale entry: want not", r.Verdict)

@@ -30,12 +30,9 @@ func newReport(opts Options, about subject.About, kind subject.Kind) *report.Rep
 		Environment: environment(),
 		Run: report.Run{
 			ID: newRunID(), Started: time.Now().UTC().Truncate(time.Millisecond), Seed: strconv.FormatUint(opts.Seed, 10),
-			Parallel: opts.Parallel, Profiles: slices.Clone(opts.Profiles), Patterns: list(opts.Cases),
+			Parallel: opts.Parallel, Profiles: selected(opts.Profiles), Patterns: list(opts.Cases),
 		},
 		KnownFailures: []report.KnownFailure{}, Measurements: []report.Measurement{}, Cases: []report.Case{},
-	}
-	if len(r.Run.Profiles) == 0 {
-		r.Run.Profiles = Profiles()
 	}
 	for _, p := range engine.Profiles() {
 		r.Profiles = append(r.Profiles, report.Profile{Name: string(p), Requires: list(p.Requires())})
@@ -46,6 +43,12 @@ func newReport(opts Options, about subject.About, kind subject.Kind) *report.Rep
 		})
 	}
 	return r
+}
+
+// selected are the profiles that were asked for, each once and in their order;
+// none means all.
+func selected(asked []string) []string {
+	return slices.DeleteFunc(Profiles(), func(p string) bool { return len(asked) > 0 && !slices.Contains(asked, p) })
 }
 
 // list is a copy of a slice that is never null in JSON.

@@ -94,7 +94,7 @@ func Mutate(ctx context.Context, opts MutateOptions) (Mutation, error) {
 		}
 	}
 	if opts.Parallel <= 0 {
-		opts.Parallel = 4
+		opts.Parallel = defaultParallel
 	}
 	var mu sync.Mutex
 	var running sync.WaitGroup

@@ -17,6 +17,8 @@ import (
 )
 
 const (
+	// defaultParallel is how many cases run at once where nobody says.
+	defaultParallel = 4
 	// lookBudget bounds asking a target what it is, its start included.
 	lookBudget = 30 * time.Second
 	// closeBudget bounds taking a target down after a run.
@@ -37,6 +39,9 @@ func Run(ctx context.Context, target Target, opts Options) (_ *report.Report, er
 	}
 	if opts.Seed == 0 {
 		opts.Seed = rand.Uint64() //nolint:gosec // it orders cases
+	}
+	if opts.Parallel <= 0 {
+		opts.Parallel = defaultParallel
 	}
 	subj, err := target.target()
 	if err != nil {

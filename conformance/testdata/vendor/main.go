@@ -1,5 +1,5 @@
-// Command sandbar-provider-folder gives each sandbox a folder and runs its
-// commands there. It isolates nothing: it shows what a provider has to keep.
+// Command sandbar-provider-folder gives each sandbox a folder, which its commands
+// see as /tmp. It isolates nothing else: it shows what a provider has to keep.
 package main
 
 import (
@@ -12,6 +12,7 @@ import (
 	osexec "os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -57,7 +58,11 @@ func (d *driver) Configure(_ context.Context, req *pb.ConfigureRequest) error {
 }
 
 func (d *driver) Probe(context.Context) (*pb.ProbeResponse, error) {
-	return &pb.ProbeResponse{Ready: true}, nil
+	root := &pb.ProbeCheck{Name: "root", Status: pb.ProbeStatus_PROBE_STATUS_OK, Detail: "the plugin runs as root"}
+	if os.Geteuid() != 0 {
+		root.Status, root.Detail, root.Remedy = pb.ProbeStatus_PROBE_STATUS_FAILED, "the plugin may not mount anything", "run the broker as root"
+	}
+	return &pb.ProbeResponse{Ready: os.Geteuid() == 0, Checks: []*pb.ProbeCheck{root}}, nil
 }
 
 // save writes the file whole or not at all. The caller holds mu.
@@ -102,10 +107,11 @@ func (d *driver) CreateSandbox(_ context.Context, req *pb.CreateSandboxRequest) 
 	if d.byID(id) >= 0 {
 		return nil, fault.New(pb.ErrorReason_ERROR_REASON_OBJECT_EXISTS, "sandbox %q exists", id).With("sandbox_id", id)
 	}
-	if _, err := credential(req.GetSpec().GetUser()); err != nil {
+	if _, _, err := credential(req.GetSpec().GetUser()); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(filepath.Join(d.dir, id, "files"), 0o755); err != nil {
+	tmp := filepath.Join(d.dir, id, "tmp")
+	if err := errors.Join(os.MkdirAll(tmp, 0o755), os.Chmod(tmp, 0o777|os.ModeSticky)); err != nil {
 		return nil, err
 	}
 	spec, err := protojson.Marshal(req.GetSpec())
@@ -120,21 +126,19 @@ func (d *driver) CreateSandbox(_ context.Context, req *pb.CreateSandboxRequest) 
 	return sb, errors.Join(os.WriteFile(filepath.Join(d.dir, id, "spec.json"), spec, 0o600), d.save())
 }
 
-// credential is a user as uid or uid:gid; nil is the plugin's own.
-func credential(user string) (*syscall.Credential, error) {
+// credential is a user as uid or uid:gid, root if it is empty.
+func credential(user string) (uid, gid int, err error) {
 	if user == "" {
-		return nil, nil
+		return 0, 0, nil
 	}
-	var c syscall.Credential
-	n, _ := fmt.Sscanf(user, "%d:%d", &c.Uid, &c.Gid)
+	n, _ := fmt.Sscanf(user, "%d:%d", &uid, &gid)
+	if n == 0 {
+		return 0, 0, fault.New(pb.ErrorReason_ERROR_REASON_SPEC_UNSATISFIABLE, "spec.user is %q: want uid or uid:gid", user).With(fault.MetaField, "spec.user")
+	}
 	if n == 1 {
-		c.Gid = c.Uid
+		gid = uid
 	}
-	if n == 0 || os.Geteuid() != 0 {
-		return nil, fault.New(pb.ErrorReason_ERROR_REASON_SPEC_UNSATISFIABLE, "spec.user is %q: want uid or uid:gid, and a plugin that runs as root", user).
-			With(fault.MetaField, "spec.user")
-	}
-	return &c, nil
+	return uid, gid, nil
 }
 
 func (d *driver) GetSandbox(_ context.Context, req *pb.GetSandboxRequest) (*pb.Sandbox, error) {
@@ -220,20 +224,33 @@ func (d *driver) StartProcess(_ context.Context, ref *pb.SandboxRef, _ string, s
 	if err := protojson.Unmarshal(raw, &box); err != nil {
 		return nil, err
 	}
-	workdir := cmp.Or(spec.GetWorkdir(), box.GetWorkdir(), filepath.Join(d.dir, id, "files"))
-	if info, err := os.Stat(workdir); err != nil || !info.IsDir() {
+	tmp, workdir := filepath.Join(d.dir, id, "tmp"), cmp.Or(spec.GetWorkdir(), box.GetWorkdir(), "/")
+	seen := workdir // where it is on this side
+	if rest, ok := strings.CutPrefix(workdir+"/", "/tmp/"); ok {
+		seen = filepath.Join(tmp, rest)
+	}
+	if info, err := os.Stat(seen); err != nil || !info.IsDir() {
 		return nil, fault.Field("spec.workdir", workdir, "want a folder that exists")
 	}
-	// env starts the program, and ends with 127 or 126 where it cannot.
-	argv := []string{"-i", "PATH=/usr/local/bin:/usr/bin:/bin", "HOME=" + filepath.Join(d.dir, id, "files")}
+	uid, gid, err := credential(box.GetUser())
+	if err != nil {
+		return nil, err
+	}
+	// env sets what the command starts with, and ends with 127 or 126 where it
+	// cannot be started.
+	argv := []string{
+		"-c", `mount --bind "$1" /tmp && shift && exec "$@"`, "sh", tmp,
+		"setpriv", fmt.Sprintf("--reuid=%d", uid), fmt.Sprintf("--regid=%d", gid), "--clear-groups", "--",
+		"env", "-i", "--default-signal", "-C", workdir, "PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/tmp",
+	}
 	for _, vars := range []map[string]string{box.GetEnv(), spec.GetEnv()} {
 		for name, value := range vars {
 			argv = append(argv, name+"="+value)
 		}
 	}
-	cmd := osexec.Command("/usr/bin/env", append(argv, spec.GetArgv()...)...)
-	cmd.Dir, cmd.SysProcAttr = workdir, &syscall.SysProcAttr{Setpgid: true}
-	cmd.SysProcAttr.Credential, _ = credential(box.GetUser()) // checked when it was made
+	cmd := osexec.Command("/bin/sh", append(argv, spec.GetArgv()...)...)
+	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Unshareflags: syscall.CLONE_NEWNS}
 	stdout, outErr := cmd.StdoutPipe()
 	stderr, errErr := cmd.StderrPipe()
 	if err := errors.Join(outErr, errErr, cmd.Start()); err != nil {
