@@ -99,7 +99,11 @@ func pids(t *engine.T) {
 	killAll(t, box)
 	ran := 0
 	stage.Eventually(t, patience, "the sandbox to be usable again", func(ctx) bool {
-		out := box.Sh("ls /tmp/ran | wc -l")
+		req := box.NewExec(stage.Script("ls /tmp/ran | wc -l"))
+		if _, err := t.Client().StartExec(t.Context(), req); err != nil {
+			return false
+		}
+		out := box.Known(req).Wait()
 		n, err := strconv.Atoi(strings.TrimSpace(string(out.Stdout)))
 		ran = n
 		return err == nil && out.Exit.GetSignal() == "" && out.Exit.GetCode() == 0
