@@ -176,6 +176,14 @@ func TestPartition(t *testing.T) {
 	}
 }
 
+func TestTextOfAStaleEntry(t *testing.T) {
+	c := one("exec/pass", "exec", report.Must, report.UnexpectedPass)
+	c.Steps = []report.Step{{Text: "start"}}
+	if text := c.Text("again"); !strings.Contains(text, "take the entry out") || strings.Contains(text, "start") {
+		t.Errorf("want what to do and nothing else:\n%s", text)
+	}
+}
+
 // TestTextQuotesTheContract: a failure shows the requirement that it breaks.
 func TestTextQuotesTheContract(t *testing.T) {
 	c := one("exec/pass", "exec", report.Must, report.Fail, "it is wrong")
