@@ -62,7 +62,7 @@ func limits() []engine.Case {
 	var out []engine.Case
 	for _, l := range known() {
 		out = append(out, engine.Case{
-			ID: "limits/" + l.capability + "." + l.name, Title: "The limit " + l.name + " of " + l.capability + " can be reached and not passed.",
+			ID: "cap/limits/" + l.capability + "." + l.name, Title: "The limit " + l.name + " of " + l.capability + " can be reached and not passed.",
 			Profile: engine.Core, Requirements: []string{"REQ-CAP-006"}, Needs: []string{l.capability}, Kinds: own, Cost: 10,
 			Run: l.check,
 		})

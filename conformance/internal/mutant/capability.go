@@ -219,7 +219,7 @@ func limitMutants() []Mutant {
 		"fork": "max_copies", "lifetime.native": "max_seconds", "port.declare": "max_ports",
 	} {
 		out = append(out, Mutant{
-			ID: "limits/" + id + "." + name + "~not-held", Kills: "limits/" + id + "." + name,
+			ID: "cap/limits/" + id + "." + name + "~not-held", Kills: "cap/limits/" + id + "." + name,
 			Bug:    "the limit that is declared is not the one that is enforced",
 			Driver: func(d *fake.Driver) sdk.Driver { return &smallLimit{d, id, name} },
 		})

@@ -178,11 +178,6 @@ func configureMutants() []Mutant {
 				return resp, err
 			},
 		},
-		{
-			ID: "secret/not-echoed~in-probe", Kills: "secret/not-echoed",
-			Bug:    "the detail of a check quotes the token it was made with",
-			Driver: func(d *fake.Driver) sdk.Driver { return &talkative{Driver: d} },
-		},
 	}
 }
 
@@ -220,6 +215,11 @@ func (d *talkative) Probe(ctx context.Context) (*providerv1.ProbeResponse, error
 
 func probeMutants() []Mutant {
 	return []Mutant{
+		{
+			ID: "secret/not-echoed~in-probe", Kills: "secret/not-echoed",
+			Bug:    "the detail of a check quotes the token it was made with",
+			Driver: func(d *fake.Driver) sdk.Driver { return &talkative{Driver: d} },
+		},
 		{
 			ID: "probe/says-why~mute", Kills: "probe/says-why",
 			Bug: "Probe says not ready and not why",
