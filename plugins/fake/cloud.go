@@ -174,9 +174,7 @@ func (c *cloud) close() {
 		}
 	}
 	c.mu.Unlock()
-	for _, p := range procs {
-		p.end()
-	}
+	endAll(procs)
 }
 
 // add stores a new sandbox and starts its life. The caller holds mu.
@@ -237,9 +235,7 @@ func (c *cloud) remove(id string) bool {
 		procs = append(procs, p)
 	}
 	c.mu.Unlock()
-	for _, p := range procs {
-		p.end()
-	}
+	endAll(procs)
 	return true
 }
 

@@ -32,13 +32,21 @@ func (p *process) deliver(s system.Signal) {
 	p.changed.ring()
 }
 
-// end kills the process because its sandbox ends, and waits for it.
-func (p *process) end() {
-	p.mu.Lock()
-	p.orphaned = true
-	p.mu.Unlock()
-	p.deliver(system.SIGKILL)
-	<-p.done
+// endAll kills processes because their sandbox ends, all of them in one moment:
+// none runs on because another was killed, and ends well. It waits for them.
+func endAll(procs []*process) {
+	for _, p := range procs {
+		p.freeze(true)
+	}
+	for _, p := range procs {
+		p.mu.Lock()
+		p.orphaned = true
+		p.mu.Unlock()
+		p.deliver(system.SIGKILL)
+	}
+	for _, p := range procs {
+		<-p.done
+	}
 }
 
 func (p *process) freeze(v bool) {
