@@ -36,13 +36,20 @@ func inputMutants() []Mutant {
 			ID: "exec/stdin-absent~open", Kills: "exec/stdin-absent",
 			Bug: "a command without stdin waits for input that nobody can send",
 			Driver: func(d *fake.Driver) sdk.Driver {
+				without := newMemory[bool]()
 				return &commands{
 					Driver: d,
-					before: func(_ *providerv1.SandboxRef, _ string, spec *providerv1.ExecSpec) error {
+					before: func(_ *providerv1.SandboxRef, id string, spec *providerv1.ExecSpec) error {
+						without.set(id, !spec.GetStdin())
 						spec.Stdin = true
 						return nil
 					},
-					after: func(c started) sdk.Process { return &keptOpen{c.Process} },
+					after: func(c started) sdk.Process {
+						if without.get(c.id) {
+							return &keptOpen{c.Process}
+						}
+						return c.Process
+					},
 				}
 			},
 		},
