@@ -9,6 +9,7 @@ import (
 
 	"github.com/sandbar-dev/sandbar/plugins/local/shim"
 	"github.com/sandbar-dev/sandbar/plugins/sdk"
+	"github.com/sandbar-dev/sandbar/plugins/sdk/exec"
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
@@ -24,7 +25,7 @@ var ownCapabilities = []string{
 func (d *Driver) Describe(context.Context) (*providerv1.DescribeResponse, error) {
 	out := &providerv1.DescribeResponse{
 		Name: "local", Vendor: "sandbar", Version: d.opts.Version, Settings: declaredSettings(),
-		Limits: map[string]int64{sdk.LimitRetainedOutput: defaultRetain},
+		Limits: d.promises(),
 	}
 	for _, id := range slices.Concat(shim.Capabilities(), ownCapabilities) {
 		out.Capabilities = append(out.Capabilities, &providerv1.Capability{
@@ -32,6 +33,21 @@ func (d *Driver) Describe(context.Context) (*providerv1.DescribeResponse, error)
 		})
 	}
 	return out, nil
+}
+
+// promises are the numbers that the table of each sandbox's own process keeps to,
+// which is made as the one here is.
+func (d *Driver) promises() map[string]int64 {
+	d.mu.RLock()
+	retain := d.conf.settings.retain
+	d.mu.RUnlock()
+	if retain == 0 { // not configured yet
+		retain = defaultRetain
+	}
+	opts := exec.NewTable(exec.Options{Retain: retain}).Options()
+	return map[string]int64{
+		sdk.LimitRetainedOutput: int64(opts.Retain), sdk.LimitStdinWindow: int64(opts.StdinWindow), sdk.LimitDrain: opts.Drain.Milliseconds(),
+	}
 }
 
 // StartProcess implements sdk.Driver. It is never called: Driver is an
