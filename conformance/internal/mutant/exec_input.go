@@ -69,7 +69,7 @@ func inputMutants() []Mutant {
 				if !c.spec.GetStdin() {
 					return c.Process
 				}
-				return &spoiled{Process: c.Process, stdin: &deadly{c.Process.Stdin(), c.Process}}
+				return &spoiled{Process: c.Process, stdin: &deadly{c.Stdin(), c.Process}}
 			}),
 		},
 		{
@@ -79,7 +79,7 @@ func inputMutants() []Mutant {
 				if !c.spec.GetStdin() {
 					return c.Process
 				}
-				turns := &turns{stdin: c.Process.Stdin(), stdout: c.Process.Stdout()}
+				turns := &turns{stdin: c.Stdin(), stdout: c.Stdout()}
 				turns.free = sync.NewCond(&turns.mu)
 				return &spoiled{Process: c.Process, stdin: turns, stdout: turns}
 			}),

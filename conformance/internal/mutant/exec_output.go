@@ -23,7 +23,7 @@ func outputMutants() []Mutant {
 					return c.Process
 				}
 				left := 300
-				return &spoiled{Process: c.Process, stderr: editedReader{c.Process.Stderr(), func(b []byte) []byte {
+				return &spoiled{Process: c.Process, stderr: editedReader{c.Stderr(), func(b []byte) []byte {
 					b = b[:min(left, len(b))]
 					left -= len(b)
 					return b
@@ -37,7 +37,7 @@ func outputMutants() []Mutant {
 				if c.Stderr() == nil {
 					return c.Process
 				}
-				return &spoiled{Process: c.Process, stderr: editedReader{c.Process.Stderr(), func(b []byte) []byte {
+				return &spoiled{Process: c.Process, stderr: editedReader{c.Stderr(), func(b []byte) []byte {
 					return bytes.ReplaceAll(b, []byte{0xff}, []byte("?"))
 				}}}
 			}),
@@ -46,14 +46,14 @@ func outputMutants() []Mutant {
 			ID: "exec/last-line~trimmed", Kills: "exec/last-line",
 			Bug: "empty lines at the end of output are cut off",
 			Driver: command(func(c started) sdk.Process {
-				return &spoiled{Process: c.Process, stdout: &trimmedReader{inner: c.Process.Stdout()}}
+				return &spoiled{Process: c.Process, stdout: &trimmedReader{inner: c.Stdout()}}
 			}),
 		},
 		{
 			ID: "exec/large-output~tail", Kills: "exec/large-output", Also: []string{"exec/duplex", "exec/drop-oldest-reader"},
 			Bug: "of more than 2 MiB of output, the last bytes are lost",
 			Driver: command(func(c started) sdk.Process {
-				return &spoiled{Process: c.Process, stdout: &shortReader{inner: c.Process.Stdout(), above: 2 << 20, lost: 100}}
+				return &spoiled{Process: c.Process, stdout: &shortReader{inner: c.Stdout(), above: 2 << 20, lost: 100}}
 			}),
 		},
 		{
@@ -132,7 +132,7 @@ func paceMutants() []Mutant {
 			ID: "exec/backpressure~hoard", Kills: "exec/backpressure", Also: []string{"exec/backpressure-unacknowledged", "exec/slow-reader"},
 			Bug: "the plugin takes all output into memory, whether or not anybody reads it",
 			Driver: command(func(c started) sdk.Process {
-				return &spoiled{Process: c.Process, stdout: newHoard(c.Process.Stdout(), 32<<10, pace)}
+				return &spoiled{Process: c.Process, stdout: newHoard(c.Stdout(), 32<<10, pace)}
 			}),
 		},
 		{
@@ -177,7 +177,7 @@ func paceMutants() []Mutant {
 			Also: []string{"exec/backpressure", "exec/backpressure-unacknowledged", "exec/slow-reader"},
 			Bug:  "the plugin takes all output into memory as fast as it comes",
 			Driver: command(func(c started) sdk.Process {
-				return &spoiled{Process: c.Process, stdout: newHoard(c.Process.Stdout(), 32<<10, pace/5)}
+				return &spoiled{Process: c.Process, stdout: newHoard(c.Stdout(), 32<<10, pace/5)}
 			}),
 		},
 	}

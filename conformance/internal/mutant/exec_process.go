@@ -136,7 +136,7 @@ func writing(which func(*providerv1.ExecSpec) bool, change func([]byte) []byte) 
 		if !c.spec.GetStdin() || !which(c.spec) {
 			return c.Process
 		}
-		return &spoiled{Process: c.Process, stdin: editedWriter{c.Process.Stdin(), change}}
+		return &spoiled{Process: c.Process, stdin: editedWriter{c.Stdin(), change}}
 	})
 }
 
@@ -229,7 +229,7 @@ func leadsOnly(which func(*providerv1.ExecSpec) bool) func(started) sdk.Process 
 		}
 		return &spoiled{Process: c.Process, signal: func(ctx context.Context, s providerv1.ExecSignal) error {
 			if s != providerv1.ExecSignal_EXEC_SIGNAL_KILL {
-				return c.Process.Signal(ctx, s)
+				return c.Signal(ctx, s)
 			}
 			return killLead(ctx, c, "KILL")
 		}}

@@ -12,7 +12,9 @@ import (
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
 
-func ptyMutants() []Mutant { return slices.Concat(terminalMutants(), windowMutants(), keyboardMutants()) }
+func ptyMutants() []Mutant {
+	return slices.Concat(terminalMutants(), windowMutants(), keyboardMutants())
+}
 
 func atTerminal(s *providerv1.ExecSpec) bool { return s.GetTerminal() != nil }
 
@@ -53,7 +55,7 @@ func terminalMutants() []Mutant {
 				if !atTerminal(c.spec) {
 					return c.Process
 				}
-				return &spoiled{Process: c.Process, stdout: &shortReader{inner: c.Process.Stdout(), above: 4 << 10, lost: 100}}
+				return &spoiled{Process: c.Process, stdout: &shortReader{inner: c.Stdout(), above: 4 << 10, lost: 100}}
 			}),
 		},
 		{
@@ -118,7 +120,7 @@ func lastResizeWins() grpc.StreamServerInterceptor {
 	return attaching(func(a *attachment) {
 		a.in = func(f *input) []*input {
 			if r := f.GetResize(); r != nil {
-				r.Seq = uint64(arrived.change(a.open.GetExecId(), add(1))) //nolint:gosec // counts up from 1
+				r.Seq = uint64(arrived.change(a.open.GetExecId(), add(1)))
 			}
 			return []*input{f}
 		}
