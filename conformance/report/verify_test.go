@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
 	"github.com/sandbar-dev/sandbar/conformance/report"
 )
 
@@ -71,6 +73,45 @@ func TestVerifyAccepts(t *testing.T) {
 	e.opts.Key = ""
 	if v, err := report.Verify(e.raw, e.opts); err != nil || v.Signed || v.Signer != "example.com" {
 		t.Errorf("without a key: signer %q, checked %v, %v: want the name, and that it is not checked", v.Signer, v.Signed, err)
+	}
+}
+
+// TestSchemaAgrees holds our reading of the schema against a complete validator:
+// for each change to a report both say the same.
+func TestSchemaAgrees(t *testing.T) {
+	c := jsonschema.NewCompiler()
+	c.AssertFormat()
+	text, err := jsonschema.UnmarshalJSON(bytes.NewReader(report.SchemaJSON()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.AddResource("schema.json", text); err != nil {
+		t.Fatal(err)
+	}
+	schema, err := c.Compile("schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := evidenceOf(t)
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(e.raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	verdicts := map[bool]int{}
+	tamper(doc, "", func(path string) {
+		raw, err := json.Marshal(doc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, ours := report.Parse(raw)
+		theirs := schema.Validate(doc)
+		if (ours == nil) != (theirs == nil) {
+			t.Errorf("%s: we say %v, the validator %v", path, ours, theirs)
+		}
+		verdicts[ours == nil]++
+	})
+	if verdicts[true] < 50 || verdicts[false] < 50 {
+		t.Errorf("valid and not: %v: want many of both", verdicts)
 	}
 }
 
@@ -153,12 +194,15 @@ func others(v any) []any {
 		if other, ok := swap[x]; ok {
 			return []any{other}
 		}
-		return []any{x + "x"}
+		if x == "" {
+			return []any{"x"}
+		}
+		return []any{x + "x", ""}
 	case json.Number:
 		if x == "0" {
-			return []any{json.Number("7")}
+			return []any{json.Number("7"), json.Number("-1"), json.Number("0.5"), "0"}
 		}
-		return []any{x + "1"}
+		return []any{x + "1", nil}
 	case bool:
 		return []any{!x}
 	case []any:
