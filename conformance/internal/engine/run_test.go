@@ -181,8 +181,10 @@ func TestKnownFailures(t *testing.T) {
 	known := func(o *engine.Options) {
 		o.Now = func() time.Time { return now }
 		o.Known = []engine.Known{
-			{Case: "a/known", Expires: now.AddDate(0, 0, 1)}, {Case: "a/expired", Expires: now},
-			{Case: "a/stale", Expires: now.AddDate(1, 0, 0)}, {Case: "a/skipped", Expires: now.AddDate(1, 0, 0)},
+			{Case: "a/known", Expires: now.AddDate(0, 0, 1)},
+			{Case: "a/expired", Expires: now},
+			{Case: "a/stale", Expires: now.AddDate(1, 0, 0)},
+			{Case: "a/skipped", Expires: now.AddDate(1, 0, 0)},
 		}
 	}
 	fails := func(t *engine.T) { t.Errorf("wrong") }

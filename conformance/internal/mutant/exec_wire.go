@@ -49,7 +49,9 @@ type attachment struct {
 
 // attaching makes a wire mutant of AttachExec. begin is called with the first
 // frame, and may change it.
-func attaching(begin func(*attachment)) grpc.StreamServerInterceptor { return attachments(false, begin) }
+func attaching(begin func(*attachment)) grpc.StreamServerInterceptor {
+	return attachments(false, begin)
+}
 
 // outliving is attaching for those that do something when the client cancelled.
 func outliving(begin func(*attachment)) grpc.StreamServerInterceptor { return attachments(true, begin) }

@@ -45,7 +45,7 @@ func TestReferencePasses(t *testing.T) {
 		}, inputs},
 	} {
 		t.Run(target.name, func(t *testing.T) {
-			for _, r := range runAll(t, target.make(t), cases.All(), with(map[string]string{"bulk_mib": "8", "memory_mib": "64"}, target.inputs)) {
+			for _, r := range runAll(t, target.make(t), cases.All(), with(map[string]string{"bulk_mib": "8", "memory_mib": "64", "disk_mib": "8"}, target.inputs)) {
 				if r.Outcome == engine.Fail || r.Outcome == engine.Error {
 					t.Error(describe(r))
 				}
@@ -142,7 +142,7 @@ func TestEveryRequirementHasACase(t *testing.T) {
 }
 
 // impatient makes mutants that hang die sooner, and the others move less.
-var impatient = map[string]string{"bulk_mib": "3", "memory_mib": "64", "patience": "5s"}
+var impatient = map[string]string{"bulk_mib": "3", "memory_mib": "64", "disk_mib": "4", "patience": "5s"}
 
 // realProvider builds a provider of this module, once, and skips the test where
 // it cannot make sandboxes.

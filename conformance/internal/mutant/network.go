@@ -198,28 +198,40 @@ func mixedTunnels() func() tunnelBug {
 	}
 }
 
-// sharedWindow holds back every tunnel's data while a MiB of another's waits to be
-// read.
+// sharedWindow holds back the data of a sandbox's tunnels while a MiB of another
+// of them waits to be read.
 func sharedWindow(conn grpc.ClientConnInterface) grpc.ClientConnInterface {
-	var waiting atomic.Int64
+	waiting := newMemory[*atomic.Int64]()
+	of := func(sandbox string) *atomic.Int64 {
+		return waiting.change(sandbox, func(n *atomic.Int64) *atomic.Int64 {
+			if n == nil {
+				return &atomic.Int64{}
+			}
+			return n
+		})
+	}
 	return tunnels(func() func() tunnelBug {
 		return func() tunnelBug {
-			var own atomic.Int64
+			var all, own atomic.Int64
+			mine := &all
 			return tunnelBug{
 				sent: func(f *providerv1.TunnelFrame) bool {
+					if target := f.GetOpen().GetPort(); target != nil {
+						mine = of(target.GetSandbox().GetSandboxId())
+					}
 					n := int64(len(f.GetData()))
-					full := n > 0 && waiting.Load()-own.Load() > 1<<20
+					full := n > 0 && mine.Load()-own.Load() > 1<<20
 					own.Add(n)
-					waiting.Add(n)
+					mine.Add(n)
 					return !full
 				},
 				received: func(_ context.Context, f *providerv1.TunnelFrame, err error) error {
 					n := int64(len(f.GetData()))
-					own.Add(-n)
-					waiting.Add(-n)
 					if err != nil {
-						waiting.Add(-own.Swap(0))
+						n = own.Load()
 					}
+					own.Add(-n)
+					mine.Add(-n)
 					return err
 				},
 			}

@@ -73,7 +73,8 @@ func plainEgress(t *engine.T) *providerv1.Egress {
 		capability string
 		mode       providerv1.EgressMode
 	}{
-		{"egress.native", providerv1.EgressMode_EGRESS_MODE_NATIVE}, {"egress.capture", providerv1.EgressMode_EGRESS_MODE_CAPTURE},
+		{"egress.native", providerv1.EgressMode_EGRESS_MODE_NATIVE},
+		{"egress.capture", providerv1.EgressMode_EGRESS_MODE_CAPTURE},
 		{"egress.open", providerv1.EgressMode_EGRESS_MODE_OPEN},
 	} {
 		if t.Has(other.capability) {
