@@ -99,9 +99,24 @@ func (s *Service) ListPorts(ctx context.Context, req *providerv1.ListPortsReques
 	return forwardOne(ctx, s, &req.Sandbox, req, client.ListPorts)
 }
 
-// GetUsage returns consumption.
+// GetUsage returns consumption, in any state. To look at the meter is no use of
+// the sandbox: it neither wakes one that is paused nor keeps one from becoming
+// idle.
 func (s *Service) GetUsage(ctx context.Context, req *providerv1.GetUsageRequest) (*providerv1.GetUsageResponse, error) {
-	return forwardOne(ctx, s, &req.Sandbox, req, client.GetUsage)
+	sb, err := s.findLive(ctx, req.GetSandbox().GetSandboxId())
+	if err != nil {
+		return nil, err
+	}
+	p, err := s.provider(sb.Body.GetProvider())
+	if err != nil {
+		return nil, withID(err, sb.ID())
+	}
+	req.Sandbox = sb.Ref()
+	resp, err := p.GetUsage(ctx, req)
+	if err != nil {
+		return nil, withID(err, sb.ID())
+	}
+	return resp, nil
 }
 
 // ReadFile sends a file.

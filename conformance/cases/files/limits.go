@@ -96,6 +96,7 @@ func pids(t *engine.T) {
 		e := cmd.Get()
 		return e.GetStdoutTotal() > 0 || e.GetStderrTotal() > 0 || e.GetState() == providerv1.ExecState_EXEC_STATE_EXITED
 	})
+	cmd.Wait() // for the children that still run, or the drain time
 	ran := 0
 	stage.Eventually(t, patience, "the sandbox to be usable again", func(ctx) bool {
 		req := box.NewExec(stage.Script("ls /tmp/ran | wc -l"))
