@@ -102,7 +102,7 @@ func (a *app) printMutation(m conformance.Mutation, matrix bool) error {
 			verdict = "yes"
 			killed++
 		}
-		row := []string{r.Case, strings.TrimPrefix(r.ID, r.Case+"~") + ": " + r.Bug, verdict, oneLine(found)}
+		row := []string{r.Case, strings.TrimPrefix(r.ID, r.Case+"~") + ": " + r.Bug, verdict, clipped(oneLine(found))}
 		if matrix {
 			row = append(row, alsoFail(r), strings.Join(r.Strays, " "))
 		}
@@ -115,6 +115,15 @@ func (a *app) printMutation(m conformance.Mutation, matrix bool) error {
 		return err
 	}
 	return a.out("\n%d of %d mutants killed; %d cases without a mutant", killed, len(m.Mutants), len(m.Unproven))
+}
+
+// clipped keeps one finding from making the table as wide as itself.
+func clipped(text string) string {
+	const most = 100
+	if runes := []rune(text); len(runes) > most {
+		return string(runes[:most]) + "…"
+	}
+	return text
 }
 
 // alsoFail are the other cases that see the same bug.
