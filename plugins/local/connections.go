@@ -16,6 +16,13 @@ type connections struct {
 	open map[string]*grpc.ClientConn
 }
 
+// has says whether there is a connection to the shim of a sandbox.
+func (c *connections) has(id string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.open[id] != nil
+}
+
 // client returns a client of the shim in dir.
 func (c *connections) client(id, dir string) (providerv1.ProviderServiceClient, error) {
 	c.mu.Lock()

@@ -36,9 +36,6 @@ func (d *Driver) CreateSandbox(ctx context.Context, req *providerv1.CreateSandbo
 	})
 }
 
-// defaultHostname is the host name inside when nobody names one.
-const defaultHostname = "sandbox"
-
 // complete checks what can be known before anything is made, and fills in
 // defaults.
 func (d *Driver) complete(store *record.Store, conf config, req *providerv1.CreateSandboxRequest) (*providerv1.SandboxSpec, error) {
@@ -51,9 +48,6 @@ func (d *Driver) complete(store *record.Store, conf config, req *providerv1.Crea
 		return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_SPEC_UNSATISFIABLE,
 			"spec.resources.cpu_millis is %d: this provider limits whole processors, want a multiple of 1000", cpu).
 			With(fault.MetaField, "spec.resources.cpu_millis")
-	}
-	if spec.GetHostname() == "" {
-		spec.Hostname = defaultHostname
 	}
 	for i, m := range spec.GetMounts() {
 		if err := checkMount(store, req.GetIdentity().GetOwner(), m, i); err != nil {
@@ -200,9 +194,6 @@ func volumeData(store *record.Store, owner string, spec *providerv1.SandboxSpec)
 func checkMount(store *record.Store, owner string, m *providerv1.Mount, i int) error {
 	field := "spec.mounts[" + strconv.Itoa(i) + "]"
 	if m.GetVolume() != "" {
-		if m.GetMode() == providerv1.MountMode_MOUNT_MODE_OVERLAY {
-			return fault.Field(field+".mode", "overlay", "want ro or rw for a volume")
-		}
 		if _, err := store.Volume(owner, m.GetVolume()); errors.Is(err, fs.ErrNotExist) {
 			return fault.New(providerv1.ErrorReason_ERROR_REASON_VOLUME_NOT_FOUND, "volume %q does not exist", m.GetVolume()).
 				With("volume", m.GetVolume())

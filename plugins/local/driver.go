@@ -71,7 +71,7 @@ func (d *Driver) Close() error {
 		return nil
 	}
 	err := errors.Join(d.conf.images.Close(), d.store.Close())
-	d.store = nil
+	d.store, d.conf.images = nil, nil
 	return err
 }
 

@@ -17,7 +17,8 @@ import (
 
 // inside returns a client of a running sandbox's shim. The happy path does not
 // read the record, it only looks whether there is one: a shim that is gone shows as an error of
-// the call, which shimError then explains.
+// the call, which shimError then explains. A shim that is gone before anything was
+// sent to it is told here, since then it is certain that nothing has happened.
 func (d *Driver) inside(ref *providerv1.SandboxRef) (providerv1.ProviderServiceClient, func(error) error, error) {
 	store, _, err := d.open()
 	if err != nil {
@@ -28,11 +29,31 @@ func (d *Driver) inside(ref *providerv1.SandboxRef) (providerv1.ProviderServiceC
 	if !store.HasSandbox(id) {
 		return nil, nil, notFound(id)
 	}
+	if !d.shims.has(id) {
+		if err := d.awake(store, id); err != nil {
+			return nil, nil, err
+		}
+	}
 	client, err := d.shims.client(id, store.SandboxDir(id))
 	if err != nil {
 		return nil, nil, internal(providerv1.Effect_EFFECT_NONE, "reach sandbox: %w", err)
 	}
 	return client, explain, nil
+}
+
+// awake refuses a sandbox that has no shim.
+func (d *Driver) awake(store *record.Store, id string) error {
+	if alive, err := shim.Alive(store.SandboxDir(id)); err != nil || alive {
+		return nil //nolint:nilerr // the call will tell
+	}
+	sb, err := d.current(store, id)
+	if err != nil {
+		return err
+	}
+	if sb.GetState() == providerv1.SandboxState_SANDBOX_STATE_RUNNING {
+		return nil // it has been resumed meanwhile
+	}
+	return notRunning(sb).WithEffect(providerv1.Effect_EFFECT_NONE)
 }
 
 // shimError explains an error from a shim: its own words pass, and a connection
@@ -319,10 +340,22 @@ func (d *Driver) ListPorts(ctx context.Context, req *providerv1.ListPortsRequest
 	return unary(ctx, d, req.GetSandbox(), req, client.ListPorts)
 }
 
-// GetUsage implements sdk.UsageReader.
+// GetUsage implements sdk.UsageReader. A paused sandbox uses what its shim wrote
+// down when it was paused.
 func (d *Driver) GetUsage(ctx context.Context, req *providerv1.GetUsageRequest) (*providerv1.Usage, error) {
 	resp, err := unary(ctx, d, req.GetSandbox(), req, client.GetUsage)
-	return resp.GetUsage(), err
+	if !fault.Has(err, providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_RUNNING) {
+		return resp.GetUsage(), err
+	}
+	store, _, oerr := d.open()
+	if oerr != nil {
+		return nil, oerr
+	}
+	rec, rerr := store.Sandbox(req.GetSandbox().GetSandboxId())
+	if rerr != nil || rec.Sandbox.GetState() != providerv1.SandboxState_SANDBOX_STATE_PAUSED {
+		return nil, err
+	}
+	return rec.Usage, nil
 }
 
 var (

@@ -103,15 +103,15 @@ func lease(ctx context.Context, conf config, spec *providerv1.SandboxSpec, id st
 }
 
 // release ends the lease of a sandbox or snapshot that is gone. Failing costs
-// disk space until the next start, and nothing else.
+// disk space until the next start, and nothing else; so does coming after Close,
+// which waits for a release that has begun.
 func (d *Driver) release(ctx context.Context, id string) {
 	d.mu.RLock()
-	images := d.conf.images
-	d.mu.RUnlock()
-	if images == nil {
+	defer d.mu.RUnlock()
+	if d.conf.images == nil {
 		return
 	}
-	if err := images.Release(context.WithoutCancel(ctx), id); err != nil {
+	if err := d.conf.images.Release(context.WithoutCancel(ctx), id); err != nil {
 		d.log.WarnContext(ctx, "release image", "owner", id, "error", err)
 	}
 }

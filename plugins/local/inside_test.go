@@ -314,6 +314,24 @@ func TestVolumes(t *testing.T) {
 	if !fault.Has(fault.From(err), providerv1.ErrorReason_ERROR_REASON_OBJECT_IN_USE) {
 		t.Errorf("delete in use: %v", err)
 	}
+	over := p.create(&providerv1.SandboxSpec{Mounts: []*providerv1.Mount{{
+		Target: "/data", Source: &providerv1.Mount_Volume{Volume: "data"}, Mode: providerv1.MountMode_MOUNT_MODE_OVERLAY,
+	}}})
+	if got := p.sh(over, "echo changed > /data/f; echo new > /data/g"); got.exit.GetCode() != 0 {
+		t.Errorf("%+v", got)
+	}
+	p.pause(over)
+	p.resume(over)
+	if diff := cmp.Diff([]string{"M /data/f", "A /data/g"}, p.diff(over, "/data")); diff != "" {
+		t.Errorf("difference of the overlay (-want +got):\n%s", diff)
+	}
+	if got := p.sh(over, "cat /data/f"); got.stdout != "changed\n" {
+		t.Errorf("in the overlay: %+v", got)
+	}
+	if got := p.sh(first, "cat /data/f; ls /data"); got.stdout != "kept\nf\n" {
+		t.Errorf("below the overlay: %+v", got)
+	}
+	p.delete(over)
 	p.delete(first)
 	if got := p.sh(p.create(spec), "cat /data/f"); got.stdout != "kept\n" {
 		t.Errorf("%+v", got)

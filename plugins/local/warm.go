@@ -38,10 +38,10 @@ func (d *Driver) newWarm(store *record.Store, set settings) *warm {
 	if set.warmPool == 0 {
 		return nil
 	}
-	w := &warm{settings: set, spec: &providerv1.SandboxSpec{Hostname: defaultHostname, Resources: set.withDefaults(nil)}}
+	w := &warm{settings: set, spec: &providerv1.SandboxSpec{Resources: set.withDefaults(nil)}}
 	boot := shim.Boot{Root: shim.Root{Host: true}, RetainBytes: set.retain, Member: &shim.MemberSpec{
-		Hostname: w.spec.GetHostname(), MemoryBytes: w.spec.GetResources().GetMemoryBytes(),
-		DiskBytes: w.spec.GetResources().GetDiskBytes(), Pids: w.spec.GetResources().GetPids(),
+		MemoryBytes: w.spec.GetResources().GetMemoryBytes(),
+		DiskBytes:   w.spec.GetResources().GetDiskBytes(), Pids: w.spec.GetResources().GetPids(),
 	}}
 	w.Pool = pool.New(pool.Options[*member]{
 		Max: set.warmPool,
@@ -92,11 +92,11 @@ func (d *Driver) makeMember(ctx context.Context, store *record.Store, p *pool.Po
 }
 
 // fits says whether a member can become the sandbox that a completed spec asks
-// for. What a command is started with, and when the sandbox ends, can be given
-// to a guest that runs; whatever else a spec says, known here or not, it cannot.
+// for. What a command is started with, the host name, and when the sandbox ends,
+// can be given to a guest that runs; whatever else a spec says, known here or not, it cannot.
 func (w *warm) fits(spec *providerv1.SandboxSpec) bool {
 	rest, _ := proto.Clone(spec).(*providerv1.SandboxSpec)
-	rest.Env, rest.Workdir, rest.User, rest.Lifetime = nil, "", "", nil
+	rest.Env, rest.Workdir, rest.User, rest.Hostname, rest.Lifetime = nil, "", "", "", nil
 	if rest.GetImage().GetHost() != nil {
 		rest.Image = nil
 	}

@@ -93,6 +93,14 @@ type Sandbox struct {
 	Sandbox *providerv1.Sandbox
 	// Spec is what it was made from, defaults filled in.
 	Spec *providerv1.SandboxSpec
+	// Usage is what it had used when it was last paused; empty before.
+	Usage *providerv1.Usage
+}
+
+// messages are what the file holds. Those of an older file that lacks one read as
+// empty.
+func (r *Sandbox) messages() map[string]proto.Message {
+	return map[string]proto.Message{"sandbox": r.Sandbox, "spec": r.Spec, "usage": r.Usage}
 }
 
 // SandboxRecord returns the path of a sandbox's record in its folder, for the
@@ -102,8 +110,8 @@ func SandboxRecord(dir string) string { return filepath.Join(dir, recordFile) }
 // ReadSandbox reads the record in a sandbox's folder; fs.ErrNotExist if there is
 // none.
 func ReadSandbox(dir string) (*Sandbox, error) {
-	rec := &Sandbox{Sandbox: &providerv1.Sandbox{}, Spec: &providerv1.SandboxSpec{}}
-	err := read(SandboxRecord(dir), map[string]proto.Message{"sandbox": rec.Sandbox, "spec": rec.Spec})
+	rec := &Sandbox{Sandbox: &providerv1.Sandbox{}, Spec: &providerv1.SandboxSpec{}, Usage: &providerv1.Usage{}}
+	err := read(SandboxRecord(dir), rec.messages())
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +120,7 @@ func ReadSandbox(dir string) (*Sandbox, error) {
 
 // WriteSandbox replaces the record in a sandbox's folder.
 func WriteSandbox(dir string, rec *Sandbox) error {
-	return write(SandboxRecord(dir), map[string]proto.Message{"sandbox": rec.Sandbox, "spec": rec.Spec})
+	return write(SandboxRecord(dir), rec.messages())
 }
 
 // PutSandbox writes a record, making the sandbox's folder if it is missing.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 
 	"github.com/sandbar-dev/sandbar/plugins/local/record"
@@ -35,7 +36,8 @@ func sandbox(id string) *record.Sandbox {
 			Identity: &providerv1.Identity{SandboxId: id, Owner: "own", Labels: map[string]string{"a": "ä\nb"}},
 			State:    providerv1.SandboxState_SANDBOX_STATE_RUNNING,
 		},
-		Spec: &providerv1.SandboxSpec{Workdir: "/w"},
+		Spec:  &providerv1.SandboxSpec{Workdir: "/w"},
+		Usage: &providerv1.Usage{CpuNanos: proto.Int64(1)},
 	}
 }
 

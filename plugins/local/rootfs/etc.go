@@ -53,6 +53,16 @@ func Files(hostname string) map[string]string {
 	}
 }
 
+// Rename gives the files of a tree that Host built another host name.
+func Rename(dir, hostname string) error {
+	for name, content := range Files(hostname) {
+		if err := writeFile(filepath.Join(dir, name), content); err != nil {
+			return fmt.Errorf("rename host in %q: %w", name, err)
+		}
+	}
+	return nil
+}
+
 // generated are the other files whose content does not come from the host.
 var generated = map[string]string{
 	"etc/passwd": "root:x:0:0:root:/root:/bin/sh\n" +

@@ -240,6 +240,10 @@ func Restore(ctx context.Context, cfg Config, dir string) (*Sandbox, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := s.SetHostname(ctx, cfg.Hostname); err != nil {
+		s.abort()
+		return nil, err
+	}
 	for _, me := range m.Execs {
 		if ex, err := s.Exec(me.ID); err == nil && me.Closed {
 			_ = ex.Stdin.Close()

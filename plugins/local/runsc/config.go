@@ -110,10 +110,12 @@ var agentCapabilities = append(slices.Clone(guestCapabilities), "CAP_SYS_ADMIN")
 // shmBytes is the size of /dev/shm, Docker's default; it counts as memory.
 const shmBytes = 64 << 20
 
+const defaultHostname = "sandbox"
+
 func (c *Config) spec() *specs.Spec {
 	host := c.Hostname
 	if host == "" {
-		host = "sandbox"
+		host = defaultHostname
 	}
 	s := &specs.Spec{
 		Version:  specs.Version,

@@ -32,6 +32,7 @@ func dispatchRuntime() {
 	case strings.HasPrefix(os.Args[0], "runsc-"), // runsc-sandbox, runsc-gofer
 		os.Args[0] == self && len(os.Args) > 1 && os.Args[1] == "umount":
 		startUndisturbed()
+		letInitNameHost()
 		maincli.Main()
 		os.Exit(0)
 	}

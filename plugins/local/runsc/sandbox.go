@@ -160,6 +160,9 @@ func (s *Sandbox) waitEnd() {
 	close(s.done)
 }
 
+// Err says why the sandbox ended; it wraps ErrEnded. It is for after Done.
+func (s *Sandbox) Err() error { return s.endError() }
+
 func (s *Sandbox) endError() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

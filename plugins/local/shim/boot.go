@@ -46,11 +46,10 @@ type Boot struct {
 // MemberSpec is what a member of the warm pool is made from: what cannot change
 // any more when it becomes somebody's sandbox.
 type MemberSpec struct {
-	Hostname    string `json:"hostname"`
-	CPUMillis   int64  `json:"cpu_millis,omitempty"`
-	MemoryBytes int64  `json:"memory_bytes"`
-	DiskBytes   int64  `json:"disk_bytes"`
-	Pids        int64  `json:"pids"`
+	CPUMillis   int64 `json:"cpu_millis,omitempty"`
+	MemoryBytes int64 `json:"memory_bytes"`
+	DiskBytes   int64 `json:"disk_bytes"`
+	Pids        int64 `json:"pids"`
 }
 
 // record reads the record in a sandbox's folder, or stands in for the one that a
@@ -64,7 +63,6 @@ func (b *Boot) record(dir string) (*record.Sandbox, error) {
 		return rec, nil
 	}
 	return &record.Sandbox{Sandbox: &providerv1.Sandbox{}, Spec: &providerv1.SandboxSpec{
-		Hostname: b.Member.Hostname,
 		Resources: &providerv1.Resources{
 			CpuMillis: b.Member.CPUMillis, MemoryBytes: b.Member.MemoryBytes, DiskBytes: b.Member.DiskBytes, Pids: b.Member.Pids,
 		},

@@ -31,7 +31,7 @@ func bringUp(ctx context.Context, l *life, boot *Boot, commands *exec.Table) (*r
 	if boot.Checkpoint == "" {
 		return runsc.Create(ctx, cfg)
 	}
-	return restore(ctx, cfg, l.rec.Sandbox.GetIdentity().GetSandboxId(), commands, boot.Checkpoint)
+	return restore(ctx, cfg, l, commands, boot.Checkpoint)
 }
 
 // guestID names the one guest of a shim to gVisor, and shows in its cgroups. It is
@@ -60,7 +60,7 @@ func config(l *life, boot *Boot) (runsc.Config, error) {
 	}
 	cfg := runsc.Config{
 		ID: guestID, Dir: l.private, Disk: filepath.Join(l.dir, diskName),
-		Hostname: spec.GetHostname(), Mounts: mounts,
+		Hostname: hostname(l.rec), Mounts: mounts,
 	}
 	if boot.Root.Image != "" {
 		if len(binds) > 0 {
@@ -68,10 +68,10 @@ func config(l *life, boot *Boot) (runsc.Config, error) {
 				"spec.mounts: %q has mode overlay, which this provider has for image \"host\" only", binds[0].Target).
 				With("field", "spec.mounts")
 		}
-		cfg.Image, cfg.Files = boot.Root.Image, rootfs.Files(spec.GetHostname())
+		cfg.Image, cfg.Files = boot.Root.Image, rootfs.Files(cfg.Hostname)
 	} else {
 		cfg.Root = root
-		if err := rootfs.Host(root, rootfs.Options{Hostname: spec.GetHostname(), Binds: binds}); err != nil {
+		if err := rootfs.Host(root, rootfs.Options{Hostname: cfg.Hostname, Binds: binds}); err != nil {
 			return runsc.Config{}, err
 		}
 	}

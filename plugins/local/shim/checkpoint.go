@@ -33,7 +33,12 @@ func (g *guest) PauseSandbox(ctx context.Context, _ *providerv1.PauseSandboxRequ
 		return nil, fmt.Errorf("remove old checkpoint: %w", err)
 	}
 	g.life.pausing.Store(true)
-	if err := g.checkpoint(ctx, dir, false); err != nil {
+	var usage *providerv1.Usage
+	err := g.checkpoint(ctx, dir, false, func() (err error) {
+		usage, err = g.finalUsage(ctx)
+		return err
+	})
+	if err != nil {
 		g.life.pausing.Store(false)
 		select {
 		case <-g.sb.Done():
@@ -42,10 +47,7 @@ func (g *guest) PauseSandbox(ctx context.Context, _ *providerv1.PauseSandboxRequ
 		}
 		return nil, err
 	}
-	err := g.life.commit(func(s *providerv1.Sandbox) {
-		s.State = providerv1.SandboxState_SANDBOX_STATE_PAUSED
-		s.Kept = Everything()
-	})
+	err = g.life.paused(usage)
 	if err != nil {
 		// The guest is gone and nobody will find its checkpoint.
 		g.life.end(endGuest)
@@ -90,20 +92,24 @@ func (g *guest) CreateSnapshot(ctx context.Context, req *providerv1.CreateSnapsh
 	if err := os.RemoveAll(CheckpointDir(dir)); err != nil {
 		return nil, fmt.Errorf("remove old checkpoint: %w", err)
 	}
-	if err := g.checkpoint(ctx, CheckpointDir(dir), true); err != nil {
+	if err := g.checkpoint(ctx, CheckpointDir(dir), true, nil); err != nil {
 		return nil, err
 	}
 	return &providerv1.Snapshot{SnapshotId: req.GetSnapshotId(), SandboxId: g.id, Kept: Everything()}, nil
 }
 
 // checkpoint saves the guest and, while it stands still, what is known of its
-// commands: not a byte is on its way between the two then.
-func (g *guest) checkpoint(ctx context.Context, dir string, keepRunning bool) error {
+// commands: not a byte is on its way between the two then. measure, if there is
+// one, is called meanwhile.
+func (g *guest) checkpoint(ctx context.Context, dir string, keepRunning bool, measure func() error) error {
 	err := g.sb.Checkpoint(ctx, dir, keepRunning, func() error {
 		if err := g.execs.Freeze(ctx); err != nil {
 			return err
 		}
 		data, err := g.execs.Export()
+		if err == nil && measure != nil {
+			err = measure()
+		}
 		if err != nil {
 			g.execs.Thaw()
 			return err
@@ -120,8 +126,8 @@ func (g *guest) checkpoint(ctx context.Context, dir string, keepRunning bool) er
 }
 
 // restore makes a guest from a checkpoint and takes up its commands, which are
-// the sandbox id's from now on.
-func restore(ctx context.Context, cfg runsc.Config, id string, table *exec.Table, dir string) (*runsc.Sandbox, error) {
+// this sandbox's from now on.
+func restore(ctx context.Context, cfg runsc.Config, l *life, table *exec.Table, dir string) (*runsc.Sandbox, error) {
 	data, err := os.ReadFile(filepath.Join(dir, execsName))
 	if err != nil {
 		return nil, fmt.Errorf("read commands of checkpoint: %w", err)
@@ -134,12 +140,12 @@ func restore(ctx context.Context, cfg runsc.Config, id string, table *exec.Table
 	if err != nil {
 		return nil, err
 	}
-	err = table.Import(data, id, func(key exec.Key, _ *providerv1.ExecSpec) (sdk.Process, error) {
+	err = table.Import(data, l.rec.Sandbox.GetIdentity().GetSandboxId(), func(key exec.Key, _ *providerv1.ExecSpec) (sdk.Process, error) {
 		ex, err := sb.Exec(key.Exec)
 		if err != nil {
 			return nil, err
 		}
-		return &process{ex: ex}, nil
+		return &process{ex: ex, over: l.over}, nil
 	})
 	if err != nil {
 		return nil, errors.Join(err, sb.Close(ctx))

@@ -8,8 +8,6 @@ import (
 	"strings"
 	"sync"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/sandbar-dev/sandbar/plugins/local/runsc"
 	"github.com/sandbar-dev/sandbar/plugins/sdk"
 	"github.com/sandbar-dev/sandbar/plugins/sdk/exec"
@@ -27,6 +25,8 @@ type guest struct {
 	spec *providerv1.SandboxSpec
 	root Root
 	life *life
+	// meter counts what the sandbox uses.
+	meter meter
 	// saving serialises checkpoints: a call that is repeated while the first one is
 	// still under way, as after the plugin's death, waits for its outcome.
 	saving sync.Mutex
@@ -82,7 +82,7 @@ func (g *guest) StartProcess(ctx context.Context, _ *providerv1.SandboxRef, exec
 	if err != nil {
 		return startFailure(err, spec)
 	}
-	return &process{ex: ex}, nil
+	return &process{ex: ex, over: g.life.over}, nil
 }
 
 // environment is the image's, then the sandbox's, then the command's.
@@ -138,22 +138,6 @@ func endedOr(err error) error {
 			With("state", "FAILED")
 	}
 	return err
-}
-
-// GetUsage implements sdk.UsageReader.
-func (g *guest) GetUsage(ctx context.Context, _ *providerv1.GetUsageRequest) (*providerv1.Usage, error) {
-	u, err := g.sb.Usage(ctx)
-	if err != nil {
-		return nil, endedOr(err)
-	}
-	usage := &providerv1.Usage{
-		CpuNanos:    proto.Int64(u.CPU.Nanoseconds()),
-		MemoryBytes: proto.Int64(u.MemoryBytes),
-	}
-	if u.MemoryPeak > 0 {
-		usage.MemoryPeakBytes = proto.Int64(max(u.MemoryPeak, u.MemoryBytes))
-	}
-	return usage, nil
 }
 
 // elsewhere answers the calls that the plugin never forwards.

@@ -2,6 +2,7 @@ package shim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -38,6 +39,8 @@ type life struct {
 	private string
 	log     *slog.Logger
 	ends    chan ending
+	// over is closed by close, when the record tells the end.
+	over chan struct{}
 	// pausing is true while a pause is under way, which ends the guest before it
 	// ends the shim; whoever sets it calls end when the guest is gone.
 	pausing atomic.Bool
@@ -47,7 +50,7 @@ type life struct {
 }
 
 func newLife(dir string, rec *record.Sandbox, log *slog.Logger) *life {
-	return &life{dir: dir, private: privateDir(dir), log: log, ends: make(chan ending, 1), rec: rec}
+	return &life{dir: dir, private: privateDir(dir), log: log, ends: make(chan ending, 1), over: make(chan struct{}), rec: rec}
 }
 
 // privateDir is where every shim mounts a file system of its own, which the
@@ -75,11 +78,26 @@ func (l *life) sandbox() *providerv1.Sandbox {
 // commit changes the record on disk and then in memory. While an error is
 // returned, the old record is in force.
 func (l *life) commit(change func(*providerv1.Sandbox)) error {
+	return l.write(nil, change)
+}
+
+// paused commits that the guest is in the checkpoint, and what it had used.
+func (l *life) paused(usage *providerv1.Usage) error {
+	return l.write(usage, func(s *providerv1.Sandbox) {
+		s.State, s.Kept = providerv1.SandboxState_SANDBOX_STATE_PAUSED, Everything()
+	})
+}
+
+// write is commit, with other figures of usage unless they are nil.
+func (l *life) write(usage *providerv1.Usage, change func(*providerv1.Sandbox)) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	next, _ := proto.Clone(l.rec.Sandbox).(*providerv1.Sandbox)
 	change(next)
-	rec := &record.Sandbox{Sandbox: next, Spec: l.rec.Spec}
+	rec := &record.Sandbox{Sandbox: next, Spec: l.rec.Spec, Usage: l.rec.Usage}
+	if usage != nil {
+		rec.Usage = usage
+	}
 	if err := record.WriteSandbox(l.dir, rec); err != nil {
 		return err
 	}
@@ -134,6 +152,7 @@ func (l *life) watch(guest *runsc.Sandbox) ending {
 
 // close carries out an end. The guest is gone when it returns.
 func (l *life) close(ctx context.Context, guest *runsc.Sandbox, why ending) {
+	defer close(l.over)
 	if err := guest.Close(ctx); err != nil {
 		l.log.ErrorContext(ctx, "close guest", "error", err)
 	}
@@ -144,13 +163,21 @@ func (l *life) close(ctx context.Context, guest *runsc.Sandbox, why ending) {
 	case endGuest:
 		err = l.commit(func(s *providerv1.Sandbox) {
 			s.State = providerv1.SandboxState_SANDBOX_STATE_FAILED
-			s.StatusReason = "the sandbox's kernel ended by itself"
+			s.StatusReason = endReason(guest.Err())
 		})
 	case endDeleted, endPaused:
 	}
 	if err != nil {
 		l.log.ErrorContext(ctx, "end sandbox", "error", err)
 	}
+}
+
+// endReason says why a guest ended although nobody asked it to.
+func endReason(err error) string {
+	if errors.Is(err, runsc.ErrOutOfMemory) {
+		return "the sandbox exceeded its memory limit: " + err.Error()
+	}
+	return "the sandbox's kernel ended by itself"
 }
 
 // vanish removes the sandbox's folder: the record first, after which it exists

@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"github.com/sandbar-dev/sandbar/plugins/local/record"
+	"github.com/sandbar-dev/sandbar/plugins/local/rootfs"
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
@@ -108,6 +109,10 @@ func (s *server) awaitAdoption(in *json.Decoder, answers io.Writer) error {
 	if err != nil {
 		return s.dismiss(fmt.Errorf("%w: %w", errDismissed, err))
 	}
+	if err := s.rename(rec); err != nil {
+		_ = json.NewEncoder(answers).Encode(ready{Fault: faultOf(err)})
+		return s.dismiss(err)
+	}
 	s.guest.id, s.guest.spec, s.member = rec.Sandbox.GetIdentity().GetSandboxId(), rec.Spec, false
 	if err := s.guest.life.adopt(dir, rec); err != nil {
 		err = fault.New(providerv1.ErrorReason_ERROR_REASON_PLUGIN_BUG, "write record of adopted sandbox: %w", err)
@@ -116,6 +121,19 @@ func (s *server) awaitAdoption(in *json.Decoder, answers io.Writer) error {
 	}
 	_ = json.NewEncoder(answers).Encode(ready{OK: true})
 	return nil
+}
+
+// rename gives the guest the host name of the sandbox that it becomes, before
+// anybody can look: below what the guest writes, as in a guest that is made for
+// a sandbox, and in its kernel.
+func (s *server) rename(rec *record.Sandbox) error {
+	ctx, cancel := context.WithTimeout(context.Background(), closeBudget)
+	defer cancel()
+	name := hostname(rec)
+	if err := rootfs.Rename(s.guest.life.rootDir(), name); err != nil {
+		return err
+	}
+	return s.guest.sb.SetHostname(ctx, name)
 }
 
 // dismiss ends a member.

@@ -19,6 +19,8 @@ import (
 // process shows a guest's exec to the SDK.
 type process struct {
 	ex *runsc.Exec
+	// over is closed when the record tells the end of the sandbox.
+	over <-chan struct{}
 }
 
 var _ sdk.Process = (*process)(nil)
@@ -41,19 +43,34 @@ func (p *process) Stderr() io.Reader {
 
 func (p *process) Wait(ctx context.Context) (*providerv1.ExitStatus, error) {
 	exit, err := p.ex.Wait(ctx)
+	if errors.Is(err, runsc.ErrOutOfMemory) {
+		// Who hears this may ask for the sandbox at once, and should see that it
+		// has failed.
+		select {
+		case <-p.over:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		return outOfMemory(unix.SIGKILL, "the sandbox exceeded its memory limit and was killed as a whole"), nil
+	}
 	if err != nil {
 		return nil, err
 	}
-	status := exec.Exited(exit.Code)
-	if exit.Signal != 0 {
-		status = exec.Killed(unix.SignalName(exit.Signal))
+	switch {
+	case exit.OOM:
+		return outOfMemory(exit.Signal, "the sandbox reached its memory limit"), nil
+	case exit.Signal != 0:
+		return exec.Killed(unix.SignalName(exit.Signal)), nil
 	}
-	status.OutOfMemory = exit.OOM
-	if exit.OOM {
-		status.Cause = providerv1.ExitCause_EXIT_CAUSE_SANDBOX
-		status.Detail = "the sandbox reached its memory limit"
-	}
-	return status, nil
+	return exec.Exited(exit.Code), nil
+}
+
+// outOfMemory is the end of a command that was killed for the sandbox's memory
+// limit.
+func outOfMemory(signal syscall.Signal, detail string) *providerv1.ExitStatus {
+	status := exec.Killed(unix.SignalName(signal))
+	status.OutOfMemory, status.Cause, status.Detail = true, providerv1.ExitCause_EXIT_CAUSE_SANDBOX, detail
+	return status
 }
 
 func (p *process) Signal(ctx context.Context, signal providerv1.ExecSignal) error {

@@ -106,7 +106,10 @@ func start(ctx context.Context, dir string, in *json.Decoder, log *slog.Logger) 
 	door := make(chan error, 1)
 	go func() { door <- s.openDoor(dir, log) }()
 	s.guest.sb, err = bringUp(ctx, l, boot, s.execs)
-	if err = errors.Join(err, <-door); err == nil && !s.member {
+	if err = errors.Join(err, <-door); err == nil && boot.Checkpoint != "" {
+		s.guest.meter, err = newMeter(ctx, s.guest.sb, rec.Usage)
+	}
+	if err == nil && !s.member {
 		err = l.running()
 	}
 	if err != nil {

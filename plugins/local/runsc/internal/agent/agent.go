@@ -94,6 +94,8 @@ func (a *agent) dispatch(req *wire.Request) {
 		a.answer(req, a.resize(req.ExecID, req.Size))
 	case wire.OpPrepare:
 		a.answer(req, a.prepare(req.Prepare))
+	case wire.OpName:
+		a.answer(req, rename(req.Hostname))
 	case wire.OpReclaim:
 		a.answer(req, a.reclaim(req.Limit, req.Force))
 	case wire.OpCommit:

@@ -51,6 +51,7 @@ const (
 	OpRename  Op = "rename"  // rename Path to Target
 	OpTar     Op = "tar"     // stream Path as a tar archive to Stdout
 	OpUntar   Op = "untar"   // unpack the tar archive on Stdin below Path
+	OpName    Op = "name"    // make Hostname the name of the host
 	OpReclaim Op = "reclaim" // kill the process with the largest resident set, if processes hold too much of Limit or Force is set
 )
 
@@ -79,6 +80,7 @@ type Request struct {
 	Recursive bool   `json:"recursive,omitempty"`
 	Limit     int64  `json:"limit,omitempty"` // of memory, in bytes
 	Force     bool   `json:"force,omitempty"`
+	Hostname  string `json:"hostname,omitempty"`
 
 	// Stdin, Stdout and Stderr name FIFOs in IODir; empty is the null device.
 	Stdin  string `json:"stdin,omitempty"`
@@ -97,6 +99,9 @@ type Setup struct {
 	// Files are written, by path, with the modification time FilesTime.
 	Files map[string]string `json:"files,omitempty"`
 }
+
+// HostFiles are the files that name the host, and in each the line that does, with a guest's name in the place of %s.
+var HostFiles = map[string]string{"/etc/hostname": "%s\n", "/etc/hosts": "127.0.1.1\t%s\n"}
 
 // FilesTime is a time, in seconds since 1970, that marks files that nobody has touched since the setup.
 const FilesTime = 1
