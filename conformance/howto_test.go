@@ -60,8 +60,8 @@ func TestCoreOnlyIsConformant(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.Summary() != "conformant: core" {
-		t.Errorf("the provider of %s is %q: want \"conformant: core\"\n%s", howto, r.Summary(), strings.Join(failures, "\n"))
+	if r.Summary() != "conformant: core, resilience" {
+		t.Errorf("the provider of %s is %q: want \"conformant: core, resilience\"\n%s", howto, r.Summary(), strings.Join(failures, "\n"))
 	}
 	// Attaching after a restart of the plugin is a promise, and no call of its own
 	// that could be refused.

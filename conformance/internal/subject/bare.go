@@ -57,7 +57,7 @@ func (b *binary) openBare(ctx context.Context, run, state string, configuration 
 		return nil, errors.Join(fmt.Errorf("describe: %s%s", Describe(err), words.indented()), closeClient(ctx))
 	}
 	inst := NewInstance(conn, described, &bareProcess{cmd: cmd, words: words}, state, closeClient)
-	inst.Configuration, inst.Manifest = configuration, b.manifest
+	inst.Configuration, inst.Manifest, inst.Argv = configuration, b.manifest, b.argv()
 	return inst, nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -145,9 +146,12 @@ func (b *binary) Open(ctx context.Context, opts OpenOptions) (*Instance, error) 
 	}
 	proc := &hosted{plugin: plugin, words: words}
 	inst := NewInstance(plugin, described, proc, state, host.Close)
-	inst.Configuration, inst.Manifest = configuration, b.manifest
+	inst.Configuration, inst.Manifest, inst.Argv = configuration, b.manifest, b.argv()
 	return inst, nil
 }
+
+// argv is the command line that serves.
+func (b *binary) argv() []string { return slices.Concat([]string{b.opts.Path}, b.opts.Args) }
 
 // folders are for one instance: sockets, and state that may be older.
 func (b *binary) folders(state string) (string, string) {

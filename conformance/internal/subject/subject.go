@@ -71,6 +71,9 @@ type Instance struct {
 	// Manifest asks the binary for what it prints with --describe; nil unless the
 	// target is a binary.
 	Manifest func(context.Context) (handshake.Manifest, error)
+	// Argv starts another process of the plugin, for cases that treat one as no
+	// host does; nil unless the target is a binary.
+	Argv []string
 
 	close func(context.Context) error
 }
