@@ -11,7 +11,6 @@ import (
 
 	"github.com/sandbar-dev/sandbar/conformance/internal/engine"
 	"github.com/sandbar-dev/sandbar/conformance/internal/stage"
-	"github.com/sandbar-dev/sandbar/proto/fault"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
 
@@ -203,15 +202,14 @@ func createNew(t *engine.T) {
 }
 
 // refusedWith checks a refusal of the sandbox's file system.
-func refusedWith(t *engine.T, what string, err error, errnos ...string) *fault.Error {
+func refusedWith(t *engine.T, what string, err error, errnos ...string) {
 	f := stage.Refused(t, what, err, providerv1.ErrorReason_ERROR_REASON_FILE_REFUSED)
 	for _, errno := range errnos {
 		if f.Metadata["errno"] == errno {
-			return f
+			return
 		}
 	}
 	t.Errorf("%s: metadata[errno] is %q: want %s", what, f.Metadata["errno"], strings.Join(errnos, " or "))
-	return f
 }
 
 func readPart(t *engine.T) {

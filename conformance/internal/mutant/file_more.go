@@ -65,12 +65,12 @@ func created(change func(*providerv1.SandboxSpec)) func() map[string]hook {
 	}
 }
 
-// mountedAs makes mounts of one mode to mounts of another.
-func mountedAs(from, to providerv1.MountMode) func() map[string]hook {
+// writable makes mounts of a mode write through.
+func writable(from providerv1.MountMode) func() map[string]hook {
 	return created(func(spec *providerv1.SandboxSpec) {
 		for _, m := range spec.GetMounts() {
 			if m.GetMode() == from {
-				m.Mode = to
+				m.Mode = rw
 			}
 		}
 	})
@@ -94,7 +94,7 @@ func volumeMutants() []Mutant {
 		},
 		{
 			ID: "volume/shared~writable", Kills: "volume/shared", Bug: "a read-only mount can be written to",
-			Wrap: wrapping(mountedAs(ro, rw)),
+			Wrap: wrapping(writable(ro)),
 		},
 		{
 			ID: "volume/in-use~pretends", Kills: "volume/in-use", Bug: "deleting a volume that is mounted is said to have succeeded",
@@ -110,7 +110,7 @@ func volumeMutants() []Mutant {
 		},
 		{
 			ID: "volume/overlay~through", Kills: "volume/overlay", Bug: "writes to an overlay reach the volume",
-			Wrap: wrapping(mountedAs(overlay, rw)),
+			Wrap: wrapping(writable(overlay)),
 		},
 		{
 			ID: "volume/listed~labels", Kills: "volume/listed", Bug: "volumes lose their labels",
@@ -125,11 +125,11 @@ func mountMutants() []Mutant {
 	return []Mutant{
 		{
 			ID: "mount/host-modes~writable", Kills: "mount/host-modes", Provider: "local", Bug: "a read-only mount can be written to",
-			Wrap: wrapping(mountedAs(ro, rw)),
+			Wrap: wrapping(writable(ro)),
 		},
 		{
 			ID: "mount/host-overlay~through", Kills: "mount/host-overlay", Provider: "local", Bug: "writes to an overlay reach the machine's folder",
-			Wrap: wrapping(mountedAs(overlay, rw)),
+			Wrap: wrapping(writable(overlay)),
 		},
 		{
 			ID: "mount/host-missing~left-out", Kills: "mount/host-missing", Provider: "local", Bug: "a folder that does not exist is left out silently",

@@ -118,7 +118,7 @@ func networkMutants() []Mutant {
 		},
 		{
 			ID: "port/slow-reader~shared", Kills: "port/slow-reader", Bug: "all tunnels share one window",
-			Wrap: func(conn grpc.ClientConnInterface) grpc.ClientConnInterface { return sharedWindow(conn) },
+			Wrap: sharedWindow,
 		},
 		{
 			ID: "port/refused~unavailable", Kills: "port/refused", Bug: "a closed port is reported as trouble of the vendor", Also: []string{"port/own-sandbox", "port/listener-ends"},
@@ -133,7 +133,7 @@ func networkMutants() []Mutant {
 		},
 		{
 			ID: "port/own-sandbox~first", Kills: "port/own-sandbox", Bug: "a tunnel goes to the owner's first sandbox",
-			Wrap: func(conn grpc.ClientConnInterface) grpc.ClientConnInterface { return firstSandbox(conn) },
+			Wrap: firstSandbox,
 		},
 		{
 			ID: "port/listener-ends~hangs", Kills: "port/listener-ends", Bug: "the end of a connection inside is not told", Also: []string{"port/sandbox-ends"},

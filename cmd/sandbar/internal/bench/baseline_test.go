@@ -78,7 +78,7 @@ func (b *baseline) library(t *testing.T) func() {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build the baseline: %v\n%s", err, out)
 	}
-	cmd := exec.Command(helper, b.root, "e") //nolint:noctx // it ends with its standard input
+	cmd := exec.Command(helper, b.root, "e")
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
