@@ -70,7 +70,11 @@ func (s *session) applyControls() {
 		}
 	}
 	for _, r := range signals {
-		r.done <- s.callSignal(r.signal)
+		err := s.callSignal(r.signal)
+		if s.ctx.Err() != nil {
+			err = nil // the command ended while it was told, perhaps by this very signal
+		}
+		r.done <- err
 	}
 }
 
