@@ -6,7 +6,8 @@ MAKEFLAGS += --warn-undefined-variables --no-builtin-rules
 
 # Binaries are static; only the race detector needs a C compiler.
 export CGO_ENABLED := 0
-VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+# A semantic version, tagged or not: that is what a plugin has by contract.
+VERSION := $(or $(patsubst v%,%,$(shell git describe --tags --match 'v[0-9]*' --dirty 2>/dev/null)),0.0.0-dev+$(shell git describe --always --dirty --exclude '*' 2>/dev/null || echo unknown))
 BUILDFLAGS := -trimpath -ldflags '-s -w -X main.version=$(VERSION)'
 BUF := go tool -modfile=cmd/tools/buf.mod buf
 LINT := go tool -modfile=cmd/tools/lint.mod golangci-lint
