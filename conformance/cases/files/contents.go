@@ -67,15 +67,6 @@ func contents() []engine.Case {
 	}
 }
 
-// random returns n random bytes of the case.
-func random(t *engine.T, n int) []byte {
-	out := make([]byte, n)
-	for i := range out {
-		out[i] = byte(t.Rand().Uint32())
-	}
-	return out
-}
-
 func sum(content []byte) string {
 	digest := sha256.Sum256(content)
 	return hex.EncodeToString(digest[:])
@@ -91,7 +82,7 @@ func roundtrip(t *engine.T) {
 	box := stage.Create(t)
 	for _, size := range []int{0, 1, 4096, 32<<10 - 1, 32 << 10, 32<<10 + 1, 1<<20 + 7} {
 		path := "/tmp/file-" + strconv.Itoa(size)
-		content := random(t, size)
+		content := stage.Random(t, size)
 		info := box.Write(path, content)
 		if info.GetSize() != int64(size) || info.GetPath() != path || info.GetType() != providerv1.FileType_FILE_TYPE_REGULAR {
 			t.Errorf("WriteFile of %d bytes to %s answers %v: want a regular file of that size at that path", size, path, info)
@@ -113,7 +104,7 @@ func bulk(t *engine.T) {
 		t.Broken("input bulk_mib: %v", err)
 	}
 	box := stage.Create(t)
-	content := bytes.Repeat(random(t, 1<<20), mib)
+	content := bytes.Repeat(stage.Random(t, 1<<20), mib)
 	start := time.Now()
 	box.Write("/tmp/bulk", content)
 	t.Measure("fs.write.bulk", time.Since(start))
@@ -214,7 +205,7 @@ func refusedWith(t *engine.T, what string, err error, errnos ...string) {
 
 func readPart(t *engine.T) {
 	box := stage.Create(t)
-	content := random(t, 100_000)
+	content := stage.Random(t, 100_000)
 	box.Write("/tmp/part", content)
 	for _, tc := range []struct{ offset, length int64 }{{0, 10}, {99_990, 0}, {99_990, 100}, {1, 65_536}, {100_000, 0}, {200_000, 5}} {
 		info, got, err := box.TryRead(&providerv1.ReadFileRequest{Path: "/tmp/part", Offset: tc.offset, Length: tc.length})

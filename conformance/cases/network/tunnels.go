@@ -49,20 +49,12 @@ func tunnels() []engine.Case {
 	}
 }
 
-func random(t *engine.T, n int) []byte {
-	out := make([]byte, n)
-	for i := range out {
-		out[i] = byte(t.Rand().Uint32())
-	}
-	return out
-}
-
 func roundtrip(t *engine.T) {
 	box := stage.Create(t)
 	box.Echo(port)
 	c := box.Tunnel(port)
 	for _, size := range []int{1, 256, 32 << 10, 32<<10 + 1, 300_000} {
-		data := random(t, size)
+		data := stage.Random(t, size)
 		c.Send(data)
 		c.Expect(data)
 	}
@@ -72,7 +64,7 @@ func halfClose(t *engine.T) {
 	box := stage.Create(t)
 	box.Echo(port)
 	c := box.Tunnel(port)
-	data := random(t, 200_000)
+	data := stage.Random(t, 200_000)
 	c.Send(data)
 	c.HalfClose()
 	c.Expect(data)
@@ -86,7 +78,7 @@ func concurrent(t *engine.T) {
 	var conns []*stage.Tunnel
 	var sent [][]byte
 	for range many {
-		conns, sent = append(conns, box.Tunnel(port)), append(sent, random(t, 50_000))
+		conns, sent = append(conns, box.Tunnel(port)), append(sent, stage.Random(t, 50_000))
 	}
 	var all sync.WaitGroup
 	for i, c := range conns {
@@ -102,7 +94,7 @@ func bulk(t *engine.T) {
 	box := stage.Create(t)
 	box.Echo(port)
 	c := box.Tunnel(port)
-	data := bytes.Repeat(random(t, 1<<20), stage.BulkMiB(t))
+	data := bytes.Repeat(stage.Random(t, 1<<20), stage.BulkMiB(t))
 	start := time.Now()
 	sent := make(chan struct{})
 	go func() {
@@ -121,7 +113,7 @@ func slowReader(t *engine.T) {
 	box.Echo(port)
 	box.Unread(port)
 	c := box.Tunnel(port)
-	data := random(t, 100_000)
+	data := stage.Random(t, 100_000)
 	c.Send(data)
 	c.Expect(data)
 }

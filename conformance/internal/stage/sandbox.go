@@ -223,3 +223,12 @@ func Number(t *engine.T, name string, otherwise int) int {
 	}
 	return n
 }
+
+// Random returns n random bytes of the case.
+func Random(t *engine.T, n int) []byte {
+	out := make([]byte, n)
+	for i := range out {
+		out[i] = byte(t.Rand().Uint32())
+	}
+	return out
+}
