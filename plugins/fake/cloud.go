@@ -81,6 +81,10 @@ type live struct {
 	memory int64
 	ports  map[uint32]*listener
 	expiry *time.Timer
+	// volley is held while one signal goes to several processes. Who forks or
+	// ends passes it, so that nobody escapes, and nobody sees one of them dead
+	// before all have been hit. It comes before the cloud's mutex.
+	volley sync.RWMutex
 }
 
 type identity struct {
@@ -191,7 +195,7 @@ func (c *cloud) add(b *box) error {
 }
 
 func (c *cloud) index(b *box) {
-	b.live = live{procs: map[*process]struct{}{}, ports: map[uint32]*listener{}, lastPID: 1}
+	b.live.procs, b.live.ports, b.live.lastPID = map[*process]struct{}{}, map[uint32]*listener{}, 1
 	c.boxes[b.Identity.ID] = b
 	c.owners[b.Identity.Owner] = append(c.owners[b.Identity.Owner], b)
 	c.spend(b.Operation, b.Identity.ID)

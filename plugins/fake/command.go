@@ -166,9 +166,7 @@ func (cmd *command) leave(p *process) {
 		return
 	}
 	cmd.term.hangUp()
-	for _, other := range cmd.group() {
-		other.deliver(system.SIGHUP)
-	}
+	cmd.signal(system.SIGHUP)
 }
 
 // group returns the processes that live.
@@ -179,11 +177,7 @@ func (cmd *command) group() []*process {
 }
 
 // signal reaches the whole group.
-func (cmd *command) signal(s system.Signal) {
-	for _, p := range cmd.group() {
-		p.deliver(s)
-	}
-}
+func (cmd *command) signal(s system.Signal) { cmd.box.volley(s, cmd.group) }
 
 // Stdin implements sdk.Process.
 func (cmd *command) Stdin() io.WriteCloser { return cmd.stdin }

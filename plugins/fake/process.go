@@ -3,6 +3,7 @@ package fake
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"runtime"
 	"runtime/debug"
@@ -92,6 +93,8 @@ func (p *process) run(f func(system.Process) int) {
 // finish releases what the process has, and tells who waits for it.
 func (p *process) finish() {
 	p.gone = true
+	p.box.live.volley.RLock() // of a volley that killed it, everybody has been hit
+	p.box.live.volley.RUnlock()
 	for fd := range p.files {
 		_ = p.Close(fd) // it is open
 	}
@@ -186,18 +189,14 @@ func (p *process) Fork(f func(system.Process) int) (int, error) {
 	for _, s := range child.files {
 		s.retain()
 	}
-	p.cloud.mu.Lock()
-	if p.cloud.boxes[p.box.Identity.ID] != p.box {
-		p.cloud.mu.Unlock()
-		<-p.ctx.Done() // the sandbox has ended, and its processes are about to
-		p.vanish()
-		return 0, syscall.EAGAIN
-	}
-	err := p.cloud.spawn(child, f)
-	p.cloud.mu.Unlock()
+	err := p.launch(child, f)
 	if err != nil {
 		for _, s := range child.files {
 			s.release(child)
+		}
+		if errors.Is(err, errEnding) {
+			<-p.ctx.Done()
+			p.vanish()
 		}
 		return 0, err
 	}
@@ -205,6 +204,22 @@ func (p *process) Fork(f func(system.Process) int) (int, error) {
 		p.children[child.pid] = child
 	}
 	return child.pid, nil
+}
+
+// errEnding refuses a child to a process that is being killed, or whose sandbox
+// is: the kill would miss the child.
+var errEnding = fmt.Errorf("the process is about to end: %w", syscall.EAGAIN)
+
+// launch starts a child in one moment with respect to signals for several.
+func (p *process) launch(child *process, f func(system.Process) int) error {
+	p.box.live.volley.RLock()
+	defer p.box.live.volley.RUnlock()
+	p.cloud.mu.Lock()
+	defer p.cloud.mu.Unlock()
+	if p.ctx.Err() != nil || p.cloud.boxes[p.box.Identity.ID] != p.box {
+		return errEnding
+	}
+	return p.cloud.spawn(child, f)
 }
 
 // Exit implements system.Process.

@@ -10,6 +10,9 @@ import (
 
 // deliver does what the process asked for, or else what Linux does by default.
 func (p *process) deliver(s system.Signal) {
+	if s == 0 {
+		return // it only asks
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	action := p.actions[s]
@@ -30,6 +33,17 @@ func (p *process) deliver(s system.Signal) {
 		p.interrupted = true
 	}
 	p.changed.ring()
+}
+
+// volley delivers a signal to the processes that list finds, to all of them in
+// one moment: none that it kills is seen dead by another that it kills, as the
+// shell would see the command that it waits for.
+func (b *box) volley(s system.Signal, list func() []*process) {
+	b.live.volley.Lock()
+	defer b.live.volley.Unlock()
+	for _, p := range list() {
+		p.deliver(s)
+	}
 }
 
 // endAll kills processes because their sandbox ends, all of them in one moment:
@@ -85,16 +99,12 @@ func (p *process) Caught() (system.Signal, bool) {
 func (p *process) Kill(pid int, s system.Signal) error {
 	p.Checkpoint()
 	found, denied := false, false
-	for _, other := range p.targets(pid) {
-		if p.uid != 0 && other.uid != p.uid {
-			denied = true
-			continue
-		}
-		found = true
-		if s != 0 {
-			other.deliver(s)
-		}
-	}
+	p.box.volley(s, func() []*process {
+		targets := p.targets(pid)
+		allowed := slices.DeleteFunc(slices.Clone(targets), func(other *process) bool { return p.uid != 0 && other.uid != p.uid })
+		found, denied = len(allowed) > 0, len(allowed) < len(targets)
+		return allowed
+	})
 	p.Checkpoint()
 	switch {
 	case found:
