@@ -9,12 +9,15 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/go-plugin"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/sandbar-dev/sandbar/plugins/sdk/internal/logring"
 	"github.com/sandbar-dev/sandbar/plugins/sdk/internal/stdoutguard"
@@ -29,6 +32,9 @@ const (
 	maxShutdownGrace = 5 * time.Second
 	// stopTimeout is for stopping the gRPC server, beyond the grace.
 	stopTimeout = time.Second
+	// flushStreams is the part of stopTimeout in which the last frames and
+	// statuses of calls leave.
+	flushStreams = stopTimeout / 2
 	// closeTimeout is for what the server started.
 	closeTimeout = time.Second
 	// flushTimeout is for the last log lines.
@@ -144,6 +150,10 @@ func (s *Server) plugin(logs io.Writer) int {
 		}
 		select {
 		case g := <-servers:
+			// A handler returns before its status is on the wire. What never ends by
+			// itself must not hold this up.
+			s.endForeign()
+			bounded(flushStreams, g.GracefulStop)
 			g.Stop()
 			<-finished
 		default: // it never got as far as serving
@@ -162,11 +172,29 @@ func (s *Server) serveConfig(logs io.Writer, servers chan<- *grpc.Server) *plugi
 			handshake.ProtocolMajor: {handshake.PluginName: &grpcPlugin{server: s}},
 		},
 		GRPCServer: func(opts []grpc.ServerOption) *grpc.Server {
-			g := grpc.NewServer(append(opts, ServerOptions()...)...)
+			opts = append(opts, ServerOptions()...)
+			g := grpc.NewServer(append(opts, grpc.ChainStreamInterceptor(s.foreignStream))...)
 			servers <- g
 			return g
 		},
 		Logger: hclog.New(&hclog.LoggerOptions{Name: "go-plugin", Level: hclog.Warn, Output: logs, JSONFormat: true}),
+	}
+}
+
+// foreignStream ends streams of services that are not ours, go-plugin's own among
+// them, when the server stops: their handlers wait for the client's end of the
+// connection.
+func (s *Server) foreignStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	if strings.HasPrefix(info.FullMethod, fullMethod("")) {
+		return handler(srv, ss)
+	}
+	ended := make(chan error, 1)
+	s.wg.Go(func() { ended <- handler(srv, ss) }) // its calls fail as soon as this returns
+	select {
+	case err := <-ended:
+		return err
+	case <-s.foreign.Done():
+		return status.Error(codes.Unavailable, "the plugin is stopping")
 	}
 }
 

@@ -41,6 +41,9 @@ type Server struct {
 	// them at once.
 	watches    context.Context //nolint:containedctx // lives as long as the server
 	endWatches context.CancelCauseFunc
+	// foreign is the same for streams of other services on a plugin's server.
+	foreign    context.Context //nolint:containedctx // lives as long as the server
+	endForeign context.CancelFunc
 	wg         sync.WaitGroup
 }
 
@@ -60,6 +63,7 @@ func NewServer(driver Driver, opts Options) (*Server, error) {
 	s.configured.Store(opts.Configured)
 	s.streams, s.endStreams = context.WithCancelCause(context.Background())
 	s.watches, s.endWatches = context.WithCancelCause(s.streams)
+	s.foreign, s.endForeign = context.WithCancel(context.Background())
 	s.inflight.init()
 	return s, nil
 }
@@ -128,6 +132,7 @@ func (s *Server) Execs() *exec.Table { return s.execs }
 func (s *Server) Close() {
 	s.inflight.drain()
 	s.endStreams(errDraining)
+	s.endForeign()
 	if s.opts.Table == nil {
 		s.execs.Close()
 	}
