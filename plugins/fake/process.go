@@ -92,8 +92,8 @@ func (p *process) run(f func(system.Process) int) {
 
 // finish releases what the process has, and tells who waits for it.
 func (p *process) finish() {
-	p.gone = true
 	p.box.live.volley.RLock() // of a volley that killed it, everybody has been hit
+	p.gone = true
 	p.box.live.volley.RUnlock()
 	for fd := range p.files {
 		_ = p.Close(fd) // it is open
