@@ -74,7 +74,7 @@ func (s *Server) run(ctx context.Context, m method, req any, handler grpc.UnaryH
 		defer cancel()
 		var out outcome
 		out.err = s.guarded(func() (err error) {
-			out.resp, err = handler(driverCtx, req)
+			out.resp, err = s.denied.guard(driverCtx, req, handler)
 			return err
 		})
 		done <- out

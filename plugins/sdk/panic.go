@@ -4,7 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"regexp"
+	"github.com/sandbar-dev/sandbar/proto/pattern"
 	"runtime/debug"
 )
 
@@ -26,9 +26,9 @@ func (s *Server) guarded(f func() error) (err error) {
 }
 
 // volatile is what differs between two panics at the same place.
-var volatile = regexp.MustCompile(`goroutine \d+|0x[0-9a-f]+|in goroutine \d+`)
+var volatile = pattern.Lazy(`goroutine \d+|0x[0-9a-f]+|in goroutine \d+`)
 
 func stackHash(stack []byte) string {
-	sum := sha256.Sum256(volatile.ReplaceAll(stack, nil))
+	sum := sha256.Sum256(volatile().ReplaceAll(stack, nil))
 	return hex.EncodeToString(sum[:8])
 }

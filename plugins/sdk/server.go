@@ -33,6 +33,7 @@ type Server struct {
 	secrets    atomic.Pointer[redactor]
 
 	inflight inflight
+	denied   denied
 	// streams is the parent of every stream's context; its end tells streams to
 	// end.
 	streams    context.Context //nolint:containedctx // lives as long as the server
@@ -65,6 +66,7 @@ func NewServer(driver Driver, opts Options) (*Server, error) {
 	s.watches, s.endWatches = context.WithCancelCause(s.streams)
 	s.foreign, s.endForeign = context.WithCancel(context.Background())
 	s.inflight.init()
+	s.denied.init()
 	return s, nil
 }
 

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"math"
 	"path/filepath"
-	"regexp"
+	"github.com/sandbar-dev/sandbar/proto/pattern"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,14 +17,14 @@ import (
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
 
-var settingName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,62}$`)
+var settingName = pattern.Lazy(`^[a-z][a-z0-9_]{0,62}$`)
 
 // checkSettingsDeclared checks the driver's own list.
 func checkSettingsDeclared(settings []*providerv1.Setting) error {
 	var errs []error
 	seen := map[string]bool{}
 	for _, s := range settings {
-		if !settingName.MatchString(s.GetName()) {
+		if !settingName().MatchString(s.GetName()) {
 			errs = append(errs, fmt.Errorf("setting %q: want a name that matches %s", s.GetName(), settingName))
 		}
 		if seen[s.GetName()] {

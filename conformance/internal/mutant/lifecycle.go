@@ -8,6 +8,8 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/grpc"
+
 	"github.com/sandbar-dev/sandbar/plugins/fake"
 	"github.com/sandbar-dev/sandbar/plugins/sdk"
 	"github.com/sandbar-dev/sandbar/proto/fault"
@@ -202,14 +204,19 @@ func getMutants() []Mutant {
 				}
 				return sb, err
 			}),
-		gets("get/by-key-settles~later", "keys are not looked for at all, and what is said of one is not noted",
-			func(ctx context.Context, d *fake.Driver, req *providerv1.GetSandboxRequest) (*providerv1.Sandbox, error) {
-				key := req.GetIdempotencyKey()
-				if key == "" {
-					return d.GetSandbox(ctx, req)
+		{
+			// The SDK notes what a driver denies: only a plugin without it can forget.
+			ID: "get/by-key-settles~later", Kills: "get/by-key-settles", Also: []string{"get/by-key"},
+			Bug: "keys are not looked for at all, and what is said of one is not noted",
+			Unary: func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+				get, ok := req.(*providerv1.GetSandboxRequest)
+				if !ok || get.GetIdempotencyKey() == "" {
+					return handler(ctx, req)
 				}
-				return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND, "no sandbox has key %q", key).With("idempotency_key", key)
-			}).with("get/by-key"),
+				return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND, "no sandbox has key %q", get.GetIdempotencyKey()).
+					With("idempotency_key", get.GetIdempotencyKey()).GRPCStatus().Err()
+			},
+		},
 		gets("get/with-ref-only~wants-handle", "without its handle a sandbox is not found",
 			func(ctx context.Context, d *fake.Driver, req *providerv1.GetSandboxRequest) (*providerv1.Sandbox, error) {
 				if req.GetSandbox() != nil && req.GetSandbox().GetHandle() == nil {
