@@ -9,12 +9,12 @@ import (
 	"net"
 	"path/filepath"
 	"reflect"
-	"regexp"
 	"strconv"
 
 	"go.yaml.in/yaml/v3"
 
 	"github.com/sandbar-dev/sandbar/proto/handshake"
+	"github.com/sandbar-dev/sandbar/proto/pattern"
 )
 
 // Parse reads the text of a file; file is its name for errors.
@@ -123,14 +123,14 @@ func (d *decoder) checkProviders(c *Config) {
 	}
 }
 
-var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+var envName = pattern.Lazy(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 func (d *decoder) checkSecret(field string, s Secret) {
 	switch {
 	case s == (Secret{}) && !d.sound(field):
 	case (s.Env == "") == (s.File == ""):
 		d.failAt(d.lines[field], field, "needs exactly one of env and file")
-	case s.Env != "" && !envName.MatchString(s.Env):
+	case s.Env != "" && !envName().MatchString(s.Env):
 		d.reject(field+".env", s.Env, "the name of an environment variable")
 	default:
 		d.absolute(field+".file", s.File)

@@ -327,7 +327,7 @@ func (c *cloud) proto(b *box) *providerv1.Sandbox {
 
 // view returns the files of a sandbox for reading. The caller holds mu.
 func (c *cloud) view(b *box) *view {
-	v := &view{root: b.Root, mounts: map[string]*node{"/dev": devices}, readOnly: map[string]bool{"/dev": true}}
+	v := &view{root: b.Root, mounts: map[string]*node{"/dev": devices()}, readOnly: map[string]bool{"/dev": true}}
 	if v.root == nil {
 		v.root = b.Base
 	}

@@ -107,7 +107,7 @@ func (c *cloud) image(image *providerv1.Image) (*node, error) {
 			return nil, notFound("template", src.Template)
 		}
 	}
-	return baseTree, nil
+	return baseTree(), nil
 }
 
 // overlays copies the volumes that are mounted with mode OVERLAY, and checks that

@@ -4,8 +4,9 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"github.com/sandbar-dev/sandbar/proto/pattern"
 	"runtime/debug"
+
+	"github.com/sandbar-dev/sandbar/proto/pattern"
 )
 
 // guarded calls f and turns a panic into PLUGIN_BUG with the hash of the stack,

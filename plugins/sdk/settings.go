@@ -25,7 +25,7 @@ func checkSettingsDeclared(settings []*providerv1.Setting) error {
 	seen := map[string]bool{}
 	for _, s := range settings {
 		if !settingName().MatchString(s.GetName()) {
-			errs = append(errs, fmt.Errorf("setting %q: want a name that matches %s", s.GetName(), settingName))
+			errs = append(errs, fmt.Errorf("setting %q: want a name that matches %s", s.GetName(), settingName()))
 		}
 		if seen[s.GetName()] {
 			errs = append(errs, fmt.Errorf("setting %q is declared twice", s.GetName()))

@@ -2,12 +2,12 @@ package sdk
 
 import (
 	"crypto/sha256"
-	"github.com/sandbar-dev/sandbar/proto/pattern"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
+	"github.com/sandbar-dev/sandbar/proto/pattern"
 )
 
 // What the contract says about names.
