@@ -54,7 +54,7 @@ func (d *Driver) complete(store *record.Store, conf config, req *providerv1.Crea
 			return nil, err
 		}
 	}
-	return spec, checkImage(spec)
+	return spec, nil
 }
 
 // makeRequest is a sandbox to be made, from nothing or from a checkpoint.

@@ -33,6 +33,7 @@ var scenarios = map[string]func(context.Context, *env) error{
 	"stdin":     stdinScenario, "stdin-again": stdinAgainScenario,
 	"memory": memoryScenario,
 	"image":  imageScenario, "image-again": imageAgainScenario,
+	"copies": copiesScenario, "copies-again": copiesAgainScenario,
 	"bench": benchScenario,
 }
 

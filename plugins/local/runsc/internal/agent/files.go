@@ -43,6 +43,8 @@ func (a *agent) serveFile(req *wire.Request) {
 		a.stream(req, func() (func() error, error) { return pack(req) })
 	case wire.OpUntar:
 		a.stream(req, func() (func() error, error) { return unpack(req) })
+	case wire.OpUpper:
+		a.stream(req, func() (func() error, error) { return a.upper(req) })
 	case wire.OpDial:
 		a.stream(req, func() (func() error, error) { return dial(req) })
 	default:
