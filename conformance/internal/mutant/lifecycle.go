@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strconv"
 	"sync"
-	"time"
 
 	"google.golang.org/grpc"
 
@@ -116,19 +115,26 @@ func keyMutants() []Mutant {
 			Bug:    "every call of CreateSandbox makes a sandbox, whatever its key",
 			Driver: func(d *fake.Driver) sdk.Driver { return &forgetfulKeys{d} },
 		},
-		creates("create/idempotent-concurrent-16~race", "between looking for a key and using it there is time for another",
-			func(ctx context.Context, d *fake.Driver, req *providerv1.CreateSandboxRequest) (*providerv1.Sandbox, error) {
-				if sb, err := d.GetSandbox(ctx, bySandboxID(req.GetIdentity().GetSandboxId())); err == nil && bytes.Equal(sb.GetOperation().GetRequestDigest(), req.GetOperation().GetRequestDigest()) {
-					return sb, nil
-				}
-				const time4Another = 30 * time.Millisecond
-				<-time.After(time4Another)
-				if _, err := d.GetSandbox(ctx, bySandboxID(req.GetIdentity().GetSandboxId())); err == nil {
-					req.Operation.IdempotencyKey = newKey()
-					req.Identity.SandboxId += "-" + newKey()
-				}
-				return d.CreateSandbox(ctx, req)
-			}),
+		{
+			ID: "create/idempotent-concurrent-16~race", Kills: "create/idempotent-concurrent-16", Inputs: inputs,
+			Bug: "between looking for a key and using it there is time for another",
+			Driver: func(d *fake.Driver) sdk.Driver {
+				under := newOverlap()
+				return &creating{d, func(ctx context.Context, d *fake.Driver, req *providerv1.CreateSandboxRequest) (*providerv1.Sandbox, error) {
+					if sb, err := d.GetSandbox(ctx, bySandboxID(req.GetIdentity().GetSandboxId())); err == nil && bytes.Equal(sb.GetOperation().GetRequestDigest(), req.GetOperation().GetRequestDigest()) {
+						return sb, nil
+					}
+					nth, second, left := under.enter(req.GetIdentity().GetSandboxId())
+					defer left()
+					await(ctx, second, forAnother)
+					if nth > 1 {
+						req.Operation.IdempotencyKey = newKey()
+						req.Identity.SandboxId += "-" + newKey()
+					}
+					return d.CreateSandbox(ctx, req)
+				}}
+			},
+		},
 		{
 			ID: "create/idempotent-after-restart~in-memory", Kills: "create/idempotent-after-restart",
 			Bug:    "keys are kept in the plugin's memory",

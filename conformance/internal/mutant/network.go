@@ -181,15 +181,25 @@ func hanging(when func() bool) tunnelBug {
 	}
 }
 
+// mixedTunnels counts the tunnels of each sandbox, and spoils what comes through
+// the ninth and later ones.
 func mixedTunnels() func() tunnelBug {
-	var open atomic.Int32
+	open := newMemory[int64]()
 	return func() tunnelBug {
+		var nth atomic.Int64
+		var sandbox string
 		var once sync.Once
-		n := open.Add(1)
 		return tunnelBug{
-			closed: func() { once.Do(func() { open.Add(-1) }) },
+			sent: func(f *providerv1.TunnelFrame) bool {
+				if target := f.GetOpen().GetPort(); target != nil {
+					sandbox = target.GetSandbox().GetSandboxId()
+					nth.Store(open.change(sandbox, add(1)))
+				}
+				return true
+			},
+			closed: func() { once.Do(func() { open.change(sandbox, add(-1)) }) },
 			received: func(_ context.Context, f *providerv1.TunnelFrame, err error) error {
-				if d := f.GetData(); n > 8 && len(d) > 0 {
+				if d := f.GetData(); nth.Load() > 8 && len(d) > 0 {
 					d[0]++
 				}
 				return err
