@@ -165,9 +165,12 @@ func TestPauseStopsEveryProcess(t *testing.T) {
 	r := serve(t, nil)
 	r.create("sbx_1", nil)
 	// Each of the three sees the time jump by the pause, and only by that.
-	watch := `watch() { t=$(date +%s%N); while :; do n=$(date +%s%N); [ $((n - t)) -gt 250000000 ] && { echo jump $1; exit; }; t=$n; done; }; `
-	stream := r.start("sbx_1", "exe_1", sh(watch+`(watch a) & (watch b) | cat & echo ready; (watch c); wait; echo done`))
-	seen := r.until(stream, "ready\n")
+	watch := `watch() { t=$(date +%s%N); echo on; while :; do n=$(date +%s%N); [ $((n - t)) -gt 250000000 ] && { echo jump $1; exit; }; t=$n; done; }; `
+	stream := r.start("sbx_1", "exe_1", sh(watch+`(watch a) & (watch b) | cat & (watch c); wait; echo done`))
+	seen := ""
+	for strings.Count(seen, "on\n") < 3 { // one that has not looked yet would see no jump
+		seen += r.until(stream, "on\n")
+	}
 	if _, err := r.PauseSandbox(r.ctx, &providerv1.PauseSandboxRequest{Sandbox: ref("sbx_1")}); err != nil {
 		t.Fatal(err)
 	}
