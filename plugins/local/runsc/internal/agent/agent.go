@@ -103,7 +103,7 @@ func (a *agent) dispatch(req *wire.Request) {
 		a.answer(req, a.reclaim(req.Limit, req.Force))
 	case wire.OpCommit:
 		a.answer(req, a.commit(req.Commit, req.Length))
-	case wire.OpWrite:
+	case wire.OpWrite, wire.OpPatch:
 		a.expectCommit(req.ID)
 		go a.serveFile(req)
 	default:

@@ -39,6 +39,9 @@ func (a *agent) serveFile(req *wire.Request) {
 	case wire.OpWrite:
 		defer a.forgetCommit(req.ID)
 		a.stream(req, func() (func() error, error) { return a.write(req) })
+	case wire.OpPatch:
+		defer a.forgetCommit(req.ID)
+		a.stream(req, func() (func() error, error) { return a.patch(req) })
 	case wire.OpTar:
 		a.stream(req, func() (func() error, error) { return pack(req) })
 	case wire.OpUntar:

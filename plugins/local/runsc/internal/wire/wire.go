@@ -60,6 +60,7 @@ const (
 	OpList    Op = "list"    // stream one JSON FileInfo per line to Stdout
 	OpRead    Op = "read"    // stream Path[Offset:Offset+Length] to Stdout
 	OpWrite   Op = "write"   // replace Path by the bytes of Stdin, once committed
+	OpPatch   Op = "patch"   // put the bytes of Stdin at Offset of Path, or at its end if that is negative, and await the commit
 	OpCommit  Op = "commit"  // the write request Commit was Length bytes long (-1: give it up)
 	OpMkdir   Op = "mkdir"   // make directory Path, and parents when Recursive
 	OpRemove  Op = "remove"  // remove Path, and what is below when Recursive
