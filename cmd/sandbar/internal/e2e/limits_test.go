@@ -105,6 +105,8 @@ func TestLifetimeAndIdle(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.create("--name", "short", "--lifetime", "2s")
+	w.create("--name", "longer", "--lifetime", "1m")
+	w.ok("extend", "longer", "1h")
 	w.create("--name", "bored", "--idle", "1s")
 	w.create("--name", "sleepy", "--idle", "1s", "--idle-action", "pause")
 	w.create("--name", "busy", "--idle", "5s")
