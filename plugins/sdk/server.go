@@ -133,7 +133,7 @@ func (s *Server) Execs() *exec.Table { return s.execs }
 // for everything the server started. Stop the *grpc.Server first.
 func (s *Server) Close() {
 	s.inflight.drain()
-	s.endStreams(errDraining)
+	s.endStreams(errDraining())
 	s.endForeign()
 	if s.opts.Table == nil {
 		s.execs.Close()
@@ -141,4 +141,6 @@ func (s *Server) Close() {
 	s.wg.Wait()
 }
 
-var errDraining = fault.New(providerv1.ErrorReason_ERROR_REASON_DRAINING, "the provider is draining and takes no new work")
+func errDraining() *fault.Error {
+	return fault.New(providerv1.ErrorReason_ERROR_REASON_DRAINING, "the provider is draining and takes no new work")
+}
