@@ -2,7 +2,9 @@ package sdk_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -59,7 +61,8 @@ func callRaw(ctx context.Context, conn grpc.ClientConnInterface, full string, m 
 	if err != nil {
 		return err
 	}
-	if err := stream.SendMsg(in); err != nil {
+	// EOF: the server has refused already, and RecvMsg says how.
+	if err := stream.SendMsg(in); err != nil && !errors.Is(err, io.EOF) {
 		return fmt.Errorf("send: %w", err)
 	}
 	if err := stream.CloseSend(); err != nil {
