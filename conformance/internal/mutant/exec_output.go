@@ -165,7 +165,7 @@ func paceMutants() []Mutant {
 			Stream: jumpIsFault(),
 		},
 		{
-			ID: "exec/slow-reader~one-window", Kills: "exec/slow-reader",
+			ID: "exec/slow-reader~one-window", Kills: "exec/slow-reader", Also: []string{"exec/backpressure-unacknowledged"},
 			Bug:    "everything that is sent from one sandbox waits for a reader that stopped",
 			Stream: oneWindow(),
 		},
