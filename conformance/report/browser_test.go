@@ -44,6 +44,26 @@ func chromium(t *testing.T) string {
 	return ""
 }
 
+// profile is a folder for the browser. Processes of Chromium's write there for a
+// moment after the first of them has ended.
+func profile(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "browser")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		limit := time.Now().Add(10 * time.Second)
+		for err := os.RemoveAll(dir); err != nil; err = os.RemoveAll(dir) {
+			if time.Now().After(limit) {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	return dir
+}
+
 func browse(t *testing.T) *browser {
 	t.Helper()
 	path := chromium(t)
@@ -53,7 +73,7 @@ func browse(t *testing.T) *browser {
 		_, _ = w.Write(html) // the browser may have gone
 	}))
 	t.Cleanup(server.Close)
-	opts := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]), chromedp.ExecPath(path), chromedp.UserDataDir(t.TempDir()),
+	opts := append(slices.Clone(chromedp.DefaultExecAllocatorOptions[:]), chromedp.ExecPath(path), chromedp.UserDataDir(profile(t)),
 		chromedp.DisableGPU, chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true),
 		chromedp.WSURLReadTimeout(time.Minute))
 	if os.Geteuid() == 0 {
@@ -65,6 +85,7 @@ func browse(t *testing.T) *browser {
 	t.Cleanup(stop)
 	ctx, stop = chromedp.NewContext(ctx)
 	t.Cleanup(stop)
+	t.Cleanup(func() { _ = chromedp.Cancel(ctx) }) // it may have ended, and then the others clean up
 	b := &browser{t: t, ctx: ctx, url: server.URL + "/"}
 	chromedp.ListenTarget(ctx, b.listen)
 	b.do(network.Enable(), log.Enable(), chromedp.Navigate(b.url))

@@ -45,7 +45,7 @@ func sandboxDeleted(t *engine.T) {
 }
 
 func outOfMemory(t *engine.T) {
-	mib := stage.Number(t, "memory_mib", 512)
+	mib := stage.Number(t, "memory_mib", 256)
 	box := stage.Create(t, func(r *providerv1.CreateSandboxRequest) {
 		r.Spec.Resources = &providerv1.Resources{MemoryBytes: int64(mib) << 20}
 	})
