@@ -68,6 +68,7 @@ func (s *Service) tryAt(ctx context.Context, r *state.Request, req *brokerv1.Cre
 	if err != nil {
 		trial.failed(fault.From(err))
 	} else {
+		trial.began = s.opts.Clock() // a plugin that had to be started is not slow
 		m.trial = trial
 		m.rows[0].Placement = proto.CloneOf(place)
 		rows, err = s.makeSandboxes(ctx, fresh(r), m)
@@ -125,8 +126,9 @@ func ranked(p *brokerv1.Placement) []string {
 
 const (
 	// describeSoon is how long providers that are just starting are waited for while
-	// others could be chosen; describeLong, while none could.
-	describeSoon = 3 * time.Second
+	// others could be chosen: starting takes less than a second, and a choice without
+	// the best one is a poor choice. describeLong is for while none could.
+	describeSoon = 10 * time.Second
 	describeLong = time.Minute
 )
 
@@ -216,7 +218,7 @@ func (s *Service) candidates(ctx context.Context, needs placement.Requirements, 
 		case c.NotReady != "":
 			c.Described = p.Described()
 		default:
-			all.Go(func() { s.describe(waitCtx, ctx, p, needs, c) })
+			all.Go(func() { s.describe(waitCtx, p, needs, c) })
 		}
 	}
 	all.Wait()
@@ -226,12 +228,12 @@ func (s *Service) candidates(ctx context.Context, needs placement.Requirements, 
 	return out, starting
 }
 
-// describe asks one provider what placing a sandbox there takes. One that just
-// does not answer within waitCtx stays as it is.
-func (s *Service) describe(waitCtx, ctx context.Context, p *provider.Provider, needs placement.Requirements, c *placement.Candidate) {
-	described, err := p.Description(waitCtx)
+// describe asks one provider what placing a sandbox there takes. One that is still
+// starting when ctx ends stays as it is.
+func (s *Service) describe(ctx context.Context, p *provider.Provider, needs placement.Requirements, c *placement.Candidate) {
+	described, err := p.Description(ctx)
 	if err != nil {
-		if waitCtx.Err() == nil {
+		if ctx.Err() == nil {
 			c.NotReady = fault.From(err).Message
 		}
 		return
@@ -242,7 +244,7 @@ func (s *Service) describe(waitCtx, ctx context.Context, p *provider.Provider, n
 	}
 	have := &brokerv1.ListVolumesResponse{}
 	if err := s.appendVolumes(ctx, have, c.Name, p); err != nil {
-		c.NotReady = fault.From(err).Message
+		c.NotReady = "it does not list its volumes: " + fault.From(err).Message
 	}
 	for _, v := range have.GetVolumes() {
 		c.Volumes = append(c.Volumes, v.GetVolume().GetName())

@@ -224,12 +224,34 @@ func TestCoolDown(t *testing.T) {
 	if got := m.rules("a"); got != "COOLING_DOWN" {
 		t.Errorf("a is ruled out by %q", got)
 	}
-	// What the vendor asked for outlives the broker.
+	// What the vendor asked for outlives the broker, even one that is killed.
+	m.stored(func(all map[string]placement.Measurement) bool { return all["a"].CoolUntil.After(m.clock.Now()) })
 	m.Close(t.Context())
 	m.start()
 	m.at("b")
 	m.clock.add(2 * time.Second)
 	m.at("a")
+}
+
+// stored waits until what is stored is as ok wants it.
+func (m *market) stored(ok func(map[string]placement.Measurement) bool) {
+	m.t.Helper()
+	ctx, cancel := context.WithTimeout(m.t.Context(), patience)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		all, err := m.store.Measurements(ctx)
+		check(m.t, err)
+		if ok(all) {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			m.t.Fatalf("stored is %v", all)
+		}
+	}
 }
 
 func TestNowhereToGoSaysWhenToComeBack(t *testing.T) {

@@ -55,14 +55,13 @@ const (
 // could be chosen first, the best before the others, then the rest as given.
 // Equals are ranked as given too, but the default before the others.
 func Place(req Requirements, candidates []Candidate, now time.Time) *brokerv1.Placement {
-	out := &brokerv1.Placement{DecidedAt: timestamppb.New(now)}
-	var ranked []*brokerv1.PlacementCandidate
+	var ranked, out []*brokerv1.PlacementCandidate
 	isDefault := make(map[string]bool, 1)
 	for _, c := range candidates {
 		pc := &brokerv1.PlacementCandidate{Provider: c.Name, Obstacles: obstacles(req, c, now)}
 		isDefault[c.Name] = c.Default
 		if len(pc.GetObstacles()) > 0 {
-			out.Candidates = append(out.Candidates, pc)
+			out = append(out, pc)
 			continue
 		}
 		pc.Score = score(c, now)
@@ -71,11 +70,11 @@ func Place(req Requirements, candidates []Candidate, now time.Time) *brokerv1.Pl
 	slices.SortStableFunc(ranked, func(a, b *brokerv1.PlacementCandidate) int {
 		return cmp.Or(cmp.Compare(b.GetScore().GetTotal(), a.GetScore().GetTotal()), -compareBool(isDefault[a.GetProvider()], isDefault[b.GetProvider()]))
 	})
+	p := &brokerv1.Placement{DecidedAt: timestamppb.New(now), Candidates: slices.Concat(ranked, out)}
 	if len(ranked) > 0 {
-		out.Provider = ranked[0].GetProvider()
+		p.Provider = ranked[0].GetProvider()
 	}
-	out.Candidates = append(ranked, out.GetCandidates()...)
-	return out
+	return p
 }
 
 func compareBool(a, b bool) int {
