@@ -103,13 +103,9 @@ func (s *Service) ListPorts(ctx context.Context, req *providerv1.ListPortsReques
 // the sandbox: it neither wakes one that is paused nor keeps one from becoming
 // idle.
 func (s *Service) GetUsage(ctx context.Context, req *providerv1.GetUsageRequest) (*providerv1.GetUsageResponse, error) {
-	sb, err := s.findLive(ctx, req.GetSandbox().GetSandboxId())
+	sb, p, err := s.lookup(ctx, req.GetSandbox())
 	if err != nil {
 		return nil, err
-	}
-	p, err := s.provider(sb.Body.GetProvider())
-	if err != nil {
-		return nil, withID(err, sb.ID())
 	}
 	req.Sandbox = sb.Ref()
 	resp, err := p.GetUsage(ctx, req)

@@ -22,11 +22,24 @@ type lease struct {
 	id string
 }
 
+// lookup resolves the sandbox a request names, and its provider.
+func (s *Service) lookup(ctx context.Context, ref *providerv1.SandboxRef) (*state.Sandbox, *provider.Provider, error) {
+	sb, err := s.findLive(ctx, ref.GetSandboxId())
+	if err != nil {
+		return nil, nil, err
+	}
+	p, err := s.provider(sb.Body.GetProvider())
+	if err != nil {
+		return nil, nil, withID(err, sb.ID())
+	}
+	return sb, p, nil
+}
+
 // use resolves the sandbox a request names and makes sure that it runs. One that
 // is paused and whose idle policy is to pause is resumed; any other that does
 // not run is refused with its state. The lease must be closed.
 func (s *Service) use(ctx context.Context, ref *providerv1.SandboxRef) (*lease, error) {
-	sb, err := s.findLive(ctx, ref.GetSandboxId())
+	sb, p, err := s.lookup(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
@@ -37,11 +50,6 @@ func (s *Service) use(ctx context.Context, ref *providerv1.SandboxRef) (*lease, 
 			s.uses.end(id, time.Now())
 			return nil, withID(err, id)
 		}
-	}
-	p, err := s.provider(sb.Body.GetProvider())
-	if err != nil {
-		s.uses.end(id, time.Now())
-		return nil, withID(err, id)
 	}
 	return &lease{Provider: p, ref: sb.Ref(), s: s, id: id}, nil
 }

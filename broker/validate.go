@@ -2,7 +2,6 @@ package broker
 
 import (
 	"fmt"
-	"regexp"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -11,11 +10,12 @@ import (
 
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	brokerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1"
+	"github.com/sandbar-dev/sandbar/proto/pattern"
 )
 
 var (
-	namePattern  = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
-	labelPattern = regexp.MustCompile(`^[0-9A-Za-z._/-]{1,63}$`)
+	namePattern  = pattern.Lazy(`^[a-z0-9][a-z0-9-]{0,62}$`)
+	labelPattern = pattern.Lazy(`^[0-9A-Za-z._/-]{1,63}$`)
 )
 
 // Limits of the public API.
@@ -50,7 +50,7 @@ func firstError(errs ...error) error {
 }
 
 func validateName(name string) error {
-	if name != "" && !namePattern.MatchString(name) {
+	if name != "" && !namePattern().MatchString(name) {
 		return fault.Field("name", name, "want up to 63 lower-case letters, digits and dashes, the first not a dash")
 	}
 	return nil
@@ -63,7 +63,7 @@ func validateLabelsIn(field string, labels map[string]string) error {
 		return fault.Field(field, strconv.Itoa(len(labels))+" labels", fmt.Sprintf("want at most %d", maxLabels))
 	}
 	for k, v := range labels {
-		if !labelPattern.MatchString(k) {
+		if !labelPattern().MatchString(k) {
 			return fault.Field(field, k, "want keys of 1 to 63 letters, digits and . _ / -")
 		}
 		if len(v) > maxLabelValue || !utf8.ValidString(v) {

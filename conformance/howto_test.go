@@ -39,18 +39,46 @@ func TestHowtoShowsTheProviderThatIsTested(t *testing.T) {
 	}
 }
 
+// outside builds the provider as its author does: in a module of its own, in
+// which there is nothing else, and offline.
+func outside(t *testing.T) (binary string) {
+	t.Helper()
+	module := t.TempDir()
+	root, err := filepath.Abs("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for from, to := range map[string]string{filepath.Join(vendor, "main.go"): "main.go", filepath.Join(root, "go.sum"): "go.sum"} {
+		data, err := os.ReadFile(from)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(module, to), data, 0o600)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	const sandbar = "github.com/sandbar-dev/sandbar"
+	for _, args := range [][]string{
+		{"mod", "init", "example.com/sandbar-provider-folder"},
+		{"mod", "edit", "-require=" + sandbar + "@v0.0.0", "-replace=" + sandbar + "=" + root},
+		{"build", "-mod=mod", "-o", "sandbar-provider-folder", "."},
+	} {
+		run := exec.CommandContext(t.Context(), "go", args...)
+		run.Dir, run.Env = module, append(os.Environ(), "CGO_ENABLED=0", "GOPROXY=off", "GOFLAGS=", "GOWORK=off")
+		if out, err := run.CombinedOutput(); err != nil {
+			t.Fatalf("go %s: %v\n%s", strings.Join(args, " "), err, out)
+		}
+	}
+	return filepath.Join(module, "sandbar-provider-folder")
+}
+
 // TestCoreOnlyIsConformant: a provider that implements the core and nothing else
 // is conformant, and everything else is refused.
 func TestCoreOnlyIsConformant(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("its sandboxes run as another user, which takes root")
 	}
-	binary := filepath.Join(t.TempDir(), "sandbar-provider-folder")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "./"+vendor)
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	binary := outside(t)
 	var failures []string
 	r, err := conformance.Run(t.Context(), conformance.Binary(binary), conformance.Options{Observe: func(p conformance.Progress) {
 		if p.Case.Outcome == report.Fail || p.Case.Outcome == report.Error {

@@ -48,8 +48,14 @@ type MutantResult struct {
 	Finding string `json:"finding"`
 	// Others are outcomes of the other cases of the area, with Matrix.
 	Others map[string]string `json:"others,omitempty"`
-	// Strays are cases that failed though the bug is not theirs, with Matrix.
-	Strays []string `json:"strays,omitempty"`
+	// Strays are cases that failed though the bug is not theirs, with Matrix, and
+	// StrayFindings what they found.
+	Strays        []string          `json:"strays,omitempty"`
+	StrayFindings map[string]string `json:"stray_findings,omitempty"`
+	// Spared are cases of which the mutant says that the bug is theirs too, and
+	// that passed, with Matrix: either they are not sure to see it, or it says so
+	// in vain.
+	Spared []string `json:"spared,omitempty"`
 }
 
 // Mutation is the result of testing the suite.
@@ -155,7 +161,7 @@ func near(m mutant.Mutant, victim engine.Case, all []engine.Case, matrix bool) [
 
 // mutantInputs make mutants that hang die sooner, and the others move less.
 func mutantInputs(m mutant.Mutant) map[string]string {
-	inputs := map[string]string{"bulk_mib": "3", "disk_mib": "4", "patience": (5 * time.Second).String()}
+	inputs := map[string]string{"bulk_mib": "3", "memory_mib": "64", "disk_mib": "4", "patience": (5 * time.Second).String()}
 	maps.Copy(inputs, m.Inputs)
 	return inputs
 }
@@ -165,10 +171,7 @@ func (r *MutantResult) judge(m mutant.Mutant, results []engine.Result) {
 	for _, result := range results {
 		if result.Case.ID == m.Kills {
 			r.Killed = result.Outcome == engine.Fail
-			r.Finding = string(result.Outcome)
-			if len(result.Problems) > 0 {
-				r.Finding, _, _ = strings.Cut(result.Problems[0], "\n")
-			}
+			r.Finding = finding(result)
 			if result.Outcome == engine.Skip || result.Outcome == engine.Error {
 				r.NotRun = strings.TrimSpace(fmt.Sprintf("the case ended with %s %s %s", result.Outcome, result.SkipReason, result.Detail))
 				r.Finding = ""
@@ -179,8 +182,25 @@ func (r *MutantResult) judge(m mutant.Mutant, results []engine.Result) {
 			r.Others = map[string]string{}
 		}
 		r.Others[result.Case.ID] = string(result.Outcome)
-		if bad := result.Outcome == engine.Fail || result.Outcome == engine.Error; bad && !slices.Contains(m.Also, result.Case.ID) {
+		bad, named := result.Outcome == engine.Fail || result.Outcome == engine.Error, slices.Contains(m.Also, result.Case.ID)
+		switch {
+		case bad && !named:
 			r.Strays = append(r.Strays, result.Case.ID)
+			if r.StrayFindings == nil {
+				r.StrayFindings = map[string]string{}
+			}
+			r.StrayFindings[result.Case.ID] = finding(result)
+		case named && result.Outcome == engine.Pass:
+			r.Spared = append(r.Spared, result.Case.ID)
 		}
 	}
+}
+
+// finding is the first thing that a case found wrong, or how it ended.
+func finding(result engine.Result) string {
+	if len(result.Problems) == 0 {
+		return string(result.Outcome)
+	}
+	first, _, _ := strings.Cut(result.Problems[0], "\n")
+	return first
 }

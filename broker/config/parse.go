@@ -10,13 +10,13 @@ import (
 	"net"
 	"path/filepath"
 	"reflect"
-	"regexp"
 	"slices"
 	"strconv"
 
 	"go.yaml.in/yaml/v3"
 
 	"github.com/sandbar-dev/sandbar/proto/handshake"
+	"github.com/sandbar-dev/sandbar/proto/pattern"
 )
 
 // Parse reads the text of a file; file is its name for errors.
@@ -129,27 +129,27 @@ func (d *decoder) checkProviders(c *Config) {
 // maxWeight is far above any sensible relation between two providers.
 const maxWeight = 10_000
 
-var labelKey = regexp.MustCompile(`^[0-9A-Za-z._/-]{1,63}$`)
+var labelKey = pattern.Lazy(`^[0-9A-Za-z._/-]{1,63}$`)
 
 func (d *decoder) checkPlacement(field string, p Provider) {
 	if w := p.Weight; w != nil && (*w < 0 || *w > maxWeight) {
 		d.reject(field+".weight", strconv.Itoa(*w), fmt.Sprintf("0 to %d", maxWeight))
 	}
 	for _, key := range slices.Sorted(maps.Keys(p.Labels)) {
-		if !labelKey.MatchString(key) {
+		if !labelKey().MatchString(key) {
 			d.reject(field+".labels."+key, p.Labels[key], "a key of 1 to 63 letters, digits and . _ / -")
 		}
 	}
 }
 
-var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+var envName = pattern.Lazy(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
 func (d *decoder) checkSecret(field string, s Secret) {
 	switch {
 	case s == (Secret{}) && !d.sound(field):
 	case (s.Env == "") == (s.File == ""):
 		d.failAt(d.lines[field], field, "needs exactly one of env and file")
-	case s.Env != "" && !envName.MatchString(s.Env):
+	case s.Env != "" && !envName().MatchString(s.Env):
 		d.reject(field+".env", s.Env, "the name of an environment variable")
 	default:
 		d.absolute(field+".file", s.File)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"os"
 	"path/filepath"
-	"syscall"
 	"testing"
 	"time"
 
@@ -21,9 +20,7 @@ func TestCloseOfFrozenPluginIsBounded(t *testing.T) {
 	opts.DrainGrace = 200 * time.Millisecond
 	h := start(t, opts)
 	s := until(t, h, "start", func(s pluginhost.Status) bool { return s.State == supervisor.Ready })
-	if err := syscall.Kill(s.PID, syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	freeze(t, s.PID)
 	began := time.Now()
 	if err := h.Close(testContext(t)); err != nil {
 		t.Error(err)
@@ -41,9 +38,7 @@ func TestCloseNow(t *testing.T) {
 	opts.DrainGrace = time.Hour
 	h := start(t, opts)
 	s := until(t, h, "start", func(s pluginhost.Status) bool { return s.State == supervisor.Ready })
-	if err := syscall.Kill(s.PID, syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	freeze(t, s.PID)
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
 	began := time.Now()

@@ -2,6 +2,7 @@ package pluginhost_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -215,16 +216,40 @@ func TestRestartLiftsQuarantine(t *testing.T) {
 	}
 }
 
+// freeze stops a process, and returns when each of its threads stands still:
+// those that run do so until they see the signal.
+func freeze(t *testing.T, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	if err != nil || len(tasks) == 0 {
+		t.Fatalf("threads of process %d: %v %v", pid, tasks, err)
+	}
+	for _, task := range tasks {
+		for {
+			stat, err := os.ReadFile(task)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, fields, ok := strings.Cut(string(stat), ") "); ok && strings.HasPrefix(fields, "T") {
+				break
+			}
+			runtime.Gosched()
+		}
+	}
+}
+
 func TestFrozenPluginIsReplaced(t *testing.T) {
 	opts := options(t)
 	opts.Limits = quick()
-	opts.Limits.HealthEvery, opts.Limits.HealthDeadline = 300*time.Millisecond, 400*time.Millisecond
+	// Time enough for both calls to be on their way before anything is noticed.
+	opts.Limits.HealthEvery, opts.Limits.HealthDeadline = 300*time.Millisecond, 2*time.Second
 	h := start(t, opts)
 	p := only(t, h)
 	frozen := until(t, h, "start", func(s pluginhost.Status) bool { return s.State == supervisor.Ready })
-	if err := syscall.Kill(frozen.PID, syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	freeze(t, frozen.PID)
 	ctx, cancel := context.WithTimeout(testContext(t), 50*time.Millisecond)
 	defer cancel()
 	if _, err := ask(ctx, p, "facts"); status.Code(err) != codes.DeadlineExceeded {

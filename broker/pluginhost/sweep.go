@@ -10,11 +10,12 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/sandbar-dev/sandbar/proto/pattern"
 )
 
 // sweepWait is how long a killed leftover may take to be gone.
@@ -34,7 +35,7 @@ func sweep(ctx context.Context, runtimeDir string, log *slog.Logger) error {
 	}
 	var errs []error
 	for _, e := range entries {
-		if e.IsDir() && launchName.MatchString(e.Name()) {
+		if e.IsDir() && launchName().MatchString(e.Name()) {
 			errs = append(errs, sweepLaunch(ctx, filepath.Join(runtimeDir, e.Name()), log))
 		}
 	}
@@ -42,7 +43,7 @@ func sweep(ctx context.Context, runtimeDir string, log *slog.Logger) error {
 }
 
 // launchName is what os.MkdirTemp makes of launchPrefix.
-var launchName = regexp.MustCompile("^" + launchPrefix + "[0-9]+$")
+var launchName = pattern.Lazy("^" + launchPrefix + "[0-9]+$")
 
 func sweepLaunch(ctx context.Context, dir string, log *slog.Logger) error {
 	rec, err := readRecord(dir)

@@ -17,7 +17,7 @@ func (a *Attachment) attach(ctx context.Context, dial Dial) (opened bool, err er
 	defer cancel()
 	t, err := dial(ctx)
 	if errors.Is(err, io.EOF) {
-		return false, errLost // it ended before it began, and nobody said why
+		return false, errLost() // it ended before it began, and nobody said why
 	}
 	if err != nil {
 		return false, err
@@ -41,7 +41,7 @@ func (a *Attachment) receive(t Transport, opened *bool) error {
 	for {
 		frame, err := t.Recv()
 		if errors.Is(err, io.EOF) {
-			return errLost
+			return errLost()
 		}
 		if err != nil {
 			return err

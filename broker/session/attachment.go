@@ -204,7 +204,9 @@ func (a *Attachment) progress() [3]int64 {
 }
 
 // errLost is the end of a stream without Done.
-var errLost = fault.New(providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE, "the exec stream ended before the command's output did")
+func errLost() *fault.Error {
+	return fault.New(providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE, "the exec stream ended before the command's output did")
+}
 
 // reattach decides whether an error is worth another attempt, and when.
 func reattach(err error, failures int) (time.Duration, bool) {

@@ -11,6 +11,7 @@ import (
 var version string
 
 func main() {
+	collectLater()
 	os.Exit(cli.Main(cli.Process{
 		Args:    os.Args[1:],
 		Stdin:   os.Stdin,

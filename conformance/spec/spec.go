@@ -11,12 +11,12 @@ import (
 	"cmp"
 	"fmt"
 	"io/fs"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
 
 	text "github.com/sandbar-dev/sandbar/docs/spec"
+	"github.com/sandbar-dev/sandbar/proto/pattern"
 )
 
 // Level is how binding a requirement is.
@@ -41,7 +41,7 @@ type Requirement struct {
 	File, Section string
 }
 
-var heading = regexp.MustCompile(`^\*\*(REQ-[A-Z]+-[0-9]{3}) \((MUST|SHOULD)\)( \[SDK\])?\*\*( \*\*\[SDK\]\*\*)?\s*(.*)$`)
+var heading = pattern.Lazy(`^\*\*(REQ-[A-Z]+-[0-9]{3}) \((MUST|SHOULD)\)( \[SDK\])?\*\*( \*\*\[SDK\]\*\*)?\s*(.*)$`)
 
 var registry = sync.OnceValues(func() ([]Requirement, error) { return parse(text.Files) })
 
@@ -104,7 +104,7 @@ func parseFile(name, content string) ([]Requirement, error) {
 			continue
 		}
 		line := strings.Join(strings.Fields(paragraph), " ")
-		m := heading.FindStringSubmatch(line)
+		m := heading().FindStringSubmatch(line)
 		if m == nil {
 			return nil, fmt.Errorf("%s: %.60q: want **REQ-AREA-NNN (MUST or SHOULD)**, optionally [SDK], then the text", name, line)
 		}

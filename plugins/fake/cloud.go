@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -159,6 +160,8 @@ func newCloud(dir string, log *slog.Logger, now func() time.Time) (*cloud, error
 	if dir == "" {
 		return c, nil
 	}
+	c.mu.Lock() // a lifetime may end while the rest is read
+	defer c.mu.Unlock()
 	if err := c.load(); err != nil {
 		return nil, fmt.Errorf("read the fake vendor's state in %q: %w", dir, err)
 	}
@@ -306,15 +309,16 @@ func (c *cloud) settle(key string) (*box, error) {
 		"no sandbox was made with idempotency key %q", key).With("idempotency_key", key)
 }
 
-// proto returns the contract's view of a sandbox. The caller holds mu.
+// proto returns the contract's view of a sandbox, of which nothing is the vendor's
+// own: who gets it may change it. The caller holds mu.
 func (c *cloud) proto(b *box) *providerv1.Sandbox {
 	out := &providerv1.Sandbox{
-		Identity: &providerv1.Identity{SandboxId: b.Identity.ID, Owner: b.Identity.Owner, Labels: b.Identity.Labels},
+		Identity: &providerv1.Identity{SandboxId: b.Identity.ID, Owner: b.Identity.Owner, Labels: maps.Clone(b.Identity.Labels)},
 		Handle:   &providerv1.Handle{Version: 1, Data: []byte(b.VendorID)},
 		State:    providerv1.SandboxState(providerv1.SandboxState_value["SANDBOX_STATE_"+b.State]), StatusReason: b.Reason,
 		VendorId: b.VendorID, CreatedAt: timestamppb.New(b.CreatedAt), Region: b.Spec.M.GetRegion(),
-		Resources: b.Spec.M.GetResources(), EgressStrength: providerv1.EgressStrength_EGRESS_STRENGTH_ENFORCED,
-		Operation: &providerv1.Operation{IdempotencyKey: b.Operation.Key, RequestDigest: b.Operation.Digest},
+		Resources: proto.CloneOf(b.Spec.M.GetResources()), EgressStrength: providerv1.EgressStrength_EGRESS_STRENGTH_ENFORCED,
+		Operation: &providerv1.Operation{IdempotencyKey: b.Operation.Key, RequestDigest: bytes.Clone(b.Operation.Digest)},
 	}
 	if !b.ExpiresAt.IsZero() {
 		out.ExpiresAt = timestamppb.New(b.ExpiresAt)
@@ -327,7 +331,7 @@ func (c *cloud) proto(b *box) *providerv1.Sandbox {
 
 // view returns the files of a sandbox for reading. The caller holds mu.
 func (c *cloud) view(b *box) *view {
-	v := &view{root: b.Root, mounts: map[string]*node{"/dev": devices}, readOnly: map[string]bool{"/dev": true}}
+	v := &view{root: b.Root, mounts: map[string]*node{"/dev": devices()}, readOnly: map[string]bool{"/dev": true}}
 	if v.root == nil {
 		v.root = b.Base
 	}

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"io"
 	"os"
+	"sync"
 	"syscall"
 
 	"github.com/sandbar-dev/sandbar/plugins/fake/system"
@@ -14,7 +15,7 @@ import (
 const device kind = 100
 
 // devices is /dev. Link holds which device it is.
-var devices = makeDevices()
+var devices = sync.OnceValue(makeDevices)
 
 func makeDevices() *node {
 	dir := newFolder(imageTime)

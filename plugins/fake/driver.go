@@ -103,7 +103,7 @@ func (d *Driver) Describe(context.Context) (*providerv1.DescribeResponse, error)
 			{Name: "regions", Type: providerv1.SettingType_SETTING_TYPE_STRING_LIST, Description: "Regions a sandbox may ask for; default fake-east and fake-west."},
 			{Name: "max_sandboxes", Type: providerv1.SettingType_SETTING_TYPE_INTEGER, Description: "Sandboxes alive at once, above which QUOTA_EXCEEDED is answered; default 0, no limit."},
 			{Name: "disable", Type: providerv1.SettingType_SETTING_TYPE_STRING_LIST, Description: "Capabilities to switch off, with those that need them; default none."},
-			{Name: "api_token", Type: providerv1.SettingType_SETTING_TYPE_STRING, Secret: true, Description: "Checked by Probe if given: \"invalid\" fails; default none."},
+			{Name: "api_token", Type: providerv1.SettingType_SETTING_TYPE_STRING, Secret: true, Description: "Checked by Configure if given: \"invalid\" is refused; default none."},
 		},
 	}, nil
 }

@@ -3,6 +3,7 @@ package fake
 import (
 	"path"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -16,7 +17,7 @@ var imageTime = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // baseTree is shared by all sandboxes until they write. It is a copy, so that
 // nothing in it can grow in place and no later copy has anything to change in it.
-var baseTree = makeBase().clone()
+var baseTree = sync.OnceValue(func() *node { return makeBase().clone() })
 
 // magic begins a file that is one of the fake's own programs, and is followed by
 // its name. Copies of such a file are the same program.

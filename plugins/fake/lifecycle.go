@@ -1,10 +1,14 @@
 package fake
 
 import (
+	"bytes"
 	"context"
+	"maps"
 	"strconv"
 	"strings"
 	"time"
+
+	"google.golang.org/protobuf/proto"
 
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
@@ -72,11 +76,11 @@ func (c *cloud) room(s settings, id string, more int) error {
 func (c *cloud) newBox(id *providerv1.Identity, op *providerv1.Operation, spec *providerv1.SandboxSpec, base *node) *box {
 	now := c.now()
 	b := &box{
-		Identity:  identity{ID: id.GetSandboxId(), Owner: id.GetOwner(), Labels: id.GetLabels()},
-		Operation: operation{Key: op.GetIdempotencyKey(), Digest: op.GetRequestDigest()},
+		Identity:  identity{ID: id.GetSandboxId(), Owner: id.GetOwner(), Labels: maps.Clone(id.GetLabels())},
+		Operation: operation{Key: op.GetIdempotencyKey(), Digest: bytes.Clone(op.GetRequestDigest())},
 		State:     running, CreatedAt: now, Since: now, Base: base,
 	}
-	b.Spec.M = spec
+	b.Spec.M = proto.CloneOf(spec) // the request is its caller's
 	if spec.GetLifetime() != nil {
 		b.ExpiresAt = now.Add(spec.GetLifetime().AsDuration())
 	}
@@ -107,7 +111,7 @@ func (c *cloud) image(image *providerv1.Image) (*node, error) {
 			return nil, notFound("template", src.Template)
 		}
 	}
-	return baseTree, nil
+	return baseTree(), nil
 }
 
 // overlays copies the volumes that are mounted with mode OVERLAY, and checks that

@@ -1,6 +1,9 @@
 package fake
 
 import (
+	"strconv"
+
+	"github.com/sandbar-dev/sandbar/proto/fault"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
 
@@ -11,9 +14,9 @@ func withMountPoints(base *node, mounts []*providerv1.Mount) (*node, error) {
 		return base, nil
 	}
 	v := &view{root: base.clone()}
-	for _, m := range mounts {
+	for i, m := range mounts {
 		if err := v.makeFolders(cleanPath(m.GetTarget()), imageTime); err != nil {
-			return nil, err
+			return nil, fault.Field("spec.mounts["+strconv.Itoa(i)+"].target", m.GetTarget(), "want a folder, or one that can be made: "+fault.From(err).Message)
 		}
 	}
 	return v.root, nil

@@ -248,12 +248,19 @@ func (p *process) Wait(pid int) (system.Status, error) {
 	}
 }
 
+// machine is the memory of a sandbox that has no limit of its own.
+const machine = 1 << 30
+
 // Alloc implements system.Process.
 func (p *process) Alloc(bytes int64) {
 	p.Checkpoint()
 	p.cloud.mu.Lock()
 	limit := p.box.Spec.M.GetResources().GetMemoryBytes()
-	over := limit > 0 && p.box.live.memory+bytes > limit
+	if limit == 0 {
+		limit = machine
+	}
+	bytes = max(bytes, -p.memory) // what a parent took is not the child's to give back
+	over := p.box.live.memory+bytes > limit
 	if !over {
 		p.memory += bytes
 		p.box.live.memory += bytes

@@ -252,7 +252,7 @@ func (v *view) names(at place) []string {
 func (v *view) each(at place, f func(place) error) error {
 	for _, name := range v.names(at) {
 		kid := v.step(at, name)
-		if kid.node == nil || kid.node == devices {
+		if kid.node == nil || kid.node == devices() {
 			continue
 		}
 		if err := f(kid); err != nil {

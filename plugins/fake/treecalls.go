@@ -223,22 +223,13 @@ func (p *process) Symlink(target, name string) error {
 
 // Link implements system.Process.
 func (p *process) Link(from, to string) error {
-	if !strings.HasPrefix(from, "/") {
-		from = p.dir + "/" + from
-	}
 	return p.onTree(to, true, func(v *view, to string) error {
-		at, err := v.existing(from, false)
-		if err != nil {
-			return err
-		}
-		target, err := v.walk(to, false)
+		at, target, err := v.fromTo(p.absolute(from), to)
 		switch {
 		case err != nil:
 			return err
 		case at.node.Kind == folder:
 			return syscall.EPERM
-		case v.mountOf(at.path) != v.mountOf(target.path):
-			return syscall.EXDEV
 		}
 		uid, gid := at.node.UID, at.node.GID
 		err = p.made(v, to, target, at.node.linked())
@@ -286,24 +277,35 @@ func (p *process) takeAway(at place) error {
 	return nil
 }
 
+// absolute is a name as it stands from the root.
+func (p *process) absolute(name string) string {
+	if strings.HasPrefix(name, "/") {
+		return name
+	}
+	return p.dir + "/" + name
+}
+
+// fromTo finds what exists under one name, and the place of another, which is on
+// the same mount.
+func (v *view) fromTo(from, to string) (at, target place, err error) {
+	if at, err = v.existing(from, false); err != nil {
+		return at, target, err
+	}
+	if target, err = v.walk(to, false); err == nil && v.mountOf(at.path) != v.mountOf(target.path) {
+		err = syscall.EXDEV
+	}
+	return at, target, err
+}
+
 // Rename implements system.Process.
 func (p *process) Rename(from, to string) error {
-	if !strings.HasPrefix(to, "/") {
-		to = p.dir + "/" + to
-	}
 	return p.onTree(from, true, func(v *view, from string) error {
-		at, err := v.existing(from, false)
-		if err != nil {
-			return err
-		}
-		target, err := v.walk(to, false)
+		at, target, err := v.fromTo(from, p.absolute(to))
 		switch {
 		case err != nil:
 			return err
 		case at.node == target.node:
 			return nil
-		case v.mountOf(at.path) != v.mountOf(target.path):
-			return syscall.EXDEV
 		case strings.HasPrefix(target.path+"/", at.path+"/"):
 			return syscall.EINVAL
 		}

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sandbar-dev/sandbar/proto/fault"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
 
@@ -76,6 +77,21 @@ func TestUnknownOptionsAreRefused(t *testing.T) {
 		if out != "" || errs == "" || exit.GetCode() != code {
 			t.Errorf("%s: out %q err %q exit %v", name, out, errs, exit)
 		}
+	}
+}
+
+func TestAMountOverAFileIsRefused(t *testing.T) {
+	r := serve(t, nil)
+	if _, err := r.CreateVolume(r.ctx, &providerv1.CreateVolumeRequest{Owner: "brk_1", Name: "vol"}); err != nil {
+		t.Fatal(err)
+	}
+	_, err := r.CreateSandbox(r.ctx, &providerv1.CreateSandboxRequest{
+		Operation: op("sbx_1"), Identity: identity("sbx_1"), Spec: &providerv1.SandboxSpec{Mounts: []*providerv1.Mount{
+			{Source: &providerv1.Mount_Volume{Volume: "vol"}, Target: "/bin/sh/within", Mode: providerv1.MountMode_MOUNT_MODE_RW},
+		}},
+	})
+	if field := fault.From(err).Metadata[fault.MetaField]; reason(err) != providerv1.ErrorReason_ERROR_REASON_FIELD_INVALID || field != "spec.mounts[0].target" {
+		t.Errorf("a mount below a file answers %v: want FIELD_INVALID of spec.mounts[0].target", err)
 	}
 }
 

@@ -17,7 +17,7 @@ import (
 // ownCapabilities are what the plugin adds to what its shims serve.
 var ownCapabilities = []string{
 	"compute.cpu", "compute.disk", "compute.memory", "compute.pids", "egress.deny", "exec.reattach", "fork", "fork.disk", "fork.memory",
-	"fork.processes", "image.host", "image.oci", "lifetime.native", "mount.host", "mount.overlay", "mount.volume", "sandbox.hostname",
+	"fork.processes", "image.host", "image.oci", "mount.host", "mount.overlay", "mount.volume", "sandbox.hostname",
 	"volume",
 }
 

@@ -222,7 +222,10 @@ func (d *Driver) WriteFile(ctx context.Context, open *providerv1.WriteFileOpen, 
 	}
 	var source *sourceError
 	if errors.As(err, &source) {
-		return nil, source.err // without a commit nothing changes
+		// Without a commit nothing changes. The shim answers when the guest has
+		// put away what it had of the file.
+		_, _ = stream.CloseAndRecv()
+		return nil, source.err
 	}
 	if err == nil {
 		_ = stream.Send(&providerv1.WriteFileRequest{Frame: &providerv1.WriteFileRequest_Commit{Commit: &providerv1.WriteFileCommit{}}})
@@ -368,6 +371,7 @@ var (
 	_ sdk.PortDialer        = (*Driver)(nil)
 	_ sdk.PortLister        = (*Driver)(nil)
 	_ sdk.UsageReader       = (*Driver)(nil)
+	_ sdk.LifetimeExtender  = (*Driver)(nil)
 	_ sdk.Pauser            = (*Driver)(nil)
 	_ sdk.Snapshotter       = (*Driver)(nil)
 	_ sdk.Forker            = (*Driver)(nil)

@@ -1,6 +1,7 @@
 package local_test
 
 import (
+	"crypto/rand"
 	"strings"
 	"testing"
 	"time"
@@ -170,5 +171,26 @@ func TestOutOfMemoryIsTold(t *testing.T) {
 	if !strings.Contains(failed.GetStatusReason(), "memory limit") {
 		t.Errorf("the sandbox says %q: want that it exceeded its memory limit", failed.GetStatusReason())
 	}
-	t.Log(failed.GetStatusReason())
+	_, err = p.client.StartExec(p.ctx(), &providerv1.StartExecRequest{
+		Sandbox: sb, ExecId: "exe_" + rand.Text(), Spec: &providerv1.ExecSpec{Argv: []string{"true"}}, RequestDigest: make([]byte, 32),
+	})
+	if err == nil || !strings.Contains(err.Error(), failed.GetStatusReason()) {
+		t.Errorf("a command in the sandbox that failed: %v; want it to say %q", err, failed.GetStatusReason())
+	}
+}
+
+// TestTooLittleMemoryIsRefused: a sandbox in which nothing could run is not made.
+func TestTooLittleMemoryIsRefused(t *testing.T) {
+	p := start(t)
+	_, err := p.client.CreateSandbox(p.ctx(), &providerv1.CreateSandboxRequest{
+		Operation: operation(), Identity: identity(), Spec: &providerv1.SandboxSpec{Resources: &providerv1.Resources{MemoryBytes: 1024}},
+	})
+	e := fault.From(err)
+	if e == nil || e.Reason != providerv1.ErrorReason_ERROR_REASON_SPEC_UNSATISFIABLE || !strings.Contains(e.Error(), "memory_bytes is 1024: want at least 8388608") {
+		t.Errorf("1 KiB of memory: %v", err)
+	}
+	least := p.create(&providerv1.SandboxSpec{Resources: &providerv1.Resources{MemoryBytes: 8 << 20}})
+	if got := p.sh(least, "echo works"); got.stdout != "works\n" {
+		t.Errorf("in the least memory: %+v", got)
+	}
 }

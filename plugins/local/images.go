@@ -11,7 +11,6 @@ import (
 	"github.com/sandbar-dev/sandbar/plugins/local/image"
 	"github.com/sandbar-dev/sandbar/plugins/local/record"
 	"github.com/sandbar-dev/sandbar/plugins/local/shim"
-	"github.com/sandbar-dev/sandbar/proto/fault"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
 
@@ -114,20 +113,4 @@ func (d *Driver) release(ctx context.Context, id string) {
 	if err := d.conf.images.Release(context.WithoutCancel(ctx), id); err != nil {
 		d.log.WarnContext(ctx, "release image", "owner", id, "error", err)
 	}
-}
-
-// checkImage refuses an image this provider cannot combine with the rest of a
-// spec.
-func checkImage(spec *providerv1.SandboxSpec) error {
-	if spec.GetImage().GetOci() == "" {
-		return nil
-	}
-	for _, m := range spec.GetMounts() {
-		if m.GetMode() == providerv1.MountMode_MOUNT_MODE_OVERLAY {
-			return fault.New(providerv1.ErrorReason_ERROR_REASON_SPEC_UNSATISFIABLE,
-				"spec.mounts: the mount at %q has mode overlay, which this provider has with the host's programs only: "+
-					"want mode ro or rw, or no image", m.GetTarget()).With(fault.MetaField, "spec.mounts")
-		}
-	}
-	return nil
 }

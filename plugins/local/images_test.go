@@ -181,20 +181,112 @@ func TestImageSurvives(t *testing.T) {
 	}
 }
 
+// TestImageWithProject: a project folder, copy-on-write, in an image. What is
+// changed there is told and taken out, and goes with the sandbox wherever it
+// goes; the folder stays as it is.
+func TestImageWithProject(t *testing.T) {
+	p := start(t)
+	project := t.TempDir()
+	for name, content := range map[string]string{"main": "old", "gone": "old", "kept": "kept"} {
+		if err := os.WriteFile(filepath.Join(project, name), []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ref, _ := pushImage(t, "first")
+	spec := ociSpec(ref)
+	spec.User, spec.Workdir = "root", "/work/project"
+	spec.Mounts = []*providerv1.Mount{{
+		Source: &providerv1.Mount_HostPath{HostPath: project}, Target: "/work/project", Mode: providerv1.MountMode_MOUNT_MODE_OVERLAY,
+	}}
+	r := p.create(spec)
+	p.wantOutput(r, "oldfirst", "cat", "main", "/home/app/file")
+	p.wantOutput(r, "", "write", "main", "new")
+	p.wantOutput(r, "", "write", "added", "added")
+	p.wantOutput(r, "", "remove", "gone")
+	p.wantOutput(r, "", "remove", "/home/app/file")
+	p.wantProject(r)
+	snap := &providerv1.CreateSnapshotRequest{Sandbox: r, Operation: operation(), SnapshotId: "snp_" + rand.Text()}
+	if _, err := p.client.CreateSnapshot(p.ctx(), snap); err != nil {
+		t.Fatal(err)
+	}
+	p.pause(r)
+	p.restart()
+	p.resume(r)
+	fork, err := p.client.ForkSandbox(p.ctx(), &providerv1.ForkSandboxRequest{
+		Sandbox: r, Operation: operation(), Identities: []*providerv1.Identity{identity(), identity()},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.wantOutput(r, "", "write", "kept", "the original's")
+	p.delete(r)
+	restored, err := p.client.RestoreSnapshot(p.ctx(), &providerv1.RestoreSnapshotRequest{
+		SnapshotId: snap.GetSnapshotId(), Operation: operation(), Identity: identity(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, sb := range append(fork.GetSandboxes(), restored.GetSandbox()) {
+		p.wantProject(reference(sb))
+		p.delete(reference(sb))
+	}
+	if _, err := p.client.DeleteSnapshot(p.ctx(), &providerv1.DeleteSnapshotRequest{SnapshotId: snap.GetSnapshotId()}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(filepath.Join(project, "main")); string(got) != "old" {
+		t.Errorf("the project's own file: %q %v", got, err)
+	}
+	if names, err := filepath.Glob(filepath.Join(project, "*")); len(names) != 3 {
+		t.Errorf("the project's own files: %q %v", names, err)
+	}
+}
+
+// wantProject checks what is told of a sandbox whose project was changed, and
+// what is taken out.
+func (p *plugin) wantProject(r *providerv1.SandboxRef) {
+	p.t.Helper()
+	want := []string{"A /work/project/added", "D /work/project/gone", "M /work/project/main"}
+	if diff := cmp.Diff(want, p.diff(r, "/work/project")); diff != "" {
+		p.t.Errorf("difference of the project (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff([]string{"D /home/app/file", "A /tmp"}, p.diff(r, "")); diff != "" {
+		p.t.Errorf("difference of the root (-want +got):\n%s", diff)
+	}
+	stream, err := p.client.DownloadArchive(p.ctx(), &providerv1.DownloadArchiveRequest{Sandbox: r, Paths: []string{"/work/project"}})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	var archive bytes.Buffer
+	for err == nil {
+		var m *providerv1.DownloadArchiveResponse
+		m, err = stream.Recv()
+		archive.Write(m.GetData())
+	}
+	got := map[string]string{}
+	tr := tar.NewReader(&archive)
+	for h, terr := tr.Next(); terr == nil; h, terr = tr.Next() {
+		content, rerr := io.ReadAll(tr)
+		if rerr != nil {
+			p.t.Error(rerr)
+		}
+		if h.Typeflag == tar.TypeReg {
+			got[h.Name] = string(content)
+		}
+	}
+	if diff := cmp.Diff(map[string]string{"project/added": "added", "project/kept": "kept", "project/main": "new"}, got); diff != "" {
+		p.t.Errorf("taken out, %v (-want +got):\n%s", err, diff)
+	}
+}
+
 func TestImageRefusals(t *testing.T) {
 	p := start(t)
 	ref, _ := pushImage(t, "first")
-	overlay := ociSpec(ref)
-	overlay.Mounts = []*providerv1.Mount{{
-		Source: &providerv1.Mount_HostPath{HostPath: t.TempDir()}, Target: "/work", Mode: providerv1.MountMode_MOUNT_MODE_OVERLAY,
-	}}
 	for name, c := range map[string]struct {
 		spec *providerv1.SandboxSpec
 		want providerv1.ErrorReason
 	}{
 		"missing":   {ociSpec(ref + "-not"), providerv1.ErrorReason_ERROR_REASON_IMAGE_NOT_FOUND},
 		"malformed": {ociSpec("No Such Name"), providerv1.ErrorReason_ERROR_REASON_FIELD_INVALID},
-		"overlay":   {overlay, providerv1.ErrorReason_ERROR_REASON_SPEC_UNSATISFIABLE},
 	} {
 		_, err := p.client.CreateSandbox(p.ctx(), &providerv1.CreateSandboxRequest{Operation: operation(), Identity: identity(), Spec: c.spec})
 		if e := fault.From(err); e.Reason != c.want || e.Effect != providerv1.Effect_EFFECT_NONE {

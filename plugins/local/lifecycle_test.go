@@ -277,23 +277,29 @@ func TestLifetimeEndsWithoutThePlugin(t *testing.T) {
 	p := start(t)
 	sb := p.create(&providerv1.SandboxSpec{Lifetime: durationpb.New(time.Second)})
 	p.stop()
+	p.awaitExpiry(sb)
+	p.run()
+	if _, err := p.get(sb); !fault.Has(fault.From(err), providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND) {
+		t.Errorf("after its lifetime: %v", err)
+	}
+}
+
+// awaitExpiry waits until a sandbox has ended by itself, without a plugin.
+func (p *plugin) awaitExpiry(sb *providerv1.SandboxRef) {
+	p.t.Helper()
 	record := filepath.Join(p.state, "sandboxes", sb.GetSandboxId(), "record.json")
 	deadline := time.After(10 * time.Second)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if _, err := os.Stat(record); os.IsNotExist(err) && len(processesOf(t, p.state)) == 0 {
-			break
+		if _, err := os.Stat(record); os.IsNotExist(err) && len(processesOf(p.t, p.state)) == 0 {
+			return
 		}
 		select {
 		case <-deadline:
-			t.Fatalf("still there after 10 s: %v", processesOf(t, p.state))
+			p.t.Fatalf("still there after 10 s: %v", processesOf(p.t, p.state))
 		case <-tick.C:
 		}
-	}
-	p.run()
-	if _, err := p.get(sb); !fault.Has(fault.From(err), providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND) {
-		t.Errorf("after its lifetime: %v", err)
 	}
 }
 

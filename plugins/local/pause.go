@@ -27,8 +27,12 @@ func (d *Driver) locked(ctx context.Context, id string) (*record.Store, config, 
 
 // notRunning refuses a call that needs a running sandbox.
 func notRunning(sb *providerv1.Sandbox) *fault.Error {
+	why := ""
+	if sb.GetStatusReason() != "" {
+		why = ": " + sb.GetStatusReason()
+	}
 	return fault.New(providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_RUNNING,
-		"sandbox %q is %s", sb.GetIdentity().GetSandboxId(), stateName(sb.GetState())).
+		"sandbox %q is %s%s", sb.GetIdentity().GetSandboxId(), stateName(sb.GetState()), why).
 		With("sandbox_id", sb.GetIdentity().GetSandboxId()).With("state", stateName(sb.GetState()))
 }
 

@@ -31,7 +31,7 @@ func (s *Server) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 	if method.name != "Drain" {
 		var ok bool
 		if leave, ok = s.inflight.enter(method.newWork); !ok {
-			return nil, s.refusal(errDraining)
+			return nil, s.refusal(errDraining())
 		}
 	}
 	return s.run(ctx, method, req, handler, leave)
@@ -47,13 +47,15 @@ func (s *Server) admit(ctx context.Context, m method, req any) error {
 		return err
 	}
 	if !m.unconfigured && !s.configured.Load() {
-		return errNotConfigured
+		return errNotConfigured()
 	}
 	return validate(req)
 }
 
-var errNotConfigured = fault.New(providerv1.ErrorReason_ERROR_REASON_NOT_CONFIGURED,
-	"the provider has not been configured; call Configure first")
+func errNotConfigured() *fault.Error {
+	return fault.New(providerv1.ErrorReason_ERROR_REASON_NOT_CONFIGURED,
+		"the provider has not been configured; call Configure first")
+}
 
 type outcome struct {
 	resp any
@@ -74,7 +76,7 @@ func (s *Server) run(ctx context.Context, m method, req any, handler grpc.UnaryH
 		defer cancel()
 		var out outcome
 		out.err = s.guarded(func() (err error) {
-			out.resp, err = handler(driverCtx, req)
+			out.resp, err = s.denied.guard(driverCtx, req, handler)
 			return err
 		})
 		done <- out

@@ -8,11 +8,13 @@
 // The SDK owns everything that is the same for all providers, so that a driver
 // cannot get it wrong: the plugin handshake, message limits and keepalive; the
 // refusal of what is not declared, from the guards in the .proto files; the
-// validation of requests and settings, and the filling in of defaults; deadlines
-// with time left to answer; the panic guard; secrets kept out of errors and
-// logs; logging that never blocks; exec with offsets, replay and backpressure
-// (package exec); the framing of files, archives and tunnels; draining; and the
-// end of the process when its host dies.
+// validation of requests and settings, and the filling in of defaults; the
+// refusal of a key that was said to have made nothing, noted in the state
+// folder below .sandbar, which is the SDK's; deadlines with time left to
+// answer; the panic guard; secrets kept out of errors and logs; logging that
+// never blocks; exec with offsets, replay and backpressure (package exec); the
+// framing of files, archives and tunnels; draining; and the end of the process
+// when its host dies.
 //
 // Server is the same without a process around it: it registers the contract with
 // any *grpc.Server, which is how a shim serves its one sandbox and how tests run

@@ -67,13 +67,13 @@ func (f *inflight) wait(ctx context.Context) int {
 // Drain is what the RPC does, for the owner of the server.
 func (s *Server) Drain(ctx context.Context, grace time.Duration) (unfinished int, err error) {
 	s.inflight.drain()
-	s.endWatches(errDraining)
+	s.endWatches(errDraining())
 	if d, ok := s.driver.(Drainer); ok {
 		err = d.Drain(ctx)
 	}
 	wait, cancel := context.WithTimeout(ctx, max(grace, 0))
 	defer cancel()
 	unfinished = s.inflight.wait(wait)
-	s.endStreams(errDraining)
+	s.endStreams(errDraining())
 	return unfinished, err
 }

@@ -78,8 +78,10 @@ func (d *tinyDriver) GetSandbox(ctx context.Context, req *providerv1.GetSandboxR
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if sb := d.sandboxes[req.GetSandbox().GetSandboxId()]; sb != nil {
-		return sb, nil
+	for id, sb := range d.sandboxes {
+		if id == req.GetSandbox().GetSandboxId() || req.GetIdempotencyKey() != "" && req.GetIdempotencyKey() == sb.GetOperation().GetIdempotencyKey() {
+			return sb, nil
+		}
 	}
 	return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND, "no sandbox %q", req.GetSandbox().GetSandboxId())
 }

@@ -61,7 +61,7 @@ func TestMinimalProviderWorks(t *testing.T) {
 		t.Fatal(err)
 	}
 	client := dialHandshake(t, line)
-	if _, err := client.Configure(within(t, 5*time.Second), &providerv1.ConfigureRequest{}); err != nil {
+	if _, err := client.Configure(within(t, 5*time.Second), &providerv1.ConfigureRequest{StateDir: t.TempDir()}); err != nil {
 		t.Fatal(err)
 	}
 	_, err = client.CreateSandbox(within(t, 5*time.Second), createRequest("sbx_1"))
@@ -71,6 +71,12 @@ func TestMinimalProviderWorks(t *testing.T) {
 	if _, err := client.CreateSandbox(within(t, 5*time.Second), req); err != nil {
 		t.Fatal(err)
 	}
+	late := createRequest("sbx_2")
+	late.Spec = req.GetSpec()
+	_, err = client.GetSandbox(within(t, 5*time.Second), byKey(late.GetOperation()))
+	wantReason(t, err, notFound)
+	_, err = client.CreateSandbox(within(t, 5*time.Second), late)
+	wantReason(t, err, keyReused) // by the SDK: the example knows nothing of it
 	begin(t, client, startRequest("exe_1", "/bin/sh", "-c", "echo out; echo err >&2; exit 7"))
 	got := attachAll(t, client, &providerv1.ExecOpen{Sandbox: ref("sbx_1"), ExecId: "exe_1"})
 	if got.out.String() != "out\n" || got.err.String() != "err\n" || got.done.GetExit().GetCode() != 7 {

@@ -4,8 +4,9 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"regexp"
 	"runtime/debug"
+
+	"github.com/sandbar-dev/sandbar/proto/pattern"
 )
 
 // guarded calls f and turns a panic into PLUGIN_BUG with the hash of the stack,
@@ -26,9 +27,9 @@ func (s *Server) guarded(f func() error) (err error) {
 }
 
 // volatile is what differs between two panics at the same place.
-var volatile = regexp.MustCompile(`goroutine \d+|0x[0-9a-f]+|in goroutine \d+`)
+var volatile = pattern.Lazy(`goroutine \d+|0x[0-9a-f]+|in goroutine \d+`)
 
 func stackHash(stack []byte) string {
-	sum := sha256.Sum256(volatile.ReplaceAll(stack, nil))
+	sum := sha256.Sum256(volatile().ReplaceAll(stack, nil))
 	return hex.EncodeToString(sum[:8])
 }

@@ -38,6 +38,8 @@ func reexecuted() bool {
 			return nil
 		}
 		sdk.Serve(d, sdk.Options{})
+	case "works":
+		sdk.Serve(newTiny("egress.deny"), sdk.Options{})
 	case "host": // starts a plugin and waits to be killed
 		cmd := plugin()
 		cmd.Env = append(cmd.Env, "PLUGIN_UNIX_SOCKET_DIR="+os.Getenv("PLUGIN_UNIX_SOCKET_DIR"))
@@ -67,10 +69,10 @@ type started struct {
 	client providerv1.ProviderServiceClient
 }
 
-func startPlugin(t *testing.T) *started {
+func startPlugin(t *testing.T, role string) *started {
 	t.Helper()
 	s := &started{cmd: plugin()}
-	s.cmd.Env = append(s.cmd.Env, "PLUGIN_UNIX_SOCKET_DIR="+t.TempDir())
+	s.cmd.Env = append(s.cmd.Env, "PLUGIN_UNIX_SOCKET_DIR="+t.TempDir(), roleKey+"="+role)
 	stdout, err := s.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -113,7 +115,7 @@ func describe(t *testing.T, client providerv1.ProviderServiceClient) {
 }
 
 func TestPluginProcessKeepsStdoutForTheHandshake(t *testing.T) {
-	s := startPlugin(t)
+	s := startPlugin(t, "plugin")
 	describe(t, s.client)
 	if err := s.cmd.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
@@ -134,6 +136,31 @@ func TestPluginProcessKeepsStdoutForTheHandshake(t *testing.T) {
 			t.Errorf("standard error lacks %q:\n%s", want, s.stderr.String())
 		}
 	}
+}
+
+// TestSignalsThatDoNothingToThePluginEndItsChildren: what the plugin ignored it
+// would hand down to every process that it starts.
+func TestSignalsThatDoNothingToThePluginEndItsChildren(t *testing.T) {
+	s := startPlugin(t, "works")
+	if _, err := s.client.Configure(within(t, 10*time.Second), &providerv1.ConfigureRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.client.CreateSandbox(within(t, 10*time.Second), createRequest("sbx_1")); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"PIPE", "INT"} {
+		begin(t, s.client, startRequest("exe_"+name, "/bin/sh", "-c", "kill -"+name+" $$; echo lives"))
+		got := attachAll(t, s.client, &providerv1.ExecOpen{Sandbox: ref("sbx_1"), ExecId: "exe_" + name})
+		if got.done.GetExit().GetSignal() != "SIG"+name || got.out.Len() > 0 {
+			t.Errorf("a child that got SIG%s: %q, %v, want its death", name, got.out.String(), got.done)
+		}
+	}
+	for _, signal := range []syscall.Signal{syscall.SIGPIPE, syscall.SIGINT} {
+		if err := s.cmd.Process.Signal(signal); err != nil {
+			t.Fatal(err)
+		}
+	}
+	describe(t, s.client)
 }
 
 // TestPluginEndsWhenItsHostIsKilled kills a host with SIGKILL; the plugin holds

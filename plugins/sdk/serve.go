@@ -64,15 +64,18 @@ func bounded(limit time.Duration, f func()) {
 // With the argument --describe it prints the manifest and exits 0. Run by a
 // person, it says what it is and exits 1.
 //
-// Serve owns the process: it ignores SIGPIPE and SIGINT, drains on SIGTERM, and
-// keeps standard output for the handshake.
+// Serve owns the process: SIGPIPE and SIGINT do nothing to it, though they do to
+// the processes that it starts, SIGTERM drains it, and standard output is for the
+// handshake alone.
 func Serve(driver Driver, opts Options) {
 	os.Exit(serve(driver, opts))
 }
 
 func serve(driver Driver, opts Options) int {
 	// A host that died leaves a broken pipe behind; a log line must not kill us.
-	signal.Ignore(syscall.SIGPIPE, syscall.SIGINT)
+	// Taking the signals, unlike ignoring them, is not handed down to children: a
+	// command whose reader has gone must die of it. Nobody has to read the channel.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE, syscall.SIGINT)
 	ring := logring.New(os.Stderr, logBytes, droppedLine)
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)

@@ -33,6 +33,7 @@ type Server struct {
 	secrets    atomic.Pointer[redactor]
 
 	inflight inflight
+	denied   denied
 	// streams is the parent of every stream's context; its end tells streams to
 	// end.
 	streams    context.Context //nolint:containedctx // lives as long as the server
@@ -65,6 +66,7 @@ func NewServer(driver Driver, opts Options) (*Server, error) {
 	s.watches, s.endWatches = context.WithCancelCause(s.streams)
 	s.foreign, s.endForeign = context.WithCancel(context.Background())
 	s.inflight.init()
+	s.denied.init()
 	return s, nil
 }
 
@@ -131,7 +133,7 @@ func (s *Server) Execs() *exec.Table { return s.execs }
 // for everything the server started. Stop the *grpc.Server first.
 func (s *Server) Close() {
 	s.inflight.drain()
-	s.endStreams(errDraining)
+	s.endStreams(errDraining())
 	s.endForeign()
 	if s.opts.Table == nil {
 		s.execs.Close()
@@ -139,4 +141,6 @@ func (s *Server) Close() {
 	s.wg.Wait()
 }
 
-var errDraining = fault.New(providerv1.ErrorReason_ERROR_REASON_DRAINING, "the provider is draining and takes no new work")
+func errDraining() *fault.Error {
+	return fault.New(providerv1.ErrorReason_ERROR_REASON_DRAINING, "the provider is draining and takes no new work")
+}

@@ -51,6 +51,9 @@ func (x *service) Configure(ctx context.Context, req *providerv1.ConfigureReques
 	if err := checkSettings(old.answer.GetSettings(), req); err != nil {
 		return nil, err
 	}
+	if err := s.denied.open(req.GetStateDir()); err != nil {
+		return nil, err
+	}
 	// The driver's errors may quote the new secrets already.
 	before := s.secrets.Load()
 	s.secrets.Store(newRedactor(req.GetSecrets()))

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,17 +14,18 @@ import (
 
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
+	"github.com/sandbar-dev/sandbar/proto/pattern"
 )
 
-var settingName = regexp.MustCompile(`^[a-z][a-z0-9_]{0,62}$`)
+var settingName = pattern.Lazy(`^[a-z][a-z0-9_]{0,62}$`)
 
 // checkSettingsDeclared checks the driver's own list.
 func checkSettingsDeclared(settings []*providerv1.Setting) error {
 	var errs []error
 	seen := map[string]bool{}
 	for _, s := range settings {
-		if !settingName.MatchString(s.GetName()) {
-			errs = append(errs, fmt.Errorf("setting %q: want a name that matches %s", s.GetName(), settingName))
+		if !settingName().MatchString(s.GetName()) {
+			errs = append(errs, fmt.Errorf("setting %q: want a name that matches %s", s.GetName(), settingName()))
 		}
 		if seen[s.GetName()] {
 			errs = append(errs, fmt.Errorf("setting %q is declared twice", s.GetName()))
@@ -91,7 +91,7 @@ func checkSettings(declared []*providerv1.Setting, req *providerv1.ConfigureRequ
 		d := byName[name]
 		switch {
 		case d == nil:
-			bad.add("settings."+name, "", "no such setting; want one of "+names(declared, false))
+			bad.add("settings."+name, "", "no such setting; "+names(declared, false))
 		case d.GetSecret():
 			bad.add("settings."+name, "", "it is a secret; want it among secrets")
 		case !settingTypes[d.GetType()].ok(v):
@@ -100,7 +100,7 @@ func checkSettings(declared []*providerv1.Setting, req *providerv1.ConfigureRequ
 	}
 	for name := range req.GetSecrets() {
 		if d := byName[name]; d == nil || !d.GetSecret() {
-			bad.add("secrets."+name, "", "no such secret; want one of "+names(declared, true))
+			bad.add("secrets."+name, "", "no such secret; "+names(declared, true))
 		}
 	}
 	for _, d := range declared {
@@ -120,6 +120,7 @@ func checkSettings(declared []*providerv1.Setting, req *providerv1.ConfigureRequ
 	return bad.err()
 }
 
+// names says what there is to choose from.
 func names(declared []*providerv1.Setting, secret bool) string {
 	var out []string
 	for _, d := range declared {
@@ -128,10 +129,10 @@ func names(declared []*providerv1.Setting, secret bool) string {
 		}
 	}
 	if len(out) == 0 {
-		return "none"
+		return "the provider has none"
 	}
 	slices.Sort(out)
-	return strings.Join(out, ", ")
+	return "want one of " + strings.Join(out, ", ")
 }
 
 // sizeUnits are the suffixes of a size, longest first.

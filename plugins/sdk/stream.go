@@ -15,14 +15,14 @@ func (s *Server) stream(srv any, full string, ss grpc.ServerStream, handler grpc
 		return s.refusal(err)
 	}
 	if !s.configured.Load() {
-		return s.refusal(errNotConfigured)
+		return s.refusal(errNotConfigured())
 	}
 	parent := s.streams
 	if m.endless {
 		parent = s.watches
 	}
 	if parent.Err() != nil {
-		return s.refusal(errDraining)
+		return s.refusal(errDraining())
 	}
 	leave, _ := s.inflight.enter(false)
 	defer leave()

@@ -2,23 +2,23 @@ package sdk
 
 import (
 	"crypto/sha256"
-	"regexp"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
+	"github.com/sandbar-dev/sandbar/proto/pattern"
 )
 
 // What the contract says about names.
 var (
-	idPattern     = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
-	keyPattern    = regexp.MustCompile(`^[A-Za-z0-9]{26}$`)
-	labelPattern  = regexp.MustCompile(`^[a-z0-9A-Z._/-]{1,63}$`)
-	volumePattern = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)
-	envPattern    = regexp.MustCompile(`^[^=\x00]+$`)
-	hostPattern   = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$`)
-	userPattern   = regexp.MustCompile(`^([A-Za-z_][A-Za-z0-9_.-]{0,31}|[0-9]{1,10}(:[0-9]{1,10})?)$`)
+	idPattern     = pattern.Lazy(`^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$`)
+	keyPattern    = pattern.Lazy(`^[A-Za-z0-9]{26}$`)
+	labelPattern  = pattern.Lazy(`^[a-z0-9A-Z._/-]{1,63}$`)
+	volumePattern = pattern.Lazy(`^[a-z0-9][a-z0-9._-]{0,62}$`)
+	envPattern    = pattern.Lazy(`^[^=\x00]+$`)
+	hostPattern   = pattern.Lazy(`^[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?$`)
+	userPattern   = pattern.Lazy(`^([A-Za-z_][A-Za-z0-9_.-]{0,31}|[0-9]{1,10}(:[0-9]{1,10})?)$`)
 )
 
 const (
@@ -28,7 +28,7 @@ const (
 )
 
 func (v *violations) id(field, id string) {
-	if !idPattern.MatchString(id) {
+	if !idPattern().MatchString(id) {
 		v.add(field, id, "want 1 to 128 letters, digits, '.', '_' or '-'")
 	}
 }
@@ -60,7 +60,7 @@ func (v *violations) operation(op *providerv1.Operation) {
 }
 
 func (v *violations) key(field, key string) {
-	if !keyPattern.MatchString(key) {
+	if !keyPattern().MatchString(key) {
 		v.add(field, key, "want 26 base32 characters")
 	}
 }
@@ -79,7 +79,7 @@ func (v *violations) identity(field string, id *providerv1.Identity) {
 
 func (v *violations) labels(field string, labels map[string]string) {
 	for key, value := range labels {
-		if !labelPattern.MatchString(key) {
+		if !labelPattern().MatchString(key) {
 			v.add(field, key, "want a key that matches [a-z0-9A-Z._/-]{1,63}")
 		}
 		if len(value) > maxLabelValue || !utf8.ValidString(value) {
@@ -89,7 +89,7 @@ func (v *violations) labels(field string, labels map[string]string) {
 }
 
 func (v *violations) volume(field, name string) {
-	if !volumePattern.MatchString(name) {
+	if !volumePattern().MatchString(name) {
 		v.add(field, name, "want a name that matches [a-z0-9][a-z0-9._-]{0,62}")
 	}
 }
@@ -114,7 +114,7 @@ func (v *violations) optionalPath(field, path string) {
 }
 
 func (v *violations) user(field, user string) {
-	if user != "" && !userPattern.MatchString(user) {
+	if user != "" && !userPattern().MatchString(user) {
 		v.add(field, user, "want a name, a uid, or uid:gid")
 	}
 }
@@ -122,7 +122,7 @@ func (v *violations) user(field, user string) {
 // env never quotes values: they are where people put secrets.
 func (v *violations) env(field string, env map[string]string) {
 	for name, value := range env {
-		if !envPattern.MatchString(name) {
+		if !envPattern().MatchString(name) {
 			v.add(field, strings.ReplaceAll(name, "\x00", `\0`), "want a name that is not empty and has no '=' and no NUL")
 		}
 		if strings.ContainsRune(value, 0) {

@@ -22,7 +22,7 @@ func (v *violations) spec(s *providerv1.SandboxSpec) {
 	v.env("spec.env", s.GetEnv())
 	v.optionalPath("spec.workdir", s.GetWorkdir())
 	v.user("spec.user", s.GetUser())
-	if h := s.GetHostname(); h != "" && !hostPattern.MatchString(h) {
+	if h := s.GetHostname(); h != "" && !hostPattern().MatchString(h) {
 		v.add("spec.hostname", h, "want 1 to 63 letters, digits or '-'")
 	}
 	v.duration("spec.lifetime", s.GetLifetime(), false)

@@ -3,12 +3,12 @@ package handshake
 import (
 	"encoding/json"
 	"fmt"
-	"regexp"
 	"slices"
 
 	"google.golang.org/protobuf/encoding/protojson"
 
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
+	"github.com/sandbar-dev/sandbar/proto/pattern"
 )
 
 // Manifest is what a plugin binary says about itself without being served.
@@ -70,7 +70,7 @@ func DecodeManifest(data []byte) (Manifest, error) {
 // NamePattern is what a provider may be called.
 const NamePattern = "[a-z][a-z0-9-]{0,31}"
 
-var nameRE = regexp.MustCompile("^" + NamePattern + "$")
+var nameRE = pattern.Lazy("^" + NamePattern + "$")
 
 // ValidName reports whether a provider may be called name.
-func ValidName(name string) bool { return nameRE.MatchString(name) }
+func ValidName(name string) bool { return nameRE().MatchString(name) }

@@ -68,22 +68,10 @@ func missingDeadline(t *engine.T) {
 // honoured gives creating less and less time. Whether a provider needs more is
 // its own affair; how it says so is not.
 func honoured(t *engine.T) {
-	for _, limit := range []time.Duration{time.Second, 300 * time.Millisecond} {
-		const late = 550 * time.Millisecond
-		t.Step("create within %s", limit)
-		req := stage.NewRequest(t)
-		start := time.Now()
-		err := bounded(t, limit, req)
-		took := time.Since(start)
-		if took > limit+late {
-			t.Errorf("a call with a deadline of %s returned after %s", limit, took.Round(time.Millisecond))
-		}
-		if err == nil {
-			continue
-		}
+	for _, limit := range []time.Duration{2 * time.Second, time.Second} {
 		what := "CreateSandbox within " + limit.String()
-		if !fault.From(err).Wire {
-			t.Errorf("%s: %s: want the plugin's own answer before the deadline, with ErrorInfo", what, subject.Describe(err))
+		req, err := inTime(t, what, limit)
+		if err == nil {
 			continue
 		}
 		f := stage.Refused(t, what, err, providerv1.ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED,
@@ -92,6 +80,26 @@ func honoured(t *engine.T) {
 			proven(t, what, req)
 		}
 	}
+}
+
+// inTime creates with a deadline, and returns what the plugin answered before that.
+// It has three attempts: on a machine that is busy the answer to one may be late on
+// its way.
+func inTime(t *engine.T, what string, limit time.Duration) (*providerv1.CreateSandboxRequest, error) {
+	const attempts, late = 3, 550 * time.Millisecond
+	var took time.Duration
+	var err error
+	for range attempts {
+		t.Step("create within %s", limit)
+		req := stage.NewRequest(t)
+		start := time.Now()
+		err = bounded(t, limit, req)
+		if took = time.Since(start); took <= limit+late && (err == nil || fault.From(err).Wire) {
+			return req, err
+		}
+	}
+	t.Fatalf("%s: after %s %s: want the plugin's own answer before the deadline, with ErrorInfo", what, took.Round(time.Millisecond), subject.Describe(err))
+	return nil, nil
 }
 
 func bounded(t *engine.T, limit time.Duration, req *providerv1.CreateSandboxRequest) error {
@@ -121,26 +129,60 @@ func cancelled(t *engine.T) {
 	box := stage.Create(t)
 	cmd := box.Start(stage.Argv("sleep", "60"))
 	attached := cmd.Attach()
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
 	t.Step("leave calls")
-	const inTheMiddle = 50 * time.Millisecond
-	stop := time.AfterFunc(inTheMiddle, cancel)
-	defer stop.Stop()
-	_, err := t.Client().CreateSandbox(ctx, stage.NewRequest(t))
-	if err != nil {
-		t.Step("creating was cancelled: %s", fault.Name(fault.From(err).Reason))
-	}
+	leaveCreate(t, func(*providerv1.SandboxRef, <-chan struct{}) {
+		const inTheMiddle = 50 * time.Millisecond
+		stage.Pause(t, inTheMiddle)
+	})
+	leaveCreate(t, func(ref *providerv1.SandboxRef, answered <-chan struct{}) {
+		untilSeen(t, ref, answered)
+	})
 	attached.Detach()
 	if state := cmd.Get().GetState(); state != providerv1.ExecState_EXEC_STATE_RUNNING {
 		t.Errorf("after its attachment was cancelled the command is %s: want RUNNING", state)
 	}
-	const grace = 3 * time.Second
+	const grace = 5 * time.Second
 	t.Step("drain")
 	start := time.Now()
 	resp, err := t.Client().Drain(t.Context(), &providerv1.DrainRequest{Grace: durationpb.New(grace)})
 	stage.OK(t, "Drain", err)
 	if n := resp.GetUnfinished(); n != 0 {
 		t.Errorf("%s after all calls were cancelled %d are still in flight: want 0", time.Since(start).Round(time.Millisecond), n)
+	}
+}
+
+// leaveCreate cancels a create when wait returns.
+func leaveCreate(t *engine.T, wait func(ref *providerv1.SandboxRef, answered <-chan struct{})) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	req := stage.NewRequest(t)
+	answered := make(chan struct{})
+	go func() {
+		defer close(answered)
+		if _, err := t.Client().CreateSandbox(ctx, req); err != nil {
+			t.Step("creating was cancelled: %s", fault.Name(fault.From(err).Reason))
+		}
+	}()
+	wait(&providerv1.SandboxRef{SandboxId: req.GetIdentity().GetSandboxId()}, answered)
+	cancel()
+	<-answered
+}
+
+// untilSeen waits until a sandbox that is being made can be seen, or has been made;
+// a vendor need not show it before that.
+func untilSeen(t *engine.T, ref *providerv1.SandboxRef, answered <-chan struct{}) {
+	const longEnough = 2 * time.Second
+	ctx, cancel := context.WithTimeout(t.Context(), longEnough)
+	defer cancel()
+	for ctx.Err() == nil {
+		select {
+		case <-answered:
+			return
+		default:
+		}
+		if _, err := t.Client().GetSandbox(ctx, &providerv1.GetSandboxRequest{By: &providerv1.GetSandboxRequest_Sandbox{Sandbox: ref}}); err == nil {
+			return
+		}
+		stage.Pause(t, 20*time.Millisecond)
 	}
 }

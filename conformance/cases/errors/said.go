@@ -1,7 +1,6 @@
 package errors
 
 import (
-	"regexp"
 	"slices"
 	"strings"
 
@@ -10,6 +9,7 @@ import (
 	"github.com/sandbar-dev/sandbar/conformance/internal/subject"
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
+	"github.com/sandbar-dev/sandbar/proto/pattern"
 )
 
 // said are the cases about messages.
@@ -28,7 +28,7 @@ func said() []engine.Case {
 	}
 }
 
-var quoted = regexp.MustCompile(`"([^"\\]+)"`)
+var quoted = pattern.Lazy(`"([^"\\]+)"`)
 
 func variables(t *engine.T) {
 	box := stage.Create(t)
@@ -39,7 +39,7 @@ func variables(t *engine.T) {
 			return
 		}
 		f := fault.From(err)
-		for _, m := range quoted.FindAllStringSubmatch(f.Message, -1) {
+		for _, m := range quoted().FindAllStringSubmatch(f.Message, -1) {
 			found := false
 			for _, value := range f.Metadata {
 				found = found || strings.Contains(value, m[1])

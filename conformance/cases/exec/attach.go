@@ -121,7 +121,7 @@ func cancelled(t *engine.T) {
 		a.Until("ready\n")
 		a.Detach()
 	}
-	stage.Pause(t, stage.Moment)
+	box.Ticks(10)
 	if e := c.Get(); e.GetState() != providerv1.ExecState_EXEC_STATE_RUNNING {
 		t.Fatalf("after its attachments were cancelled the command is %s with %s: want RUNNING", state(e), stage.ExitText(e.GetExit()))
 	}

@@ -2,13 +2,13 @@ package exec
 
 import (
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/sandbar-dev/sandbar/conformance/internal/engine"
 	"github.com/sandbar-dev/sandbar/conformance/internal/stage"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
+	"github.com/sandbar-dev/sandbar/proto/pattern"
 )
 
 // environments are the cases about variables.
@@ -77,19 +77,19 @@ func envExact(t *engine.T) {
 
 // foreign are names that a plugin has in its environment, or that hold what no
 // sandbox may know.
-var foreign = regexp.MustCompile(`^(SANDBAR_|PLUGIN_|GRPC_|SSH_|SUDO_|DBUS_|XDG_|INVOCATION_ID$|JOURNAL_STREAM$|NOTIFY_SOCKET$|LISTEN_)` +
+var foreign = pattern.Lazy(`^(SANDBAR_|PLUGIN_|GRPC_|SSH_|SUDO_|DBUS_|XDG_|INVOCATION_ID$|JOURNAL_STREAM$|NOTIFY_SOCKET$|LISTEN_)` +
 	`|TOKEN|SECRET|PASSWORD|CREDENTIAL|API_?KEY|ACCESS_KEY|PRIVATE_KEY`)
 
 func envForeign(t *engine.T) {
 	box := stage.Create(t)
 	for name := range variables(box, nil) {
-		if foreign.MatchString(name) {
+		if foreign().MatchString(name) {
 			t.Errorf("variable %s reached the command: it is the plugin's, or its machine's", name)
 		}
 	}
 }
 
-var assignment = regexp.MustCompile(`(?m)^([A-Za-z_][A-Za-z0-9_]*)=(.*)$`)
+var assignment = pattern.Lazy(`(?m)^([A-Za-z_][A-Za-z0-9_]*)=(.*)$`)
 
 // variables is the environment that env prints, started with some more.
 func variables(box *stage.Box, more map[string]string) map[string]string {
@@ -97,7 +97,7 @@ func variables(box *stage.Box, more map[string]string) map[string]string {
 	spec.Env = more
 	out := box.Start(spec).Wait().Code(0)
 	found := map[string]string{}
-	for _, m := range assignment.FindAllSubmatch(out.Stdout, -1) {
+	for _, m := range assignment().FindAllSubmatch(out.Stdout, -1) {
 		found[string(m[1])] = string(m[2])
 	}
 	return found

@@ -79,9 +79,7 @@ func dropOldest(t *engine.T) {
 	spec.OutputPolicy = providerv1.OutputPolicy_OUTPUT_POLICY_DROP_OLDEST
 	c := box.Start(spec)
 	t.Step("nobody reads, and it ends")
-	stage.Eventually(t, 2*stage.Patience(t), "the command to end although nobody reads", func(context.Context) bool {
-		return c.Get().GetState() != providerv1.ExecState_EXEC_STATE_RUNNING
-	})
+	endsUnread(t, c, "it to end although nobody reads")
 	total := int64(len(want))
 	out := c.Attach(stage.FromOldest()).Wait().Code(0)
 	oldest := out.Done.GetStdoutMissing() // the stage compares it with the offsets
@@ -113,9 +111,7 @@ func dropOldestReader(t *engine.T) {
 	spec.OutputPolicy = providerv1.OutputPolicy_OUTPUT_POLICY_DROP_OLDEST
 	c := box.Start(spec)
 	a := c.Attach(stage.Stalled(), stage.FromOldest())
-	stage.Eventually(t, 2*stage.Patience(t), "the command to end although its reader stopped", func(context.Context) bool {
-		return c.Get().GetState() != providerv1.ExecState_EXEC_STATE_RUNNING
-	})
+	endsUnread(t, c, "it to end although its reader stopped")
 	a.Proceed()
 	out := a.Wait().Code(0)
 	if got := int64(len(out.Stdout)) + out.Done.GetStdoutMissing(); got != int64(len(want)) {

@@ -50,10 +50,16 @@ func count(n int64) *providerv1.ExecSpec {
 	return stage.Argv("seq", "1", strconv.FormatInt(lastNumber(n), 10))
 }
 
+// An endless command begins with this round, and prints so much in each.
+const (
+	firstRound = 100
+	roundBytes = 10000 * 8
+)
+
 // endless is a script that prints numbers of seven digits, more of them than
 // anybody reads, and says in /tmp/progress how far it came.
 func endless() *providerv1.ExecSpec {
-	return stage.Script("i=100; while :; do seq ${i}0000 ${i}9999; i=$((i+1)); echo $i > /tmp/progress; done")
+	return stage.Script("i=" + strconv.Itoa(firstRound) + "; while :; do seq ${i}0000 ${i}9999; i=$((i+1)); echo $i > /tmp/progress; done")
 }
 
 // lastNumber is where numbers from 1 on, a line each, fill at least n bytes.
@@ -119,20 +125,53 @@ func wantEndless(t *engine.T, got []byte) {
 	}
 }
 
-// standsStill waits until a command that prints without end prints no more, as
-// it says itself and as GetExec does, and returns how much it printed.
+// standsStill waits until a command that is endless prints no more, as it says
+// itself and as GetExec does, and returns how much it printed. What decides are
+// looks, each of which is a command that runs in the same sandbox meanwhile: one
+// that is only slow goes on between them.
 func standsStill(t *engine.T, box *stage.Box, c *stage.Command) int64 {
-	const still = time.Second
+	const still, looks = time.Second, 10
+	most := retained(t) + inBetween
 	var said string
-	last, since := int64(-1), time.Now()
-	stage.Eventually(t, 2*stage.Patience(t), "the command to block, as nobody acknowledges its output", func(context.Context) bool {
+	last, since, same := int64(-1), time.Now(), 0
+	stage.Eventually(t, 4*stage.Patience(t), "the command to block, as nobody acknowledges its output", func(context.Context) bool {
 		now, says := c.Get().GetStdoutTotal(), box.Line("cat /tmp/progress 2>/dev/null || echo 0")
-		if now != last || says != said || now == 0 {
-			last, said, since = now, says, time.Now()
+		if printed := max(now, rounds(says)*roundBytes); printed > most {
+			t.Fatalf("the command printed %d bytes that nobody took, and goes on: want it to block", printed)
 		}
-		return time.Since(since) >= still
+		if same++; now != last || says != said || now == 0 {
+			last, said, since, same = now, says, time.Now(), 0
+		}
+		return same >= looks && time.Since(since) >= still
 	})
 	return last
+}
+
+// inBetween is how much may be on its way between a command and its reader, in
+// pipes and windows, beyond what is retained.
+const inBetween = 64 << 20
+
+// rounds is how many rounds an endless command says it has behind it.
+func rounds(progress string) int64 {
+	n, err := strconv.ParseInt(progress, 10, 64)
+	if err != nil {
+		return 0 // it is just being written
+	}
+	return max(0, n-firstRound)
+}
+
+// endsUnread waits for a command to end by itself, for as long as it prints.
+func endsUnread(t *engine.T, c *stage.Command, want string) {
+	last, since := int64(-1), time.Now()
+	for e := c.Get(); e.GetState() == providerv1.ExecState_EXEC_STATE_RUNNING; e = c.Get() {
+		if e.GetStdoutTotal() != last {
+			last, since = e.GetStdoutTotal(), time.Now()
+		}
+		if silence := 2 * stage.Patience(t); time.Since(since) > silence {
+			t.Fatalf("the command has printed %d bytes and no more for %s: want %s", last, silence, want)
+		}
+		stage.Pause(t, 20*time.Millisecond)
+	}
 }
 
 // beat is a script that grows a file for as long as it lives.
@@ -145,12 +184,12 @@ func beats(t *engine.T, box *stage.Box, file string) {
 	})
 }
 
-// silent waits until a file does not grow any more.
+// silent waits until a file does not grow any more while time for ten beats passes
+// inside.
 func silent(t *engine.T, box *stage.Box, file, want string) {
-	const still = 400 * time.Millisecond
 	stage.Eventually(t, stage.Patience(t), want, func(context.Context) bool {
 		before := box.Line("wc -c < " + file)
-		stage.Pause(t, still)
+		box.Ticks(10)
 		return box.Line("wc -c < "+file) == before
 	})
 }

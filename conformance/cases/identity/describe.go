@@ -2,13 +2,9 @@ package identity
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
-	"google.golang.org/protobuf/testing/protocmp"
 
 	"github.com/sandbar-dev/sandbar/conformance/cases/capability"
 	"github.com/sandbar-dev/sandbar/conformance/internal/engine"
@@ -17,6 +13,7 @@ import (
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 	"github.com/sandbar-dev/sandbar/proto/guard"
 	"github.com/sandbar-dev/sandbar/proto/handshake"
+	"github.com/sandbar-dev/sandbar/proto/pattern"
 )
 
 func describe() []engine.Case {
@@ -58,7 +55,7 @@ func ask(t *engine.T, inst *subject.Instance) *providerv1.DescribeResponse {
 
 // unchanged checks that two answers are one.
 func unchanged(t *engine.T, when string, before, after *providerv1.DescribeResponse) {
-	if diff := cmp.Diff(before, after, protocmp.Transform()); diff != "" {
+	if diff := stage.Difference(before, after); diff != "" {
 		t.Errorf("Describe changed %s (- before, + after):\n%s", when, diff)
 	}
 }
@@ -99,15 +96,15 @@ func matchesManifest(t *engine.T) {
 	if !slices.Contains(manifest.ProtocolMajors, handshake.ProtocolMajor) {
 		t.Errorf("the manifest's protocol_majors are %v: want %d among them", manifest.ProtocolMajors, handshake.ProtocolMajor)
 	}
-	if diff := cmp.Diff(manifest.Describe, ask(t, inst), protocmp.Transform()); diff != "" {
+	if diff := stage.Difference(manifest.Describe, ask(t, inst)); diff != "" {
 		t.Errorf("the manifest differs from Describe (- manifest, + Describe):\n%s", diff)
 	}
 }
 
 var (
-	versionPattern = regexp.MustCompile(`^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$`)
-	settingPattern = regexp.MustCompile(`^[a-z][a-z0-9_]{0,62}$`)
-	hostPattern    = regexp.MustCompile(`^(\*\.)?([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?\.)*[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(:[0-9]{1,5})?$`)
+	versionPattern = pattern.Lazy(`^(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$`)
+	settingPattern = pattern.Lazy(`^[a-z][a-z0-9_]{0,62}$`)
+	hostPattern    = pattern.Lazy(`^(\*\.)?([A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?\.)*[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?(:[0-9]{1,5})?$`)
 )
 
 func names(t *engine.T) {
@@ -123,13 +120,13 @@ func names(t *engine.T) {
 	if d.GetName() != about.Name {
 		t.Errorf("name is %q: want %q, as the binary's file name says", d.GetName(), about.Name)
 	}
-	if !versionPattern.MatchString(d.GetVersion()) {
+	if !versionPattern().MatchString(d.GetVersion()) {
 		t.Errorf("version is %q: want a semantic version such as 1.2.3", d.GetVersion())
 	}
 	seen := map[string]bool{}
 	for _, s := range d.GetSettings() {
-		if !settingPattern.MatchString(s.GetName()) || seen[s.GetName()] {
-			t.Errorf("setting %q: want a name that matches %s, once", s.GetName(), settingPattern)
+		if !settingPattern().MatchString(s.GetName()) || seen[s.GetName()] {
+			t.Errorf("setting %q: want a name that matches %s, once", s.GetName(), settingPattern())
 		}
 		seen[s.GetName()] = true
 		_, known := providerv1.SettingType_name[int32(s.GetType())]
@@ -141,13 +138,13 @@ func names(t *engine.T) {
 		}
 	}
 	for _, host := range d.GetEgressHosts() {
-		if !hostPattern.MatchString(host) {
+		if !hostPattern().MatchString(host) {
 			t.Errorf("egress host %q: want a host name, or *. and a suffix", host)
 		}
 	}
 }
 
-var vendorPattern = regexp.MustCompile(`^x-[a-z0-9-]+\.[a-z0-9._-]+$`)
+var vendorPattern = pattern.Lazy(`^x-[a-z0-9-]+\.[a-z0-9._-]+$`)
 
 func capabilities(t *engine.T) {
 	inst := stage.Open(t, subject.OpenOptions{Unconfigured: true})
@@ -186,7 +183,7 @@ func declared(list []*providerv1.Capability) []string {
 			add("capability %s has state %s: want SUPPORTED or DISABLED", id, c.GetState())
 		}
 		if guard.Vendor(id) {
-			if !vendorPattern.MatchString(id) {
+			if !vendorPattern().MatchString(id) {
 				add("capability %q: want x-<vendor>. and a name", id)
 			}
 			continue

@@ -122,7 +122,7 @@ func early(t *engine.T, done <-chan drained) {
 
 func countsUnfinished(t *engine.T) {
 	const grace = 300 * time.Millisecond
-	const late = 2 * time.Second
+	const late = 5 * time.Second
 	stage.Create(t).Start(stage.Argv("sleep", "60")).Attach()
 	d := await(t, begin(t, grace))
 	if n := d.resp.GetUnfinished(); n != 1 {

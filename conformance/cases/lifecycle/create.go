@@ -5,6 +5,7 @@ import (
 
 	"github.com/sandbar-dev/sandbar/conformance/internal/engine"
 	"github.com/sandbar-dev/sandbar/conformance/internal/stage"
+	"github.com/sandbar-dev/sandbar/proto/fault"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
 
@@ -87,21 +88,46 @@ func createAnswer(t *engine.T) {
 }
 
 func satisfies(t *engine.T) {
-	box := stage.Create(t, func(req *providerv1.CreateSandboxRequest) {
+	const user = "1000:1000"
+	change := func(req *providerv1.CreateSandboxRequest) {
 		req.Spec.Env = map[string]string{"SUITE_WORD": "with spaces, 'quotes' and ünïcode"}
 		req.Spec.Workdir = "/tmp"
-		req.Spec.User = "1000:1000"
 		if t.Has("sandbox.hostname") {
 			req.Spec.Hostname = "suite-name"
 		}
-	})
-	want := []string{"with spaces, 'quotes' and ünïcode", "/tmp", "1000", "1000"}
-	script := `printf '%s\n' "$SUITE_WORD"; pwd; id -u; id -g`
+	}
+	want := []string{"with spaces, 'quotes' and ünïcode", "/tmp"}
+	script := `printf '%s\n' "$SUITE_WORD"; pwd`
 	if t.Has("sandbox.hostname") {
 		script += "; uname -n"
 		want = append(want, "suite-name")
 	}
-	box.Sh(script).Code(0).Out(strings.Join(want, "\n") + "\n")
+	asUser := func(req *providerv1.CreateSandboxRequest) { req.Spec.User = user }
+	if !t.Has("exec.user") && refusesUser(t, change, asUser) {
+		asUser = func(*providerv1.CreateSandboxRequest) {}
+	} else {
+		script += "; id -u; id -g"
+		want = append(want, "1000", "1000")
+	}
+	stage.Create(t, change, asUser).Sh(script).Code(0).Out(strings.Join(want, "\n") + "\n")
+}
+
+// refusesUser reports whether a provider that cannot run commands as a user of
+// the caller's choice cannot do so for a whole sandbox either, which it must say.
+func refusesUser(t *engine.T, change ...func(*providerv1.CreateSandboxRequest)) bool {
+	req := stage.NewRequest(t)
+	for _, c := range change {
+		c(req)
+	}
+	_, err := t.Client().CreateSandbox(t.Context(), req)
+	if err == nil {
+		return false
+	}
+	what := "CreateSandbox with user " + req.GetSpec().GetUser()
+	f := stage.Refused(t, what, err, providerv1.ErrorReason_ERROR_REASON_SPEC_UNSATISFIABLE)
+	stage.NoEffect(t, what, f)
+	stage.Names(t, what, f, fault.MetaField, "spec.user")
+	return true
 }
 
 func refusesAsAWhole(t *engine.T) {

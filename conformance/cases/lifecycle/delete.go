@@ -106,8 +106,7 @@ func endsProcesses(t *engine.T) {
 	box.Delete()
 	witness := stage.Create(t, mounted)
 	before := witness.Line("wc -c < /mnt/suite/log")
-	const aWhile = 500 * time.Millisecond
-	stage.Pause(t, aWhile)
+	witness.Ticks(10)
 	if after := witness.Line("wc -c < /mnt/suite/log"); after != before {
 		t.Errorf("a process of a sandbox that was deleted goes on: what it writes grew from %s to %s bytes", before, after)
 	}

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"runtime"
 	"slices"
 	"strconv"
@@ -17,6 +16,7 @@ import (
 	"github.com/sandbar-dev/sandbar/conformance/internal/stage"
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
+	"github.com/sandbar-dev/sandbar/proto/pattern"
 )
 
 func garbage() []engine.Case {
@@ -111,7 +111,7 @@ func leftAtVendor(t *engine.T, owner string) string {
 	return strings.Join(left, ", ")
 }
 
-var sandboxID = regexp.MustCompile(`sbx_[a-z0-9]{26}`)
+var sandboxID = pattern.Lazy(`sbx_[a-z0-9]{26}`)
 
 // leftOnMachine looks for processes, what they hold, mounts, sockets and folders
 // that name a sandbox which was deleted. What a provider must remember of keys it
@@ -119,7 +119,7 @@ var sandboxID = regexp.MustCompile(`sbx_[a-z0-9]{26}`)
 func leftOnMachine(made map[string]bool, state string) []string {
 	var left []string
 	add := func(what string, text []byte) {
-		for _, id := range sandboxID.FindAll(text, -1) {
+		for _, id := range sandboxID().FindAll(text, -1) {
 			if made[string(id)] {
 				left = append(left, fmt.Sprintf("%s with %s", what, id))
 				return

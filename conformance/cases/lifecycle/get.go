@@ -3,9 +3,6 @@ package lifecycle
 import (
 	"strings"
 
-	"github.com/google/go-cmp/cmp"
-	"google.golang.org/protobuf/testing/protocmp"
-
 	"github.com/sandbar-dev/sandbar/conformance/internal/engine"
 	"github.com/sandbar-dev/sandbar/conformance/internal/stage"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
@@ -94,10 +91,10 @@ func identity(t *engine.T) {
 	box := stage.Found(t, t.Client(), made.GetSandbox())
 	box.AwaitRunning()
 	check := func(where string, sb *providerv1.Sandbox) {
-		if diff := cmp.Diff(req.GetIdentity(), sb.GetIdentity(), protocmp.Transform()); diff != "" {
+		if diff := stage.Difference(req.GetIdentity(), sb.GetIdentity()); diff != "" {
 			t.Errorf("identity as %s has it (- given, + got):\n%s", where, diff)
 		}
-		if diff := cmp.Diff(req.GetOperation(), sb.GetOperation(), protocmp.Transform()); diff != "" {
+		if diff := stage.Difference(req.GetOperation(), sb.GetOperation()); diff != "" {
 			t.Errorf("operation as %s has it (- given, + got):\n%s", where, diff)
 		}
 	}

@@ -34,7 +34,7 @@ func lifetime() []engine.Case {
 }
 
 // shortLife is long enough for a sandbox to be made and looked at.
-const shortLife = 3 * time.Second
+const shortLife = 5 * time.Second
 
 func living(t *engine.T, life time.Duration) *stage.Box {
 	return stage.Create(t, func(req *providerv1.CreateSandboxRequest) { req.Spec.Lifetime = durationpb.New(life) })

@@ -60,7 +60,9 @@ func ctrlC(t *engine.T) {
 		t.Errorf("the script that handles SIGINT printed %s: want it to end with interrupted", stage.Excerpt(out.Stdout))
 	}
 	t.Step("a script that does not handle it, waiting for a child")
-	a = typed(box, "echo ready; sleep 600; echo after")
+	// The child says ready itself: a shell that has just made one may catch the
+	// signal in both, and wait for the child before it acts on it.
+	a = typed(box, `sh -c "echo ready; while :; do :; done"; echo after`)
 	a.Until("ready\r\n")
 	a.Input([]byte{3})
 	out = a.Wait().Killed("SIGINT")

@@ -36,19 +36,28 @@ func kills() []engine.Case {
 	}
 }
 
-// moments are how long after a call the plugin is killed.
-var moments = []time.Duration{0, 5 * time.Millisecond, 30 * time.Millisecond, 120 * time.Millisecond}
+// moments are how long after a call the plugin is killed. At the last one it is
+// killed as soon as the call is seen to have begun.
+var moments = []time.Duration{0, 5 * time.Millisecond, 30 * time.Millisecond, 120 * time.Millisecond, begun}
+
+const begun = -1
 
 // cut makes a call and kills the plugin meanwhile. What the call answers does not
-// matter: it may have been quicker.
-func cut(t *engine.T, moment time.Duration, what string, call func(context.Context) error) {
-	t.Step("kill the plugin %s into %s", moment, what)
+// matter: it may have been quicker. seen tells whether anything of it is to be
+// seen yet.
+func cut(t *engine.T, moment time.Duration, what string, call func(context.Context) error, seen func() bool) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		_ = call(t.Context())
 	}()
-	stage.Pause(t, moment)
+	if moment == begun {
+		t.Step("kill the plugin when %s has begun", what)
+		untilBegun(t, done, seen)
+	} else {
+		t.Step("kill the plugin %s into %s", moment, what)
+		stage.Pause(t, moment)
+	}
 	if err := t.Instance().Process.Kill(t.Context()); err != nil {
 		t.Fatalf("%v", err)
 	}
@@ -57,6 +66,18 @@ func cut(t *engine.T, moment time.Duration, what string, call func(context.Conte
 	case <-t.Context().Done():
 		t.Fatalf("%s is not answered although its plugin was killed", what)
 	}
+}
+
+// untilBegun waits until something of a call is to be seen, or it is answered.
+func untilBegun(t *engine.T, done <-chan struct{}, seen func() bool) {
+	stage.Eventually(t, stage.Patience(t), "the call answered, or something of it", func(context.Context) bool {
+		select {
+		case <-done:
+			return true
+		default:
+			return seen()
+		}
+	})
 }
 
 // alone waits for the owner's list to have these sandboxes and no others.
@@ -76,7 +97,7 @@ func killDuringCreate(t *engine.T) {
 		cut(t, moment, "CreateSandbox", func(ctx context.Context) error {
 			_, err := t.Client().CreateSandbox(ctx, req)
 			return err //nolint:wrapcheck // it is the peer's answer
-		})
+		}, func() bool { return len(stage.ListAll(t, t.Client(), t.Owner(), 0)) > 0 })
 		t.Step("create it again, with the same key")
 		resp, err := t.Client().CreateSandbox(t.Context(), req)
 		stage.OK(t, "CreateSandbox with the key of a create that was cut", err)
@@ -99,7 +120,7 @@ func killDuringPause(t *engine.T) {
 		cut(t, moment, "PauseSandbox", func(ctx context.Context) error {
 			_, err := t.Client().PauseSandbox(ctx, &providerv1.PauseSandboxRequest{Sandbox: box.Ref})
 			return err //nolint:wrapcheck // it is the peer's answer
-		})
+		}, func() bool { return box.Get().GetState() != providerv1.SandboxState_SANDBOX_STATE_RUNNING })
 		stage.Eventually(t, stage.Patience(t), "the sandbox to be RUNNING or PAUSED", func(context.Context) bool {
 			s := box.Get().GetState()
 			return s == providerv1.SandboxState_SANDBOX_STATE_RUNNING || s == providerv1.SandboxState_SANDBOX_STATE_PAUSED

@@ -2,13 +2,13 @@ package engine
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"time"
 
 	"github.com/sandbar-dev/sandbar/conformance/internal/subject"
 	"github.com/sandbar-dev/sandbar/conformance/spec"
 	"github.com/sandbar-dev/sandbar/proto/guard"
+	"github.com/sandbar-dev/sandbar/proto/pattern"
 )
 
 // Profile is a named part of the contract that a provider conforms to as a
@@ -126,14 +126,14 @@ func (c Case) budget() time.Duration {
 	return c.Budget
 }
 
-var caseID = regexp.MustCompile(`^[a-z]+(/[a-z0-9][a-z0-9._-]*)+$`)
+var caseID = pattern.Lazy(`^[a-z]+(/[a-z0-9][a-z0-9._-]*)+$`)
 
 // Check finds what is wrong with a set of cases.
 func Check(cases []Case) error {
 	seen := map[string]bool{}
 	for _, c := range cases {
 		switch {
-		case !caseID.MatchString(c.ID):
+		case !caseID().MatchString(c.ID):
 			return fmt.Errorf("case %q: want an id such as exec/exit-code", c.ID)
 		case seen[c.ID]:
 			return fmt.Errorf("case %s exists twice", c.ID)

@@ -132,14 +132,6 @@ func (d *limited) ListSandboxes(context.Context, *providerv1.ListSandboxesReques
 }
 
 func deadlineMutants() []Mutant {
-	slow := func(ctx context.Context, wait time.Duration) {
-		timer := time.NewTimer(wait)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-		}
-	}
 	return []Mutant{
 		{
 			ID: "deadline/missing-refused~given", Kills: "deadline/missing-refused",
@@ -156,8 +148,8 @@ func deadlineMutants() []Mutant {
 			Bug: "creating goes on when its deadline has passed, and says nothing",
 			Unary: func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 				if _, ok := req.(*providerv1.CreateSandboxRequest); ok {
-					const long = 1100 * time.Millisecond
-					slow(context.WithoutCancel(ctx), long)
+					const long = 2500 * time.Millisecond
+					wait(context.WithoutCancel(ctx), long)
 				}
 				return handler(ctx, req)
 			},
@@ -175,8 +167,8 @@ func deadlineMutants() []Mutant {
 					sb, err := d.CreateSandbox(ctx, req)
 					if req.GetSpec().GetLifetime() != nil && sb != nil {
 						if others, err := d.ListSandboxes(ctx, &providerv1.ListSandboxesRequest{Owner: req.GetIdentity().GetOwner(), PageSize: 2}); err == nil && len(others.GetSandboxes()) > 1 {
-							const long = 5 * time.Second // from the owner's second sandbox on
-							slow(context.WithoutCancel(ctx), long)
+							const long = 8 * time.Second // from the owner's second sandbox on
+							wait(context.WithoutCancel(ctx), long)
 						}
 					}
 					return sb, err

@@ -3,8 +3,6 @@ package mutant
 import (
 	"bytes"
 	"io"
-	"sync"
-	"time"
 
 	"google.golang.org/grpc"
 
@@ -126,13 +124,12 @@ func (r *shortReader) Read(b []byte) (int, error) {
 }
 
 func paceMutants() []Mutant {
-	const pace = 5 * time.Millisecond
 	return []Mutant{
 		{
 			ID: "exec/backpressure~hoard", Kills: "exec/backpressure", Also: []string{"exec/backpressure-unacknowledged", "exec/slow-reader"},
 			Bug: "the plugin takes all output into memory, whether or not anybody reads it",
 			Driver: command(func(c started) sdk.Process {
-				return &spoiled{Process: c.Process, stdout: newHoard(c.Stdout(), 32<<10, pace)}
+				return &spoiled{Process: c.Process, stdout: newHoard(c.Stdout())}
 			}),
 		},
 		{
@@ -168,16 +165,16 @@ func paceMutants() []Mutant {
 			Stream: jumpIsFault(),
 		},
 		{
-			ID: "exec/slow-reader~one-lock", Kills: "exec/slow-reader",
+			ID: "exec/slow-reader~one-window", Kills: "exec/slow-reader", Also: []string{"exec/backpressure-unacknowledged"},
 			Bug:    "everything that is sent from one sandbox waits for a reader that stopped",
-			Stream: oneLock(),
+			Stream: oneWindow(),
 		},
 		{
 			ID: "exec/slow-reader-memory~hoard", Kills: "exec/slow-reader-memory",
 			Also: []string{"exec/backpressure", "exec/backpressure-unacknowledged", "exec/slow-reader"},
 			Bug:  "the plugin takes all output into memory as fast as it comes",
 			Driver: command(func(c started) sdk.Process {
-				return &spoiled{Process: c.Process, stdout: newHoard(c.Stdout(), 32<<10, pace/5)}
+				return &spoiled{Process: c.Process, stdout: newHoard(c.Stdout())}
 			}),
 		},
 	}
@@ -203,36 +200,4 @@ func jumpIsFault() grpc.StreamServerInterceptor {
 			return []*output{f}
 		}
 	})
-}
-
-// oneLock sends one frame at a time for each sandbox.
-func oneLock() grpc.StreamServerInterceptor {
-	locks := newMemory[*sync.Mutex]()
-	inner := attaching(func(*attachment) {})
-	return func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-		return inner(srv, stream, info, func(srv any, stream grpc.ServerStream) error {
-			if s, ok := stream.(*attachedStream); ok {
-				return handler(srv, &lockedStream{attachedStream: s, locks: locks})
-			}
-			return handler(srv, stream)
-		})
-	}
-}
-
-type lockedStream struct {
-	*attachedStream
-	locks *memory[*sync.Mutex]
-}
-
-// SendMsg implements grpc.ServerStream.
-func (s *lockedStream) SendMsg(m any) error {
-	lock := s.locks.change(s.att.open.GetSandbox().GetSandboxId(), func(l *sync.Mutex) *sync.Mutex {
-		if l == nil {
-			l = &sync.Mutex{}
-		}
-		return l
-	})
-	lock.Lock()
-	defer lock.Unlock()
-	return s.attachedStream.SendMsg(m)
 }

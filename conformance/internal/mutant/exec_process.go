@@ -142,8 +142,8 @@ func writing(which func(*providerv1.ExecSpec) bool, change func([]byte) []byte) 
 
 func always(*providerv1.ExecSpec) bool { return true }
 
-// hoard reads a command's output into memory at a pace, whether or not anybody
-// wants it.
+// hoard reads a command's output into memory as fast as it comes, whether or not
+// anybody wants it.
 type hoard struct {
 	mu      sync.Mutex
 	changed *sync.Cond
@@ -152,25 +152,22 @@ type hoard struct {
 }
 
 // newHoard starts to read; the goroutine ends with r, at the latest when its
-// sandbox is deleted.
-func newHoard(r io.Reader, piece int, pause time.Duration) *hoard {
+// sandbox is deleted, or when it has more than any case waits for.
+func newHoard(r io.Reader) *hoard {
+	const enough = 128 << 20
 	h := &hoard{}
 	h.changed = sync.NewCond(&h.mu)
 	go func() {
-		tick := time.NewTicker(pause)
-		defer tick.Stop()
-		buf := make([]byte, piece)
+		buf := make([]byte, 64<<10)
 		for {
 			n, err := r.Read(buf)
 			h.mu.Lock()
 			h.data, h.err = append(h.data, buf[:n]...), err
+			full := len(h.data) >= enough
 			h.changed.Broadcast()
 			h.mu.Unlock()
-			if err != nil {
+			if err != nil || full {
 				return
-			}
-			if n == piece {
-				<-tick.C
 			}
 		}
 	}()

@@ -43,6 +43,8 @@ type attachment struct {
 	// cut is called when the client cancelled, and returns last frames of input,
 	// which are handled before the server notices. For outliving.
 	cut func() []*input
+	// done is closed when the stream has ended.
+	done <-chan struct{}
 	// end may change the error that the stream ends with.
 	end func(grpc.ServerStream, error) error
 }
@@ -72,6 +74,7 @@ func attachments(outlive bool, begin func(*attachment)) grpc.StreamServerInterce
 		}
 		s.ctx, s.cancel = context.WithCancel(s.ctx)
 		defer s.cancel()
+		s.att.done = s.ctx.Done()
 		err := handler(srv, s)
 		if s.att.end != nil {
 			err = s.att.end(stream, err)

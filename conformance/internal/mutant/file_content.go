@@ -66,7 +66,7 @@ func contentMutants() []Mutant {
 					if _, err := d.WriteFile(ctx, open, bytes.NewReader(all[:half])); err != nil {
 						return nil, err
 					}
-					wait(ctx, 20*time.Millisecond)
+					wait(ctx, 100*time.Millisecond) // which is most of the time
 				}
 				return d.WriteFile(ctx, open, bytes.NewReader(all))
 			}}),

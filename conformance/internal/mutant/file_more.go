@@ -160,10 +160,10 @@ func resourceMutants() []Mutant {
 		unlimited("limits/disk~none", "limits/disk", "the disk limit does not hold", func(r *providerv1.Resources) { r.DiskBytes = 0 }),
 		unlimited("limits/pids~none", "limits/pids", "the process limit does not hold", func(r *providerv1.Resources) { r.Pids = 0 }),
 		{
-			ID: "limits/cpu~two", Kills: "limits/cpu", Bug: "a sandbox of one processor uses two",
+			ID: "limits/cpu~eight", Kills: "limits/cpu", Bug: "a sandbox of one processor uses eight",
 			Wrap: wrapping(func() map[string]hook {
 				return map[string]hook{"GetUsage": after(func(_ context.Context, _ client, _ *providerv1.GetUsageRequest, resp *providerv1.GetUsageResponse) {
-					resp.GetUsage().CpuNanos = proto.Int64(2 * int64(time.Since(start)))
+					resp.GetUsage().CpuNanos = proto.Int64(8 * int64(time.Since(start)))
 				})}
 			}),
 		},

@@ -6,7 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"sync"
-	"time"
+
+	"google.golang.org/grpc"
 
 	"github.com/sandbar-dev/sandbar/plugins/fake"
 	"github.com/sandbar-dev/sandbar/plugins/sdk"
@@ -114,19 +115,26 @@ func keyMutants() []Mutant {
 			Bug:    "every call of CreateSandbox makes a sandbox, whatever its key",
 			Driver: func(d *fake.Driver) sdk.Driver { return &forgetfulKeys{d} },
 		},
-		creates("create/idempotent-concurrent-16~race", "between looking for a key and using it there is time for another",
-			func(ctx context.Context, d *fake.Driver, req *providerv1.CreateSandboxRequest) (*providerv1.Sandbox, error) {
-				if sb, err := d.GetSandbox(ctx, bySandboxID(req.GetIdentity().GetSandboxId())); err == nil && bytes.Equal(sb.GetOperation().GetRequestDigest(), req.GetOperation().GetRequestDigest()) {
-					return sb, nil
-				}
-				const time4Another = 30 * time.Millisecond
-				<-time.After(time4Another)
-				if _, err := d.GetSandbox(ctx, bySandboxID(req.GetIdentity().GetSandboxId())); err == nil {
-					req.Operation.IdempotencyKey = newKey()
-					req.Identity.SandboxId += "-" + newKey()
-				}
-				return d.CreateSandbox(ctx, req)
-			}),
+		{
+			ID: "create/idempotent-concurrent-16~race", Kills: "create/idempotent-concurrent-16", Inputs: inputs,
+			Bug: "between looking for a key and using it there is time for another",
+			Driver: func(d *fake.Driver) sdk.Driver {
+				under := newOverlap()
+				return &creating{d, func(ctx context.Context, d *fake.Driver, req *providerv1.CreateSandboxRequest) (*providerv1.Sandbox, error) {
+					if sb, err := d.GetSandbox(ctx, bySandboxID(req.GetIdentity().GetSandboxId())); err == nil && bytes.Equal(sb.GetOperation().GetRequestDigest(), req.GetOperation().GetRequestDigest()) {
+						return sb, nil
+					}
+					nth, second, left := under.enter(req.GetIdentity().GetSandboxId())
+					defer left()
+					await(ctx, second, forAnother)
+					if nth > 1 {
+						req.Operation.IdempotencyKey = newKey()
+						req.Identity.SandboxId += "-" + newKey()
+					}
+					return d.CreateSandbox(ctx, req)
+				}}
+			},
+		},
 		{
 			ID: "create/idempotent-after-restart~in-memory", Kills: "create/idempotent-after-restart",
 			Bug:    "keys are kept in the plugin's memory",
@@ -202,14 +210,19 @@ func getMutants() []Mutant {
 				}
 				return sb, err
 			}),
-		gets("get/by-key-settles~later", "keys are not looked for at all, and what is said of one is not noted",
-			func(ctx context.Context, d *fake.Driver, req *providerv1.GetSandboxRequest) (*providerv1.Sandbox, error) {
-				key := req.GetIdempotencyKey()
-				if key == "" {
-					return d.GetSandbox(ctx, req)
+		{
+			// The SDK notes what a driver denies: only a plugin without it can forget.
+			ID: "get/by-key-settles~later", Kills: "get/by-key-settles", Also: []string{"get/by-key"},
+			Bug: "keys are not looked for at all, and what is said of one is not noted",
+			Unary: func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+				get, ok := req.(*providerv1.GetSandboxRequest)
+				if !ok || get.GetIdempotencyKey() == "" {
+					return handler(ctx, req)
 				}
-				return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND, "no sandbox has key %q", key).With("idempotency_key", key)
-			}).with("get/by-key"),
+				return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND, "no sandbox has key %q", get.GetIdempotencyKey()).
+					With("idempotency_key", get.GetIdempotencyKey()).GRPCStatus().Err()
+			},
+		},
 		gets("get/with-ref-only~wants-handle", "without its handle a sandbox is not found",
 			func(ctx context.Context, d *fake.Driver, req *providerv1.GetSandboxRequest) (*providerv1.Sandbox, error) {
 				if req.GetSandbox() != nil && req.GetSandbox().GetHandle() == nil {

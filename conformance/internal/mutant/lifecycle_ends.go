@@ -69,7 +69,7 @@ func deleteMutants() []Mutant {
 		{
 			ID: "delete/while-creating~refused", Kills: "delete/while-creating",
 			Bug:    "a sandbox that is being created cannot be deleted",
-			Driver: func(d *fake.Driver) sdk.Driver { return &busyCreating{Driver: d, making: map[string]bool{}} },
+			Driver: func(d *fake.Driver) sdk.Driver { return &busyCreating{Driver: d, under: newOverlap()} },
 		},
 		deletes("delete/paused~refused", "a paused sandbox has to be resumed before it can be deleted",
 			func(ctx context.Context, d *fake.Driver, req *providerv1.DeleteSandboxRequest) (*providerv1.DeleteSandboxResponse, error) {
@@ -175,33 +175,24 @@ func (d *hiding) PauseSandbox(ctx context.Context, req *providerv1.PauseSandboxR
 	return d.Driver.PauseSandbox(ctx, req)
 }
 
-// busyCreating takes its time to create, and refuses to be disturbed.
+// busyCreating takes its time to create, until somebody comes to delete, and
+// refuses to be disturbed.
 type busyCreating struct {
 	*fake.Driver
-	mu     sync.Mutex
-	making map[string]bool
-}
-
-func (d *busyCreating) mark(id string, making bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.making[id] = making
+	under *overlap
 }
 
 func (d *busyCreating) CreateSandbox(ctx context.Context, req *providerv1.CreateSandboxRequest) (*providerv1.Sandbox, error) {
-	id := req.GetIdentity().GetSandboxId()
-	d.mark(id, true)
-	defer d.mark(id, false)
-	const takes = 100 * time.Millisecond
-	<-time.After(takes)
+	_, second, left := d.under.enter(req.GetIdentity().GetSandboxId())
+	defer left()
+	await(ctx, second, forAnother)
 	return d.Driver.CreateSandbox(ctx, req)
 }
 
 func (d *busyCreating) DeleteSandbox(ctx context.Context, req *providerv1.DeleteSandboxRequest) (*providerv1.DeleteSandboxResponse, error) {
-	d.mu.Lock()
-	busy := d.making[req.GetSandbox().GetSandboxId()]
-	d.mu.Unlock()
-	if busy {
+	nth, _, left := d.under.enter(req.GetSandbox().GetSandboxId())
+	defer left()
+	if nth > 1 {
 		return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_RUNNING, "the sandbox is being created").With("state", "CREATING")
 	}
 	return d.Driver.DeleteSandbox(ctx, req)

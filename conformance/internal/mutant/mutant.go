@@ -89,7 +89,7 @@ func (m Mutant) run() exec.Options {
 
 // quick does not let a case wait long for pipes that a descendant holds, and
 // retains little, so that a case need not print much to have more than that.
-func quick() exec.Options { return exec.Options{Drain: 800 * time.Millisecond, Retain: 256 << 10} }
+func quick() exec.Options { return exec.Options{Drain: 2 * time.Second, Retain: 256 << 10} }
 
 // Serve is the main function of a plugin process that is a mutant; an empty id is
 // the reference provider itself. It does not return.

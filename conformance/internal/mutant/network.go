@@ -141,14 +141,7 @@ func networkMutants() []Mutant {
 		},
 		{
 			ID: "port/sandbox-ends~hangs", Kills: "port/sandbox-ends", Bug: "tunnels of a deleted sandbox stay open",
-			Wrap: func(conn grpc.ClientConnInterface) grpc.ClientConnInterface {
-				var deleted atomic.Bool
-				seen := wrapping(func() map[string]hook {
-					return map[string]hook{"DeleteSandbox": before(func(context.Context, client, *providerv1.DeleteSandboxRequest) { deleted.Store(true) })}
-				})(conn)
-				return tunnels(each(func() tunnelBug { return hanging(deleted.Load) }))(seen)
-			},
-			Also: []string{"port/listener-ends", "port/half-close"},
+			Wrap: outlivingTunnels,
 		},
 		{
 			ID: "port/listed~never", Kills: "port/listed", Bug: "no port is ever listed",
@@ -181,15 +174,47 @@ func hanging(when func() bool) tunnelBug {
 	}
 }
 
+// outlivingTunnels do not tell that they ended once their sandbox is deleted.
+func outlivingTunnels(conn grpc.ClientConnInterface) grpc.ClientConnInterface {
+	deleted := newMemory[bool]()
+	seen := wrapping(func() map[string]hook {
+		return map[string]hook{"DeleteSandbox": before(func(_ context.Context, _ client, req *providerv1.DeleteSandboxRequest) {
+			deleted.set(req.GetSandbox().GetSandboxId(), true)
+		})}
+	})(conn)
+	return tunnels(each(func() tunnelBug {
+		var sandbox string
+		bug := hanging(func() bool { return deleted.get(sandbox) })
+		sent := bug.sent
+		bug.sent = func(f *providerv1.TunnelFrame) bool {
+			if target := f.GetOpen().GetPort(); target != nil {
+				sandbox = target.GetSandbox().GetSandboxId()
+			}
+			return sent(f)
+		}
+		return bug
+	}))(seen)
+}
+
+// mixedTunnels counts the tunnels of each sandbox, and spoils what comes through
+// the ninth and later ones.
 func mixedTunnels() func() tunnelBug {
-	var open atomic.Int32
+	open := newMemory[int64]()
 	return func() tunnelBug {
+		var nth atomic.Int64
+		var sandbox string
 		var once sync.Once
-		n := open.Add(1)
 		return tunnelBug{
-			closed: func() { once.Do(func() { open.Add(-1) }) },
+			sent: func(f *providerv1.TunnelFrame) bool {
+				if target := f.GetOpen().GetPort(); target != nil {
+					sandbox = target.GetSandbox().GetSandboxId()
+					nth.Store(open.change(sandbox, add(1)))
+				}
+				return true
+			},
+			closed: func() { once.Do(func() { open.change(sandbox, add(-1)) }) },
 			received: func(_ context.Context, f *providerv1.TunnelFrame, err error) error {
-				if d := f.GetData(); n > 8 && len(d) > 0 {
+				if d := f.GetData(); nth.Load() > 8 && len(d) > 0 {
 					d[0]++
 				}
 				return err

@@ -20,7 +20,7 @@ func livePauseMutants() []Mutant {
 		},
 		{
 			ID: "pause/stops-processes~runs-on", Kills: "pause/stops-processes", Bug: "a pause only says that it paused",
-			Also: []string{"pause/refuses-use", "pause/no-cpu", "pause/state-is-told", "pause/deleted-while-paused"},
+			Also: []string{"pause/refuses-use", "pause/no-cpu", "pause/state-is-told"},
 			Wrap: wrapping(pretendedPauses),
 		},
 		{

@@ -120,31 +120,23 @@ func ignoredWhenPaused(ctx context.Context, c client, req, _ proto.Message, next
 	return next(req)
 }
 
-// busyPauses refuses a pause while another one is under way, and makes each take
-// long enough for that to happen.
+// busyPauses refuses a pause while another one is under way, and lets each take
+// until there is another.
 func busyPauses() map[string]hook {
-	busy := newMemory[int]()
+	under := newOverlap()
 	return map[string]hook{"PauseSandbox": func(ctx context.Context, _ client, req, _ proto.Message, next func(proto.Message) error) error {
 		id := ""
 		if pause, ok := req.(*providerv1.PauseSandboxRequest); ok {
 			id = pause.GetSandbox().GetSandboxId()
 		}
-		defer busy.change(id, func(n int) int { return n - 1 })
-		if busy.change(id, func(n int) int { return n + 1 }) > 1 {
+		nth, second, left := under.enter(id)
+		defer left()
+		if nth > 1 {
 			return refuse(providerv1.ErrorReason_ERROR_REASON_OPERATION_IN_PROGRESS, "another pause is under way")
 		}
-		wait(ctx, 100*time.Millisecond)
+		await(ctx, second, forAnother)
 		return next(req)
 	}}
-}
-
-func wait(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }
 
 // forgetfulPauses knows only the pauses of this process.

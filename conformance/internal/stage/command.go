@@ -3,6 +3,7 @@ package stage
 import (
 	"bytes"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -52,6 +53,12 @@ func (b *Box) Line(script string) string {
 	out := b.Sh(script)
 	out.Code(0)
 	return strings.TrimRight(string(out.Stdout), "\n")
+}
+
+// Ticks lets time pass inside, in n short steps: whatever else runs there, or on
+// the same machine, gets its turns meanwhile, however busy that is.
+func (b *Box) Ticks(n int) {
+	b.Sh("i=0; while [ $i -lt " + strconv.Itoa(n) + " ]; do i=$((i+1)); sleep 0.05; done").Code(0)
 }
 
 // NewExec returns a request that starts a command.

@@ -141,6 +141,17 @@ func (b *Box) ByRef() *providerv1.GetSandboxRequest {
 	return &providerv1.GetSandboxRequest{By: &providerv1.GetSandboxRequest_Sandbox{Sandbox: b.Ref}}
 }
 
+// CPU is the processor time that it used. The case is skipped if the provider does
+// not know.
+func (b *Box) CPU() time.Duration {
+	resp, err := b.client.GetUsage(b.t.Context(), &providerv1.GetUsageRequest{Sandbox: b.Ref})
+	OK(b.t, "GetUsage", err)
+	if resp.GetUsage().CpuNanos == nil {
+		b.t.Skip(engine.Prerequisite, "the provider does not know the processor time")
+	}
+	return time.Duration(resp.GetUsage().GetCpuNanos())
+}
+
 // AwaitRunning waits while it is being made.
 func (b *Box) AwaitRunning() {
 	for b.Sandbox.GetState() == providerv1.SandboxState_SANDBOX_STATE_CREATING {

@@ -28,7 +28,7 @@ import (
 func main() { sdk.Serve(&driver{running: map[string][]int{}}, sdk.Options{}) }
 
 // driver keeps every sandbox in one file, so that the plugin that follows a crash
-// finds them. A sandbox without an identity is a key that is used up.
+// finds them. A sandbox without an identity was deleted: its key is used up.
 type driver struct {
 	mu      sync.Mutex
 	dir     string
@@ -96,7 +96,7 @@ func (d *driver) CreateSandbox(_ context.Context, req *pb.CreateSandboxRequest) 
 	if i := d.byKey(op.GetIdempotencyKey()); i >= 0 {
 		made := d.boxes[i]
 		if !slices.Equal(made.GetOperation().GetRequestDigest(), op.GetRequestDigest()) {
-			return nil, fault.New(pb.ErrorReason_ERROR_REASON_IDEMPOTENCY_KEY_REUSED, "the key made something else, or was settled").
+			return nil, fault.New(pb.ErrorReason_ERROR_REASON_IDEMPOTENCY_KEY_REUSED, "the key made something else").
 				With("idempotency_key", op.GetIdempotencyKey())
 		}
 		if made.GetIdentity() == nil {
@@ -145,14 +145,10 @@ func (d *driver) GetSandbox(_ context.Context, req *pb.GetSandboxRequest) (*pb.S
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if key := req.GetIdempotencyKey(); key != "" {
-		i := d.byKey(key)
-		if i >= 0 && d.boxes[i].GetIdentity() != nil {
+		if i := d.byKey(key); i >= 0 && d.boxes[i].GetIdentity() != nil {
 			return d.boxes[i], nil
 		}
-		if i < 0 { // a request with this key may still be under way: it must not make anything now
-			d.boxes = append(d.boxes, &pb.Sandbox{Operation: &pb.Operation{IdempotencyKey: key}})
-		}
-		return nil, errors.Join(d.save(), absent("idempotency_key", key))
+		return nil, absent("idempotency_key", key)
 	}
 	if i := d.byID(req.GetSandbox().GetSandboxId()); i >= 0 {
 		return d.boxes[i], nil
@@ -241,7 +237,7 @@ func (d *driver) StartProcess(_ context.Context, ref *pb.SandboxRef, _ string, s
 	argv := []string{
 		"-c", `mount --bind "$1" /tmp && shift && exec "$@"`, "sh", tmp,
 		"setpriv", fmt.Sprintf("--reuid=%d", uid), fmt.Sprintf("--regid=%d", gid), "--clear-groups", "--",
-		"env", "-i", "--default-signal", "-C", workdir, "PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/tmp",
+		"env", "-i", "-C", workdir, "PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/tmp",
 	}
 	for _, vars := range []map[string]string{box.GetEnv(), spec.GetEnv()} {
 		for name, value := range vars {

@@ -35,8 +35,10 @@ type shell struct {
 	pipefail    bool
 	params      []string
 	scope       *scope
-	functions   map[string]*syntax.Stmt
-	config      *expand.Config
+	// owed is how much the variables grew since the process was charged for them.
+	owed      int64
+	functions map[string]*syntax.Stmt
+	config    *expand.Config
 
 	// last is $?, substituted the status of the last command substitution.
 	last, substituted int
@@ -270,7 +272,7 @@ func (sh *shell) eval(text string) int { return sh.script(strings.NewReader(text
 // fork starts a copy of the shell that runs f and ends with what it returns.
 func (sh *shell) fork(f func(*shell) int) (int, error) {
 	sub := *sh
-	sub.scope = sh.scope.clone()
+	sub.scope, sub.owed = sh.scope.clone(), 0
 	sub.functions = maps.Clone(sh.functions)
 	sub.params = slices.Clone(sh.params)
 	sub.flags = maps.Clone(sh.flags)
@@ -335,7 +337,8 @@ func (sh *shell) capture(w io.Writer, f func(*shell) int) error {
 		return nil
 	}
 	text, err := system.ReadAll(sh.p, system.Descriptor{P: sh.p, FD: r})
-	_ = sh.p.Close(r) // it is open
+	defer sh.p.Alloc(-int64(cap(text))) // what is kept of it is a variable's
+	_ = sh.p.Close(r)                   // it is open
 	if err != nil {
 		return err
 	}
@@ -349,6 +352,7 @@ func (sh *shell) substitute(w io.Writer, cs *syntax.CmdSubst) error {
 	if name := onlyInput(cs.Stmts); name != nil {
 		file := sh.literal(name)
 		text, err := system.ReadFile(sh.p, file)
+		defer sh.p.Alloc(-int64(cap(text))) // as below
 		if err != nil {
 			sh.substituted = sh.complain(1, "%s: %s", file, userland.Message(err))
 			return nil

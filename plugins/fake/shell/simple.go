@@ -131,7 +131,7 @@ func (sh *shell) assignTo(as *syntax.Assign, exported bool) bool {
 			sh.complain(1, "%s: is read only", name)
 			return false
 		}
-		sh.scope.vars[name] = v
+		sh.put(sh.scope, name, v)
 		return true
 	}
 	return sh.set(name, v)

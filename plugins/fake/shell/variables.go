@@ -34,6 +34,35 @@ func (s *scope) clone() *scope {
 	return &scope{vars: maps.Clone(s.vars), parent: s.parent.clone(), function: s.function}
 }
 
+// put gives a variable a value, and charges the process for what it is bigger.
+func (sh *shell) put(s *scope, name string, v expand.Variable) {
+	sh.charge(size(v) - size(s.vars[name]))
+	s.vars[name] = v
+}
+
+// charge takes memory for variables, or gives it back, in steps: most of them are
+// small.
+func (sh *shell) charge(bytes int64) {
+	const step = 4096
+	if sh.owed += bytes; sh.owed >= step || sh.owed <= -step {
+		owed := sh.owed
+		sh.owed = 0
+		sh.p.Alloc(owed)
+	}
+}
+
+// size is about what a variable takes of memory.
+func size(v expand.Variable) int64 {
+	n := len(v.Str)
+	for _, s := range v.List {
+		n += len(s)
+	}
+	for key, s := range v.Map {
+		n += len(key) + len(s)
+	}
+	return int64(n)
+}
+
 // holder returns the innermost scope that has a variable, or the outermost.
 func (s *scope) holder(name string) *scope {
 	for at := s; ; at = at.parent {
@@ -47,7 +76,12 @@ func (sh *shell) push(function bool) {
 	sh.scope = &scope{vars: map[string]expand.Variable{}, parent: sh.scope, function: function}
 }
 
-func (sh *shell) pop() { sh.scope = sh.scope.parent }
+func (sh *shell) pop() {
+	for _, v := range sh.scope.vars {
+		sh.charge(-size(v))
+	}
+	sh.scope = sh.scope.parent
+}
 
 // importEnvironment makes the environment variables.
 func (sh *shell) importEnvironment() {
@@ -55,7 +89,7 @@ func (sh *shell) importEnvironment() {
 	for _, pair := range sh.p.Environ() {
 		name, value, _ := strings.Cut(pair, "=")
 		if syntax.ValidName(name) && name != "IFS" {
-			sh.scope.vars[name] = expand.Variable{Set: true, Exported: true, Kind: expand.String, Str: value}
+			sh.put(sh.scope, name, expand.Variable{Set: true, Exported: true, Kind: expand.String, Str: value})
 		}
 	}
 	if pwd := sh.value("PWD"); pwd == "" || !sh.sameFolder(pwd) {
@@ -192,7 +226,7 @@ func (sh *shell) Set(name string, v expand.Variable) error {
 	v.Exported = v.Exported || old.Exported || sh.flags['a']
 	v.ReadOnly = v.ReadOnly || old.ReadOnly
 	v.Local = v.Local || old.Local
-	home.vars[name] = v
+	sh.put(home, name, v)
 	return nil
 }
 
@@ -202,6 +236,7 @@ func (sh *shell) unset(name string) error {
 	if home.vars[name].ReadOnly {
 		return fmt.Errorf("%s: is read only", name)
 	}
+	sh.charge(-size(home.vars[name]))
 	delete(home.vars, name)
 	return nil
 }

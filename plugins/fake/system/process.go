@@ -25,8 +25,8 @@ type Process interface {
 	// Checkpoint does nothing but what every call does first. Loops that make no
 	// other call make this one.
 	Checkpoint()
-	// Alloc takes memory until the process ends. A process that takes the sandbox
-	// above its limit is killed.
+	// Alloc takes memory until the process ends, or, below 0, gives some of it back.
+	// A process that takes the sandbox above its limit is killed.
 	Alloc(bytes int64)
 }
 

@@ -46,7 +46,7 @@ func parseReference(text string, insecure []string) (reference, error) {
 	}
 	if err != nil {
 		return reference{}, fault.Field(refField, text,
-			"a name such as alpine:3.20, registry.example.com/team/app@sha256:<64 hex digits>, or oci-layout:/folder:tag")
+			"want a name such as alpine:3.20, registry.example.com/team/app@sha256:<64 hex digits>, or oci-layout:/folder:tag")
 	}
 	return reference{text: ref.Name(), registry: ref}, nil
 }

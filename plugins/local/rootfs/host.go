@@ -8,6 +8,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -97,6 +98,19 @@ func Host(dir string, opts Options) error {
 	for _, b := range opts.Binds {
 		if err := bindInto(dir, b); err != nil {
 			return fmt.Errorf("show %q at %q: %w", b.Source, b.Target, err)
+		}
+	}
+	return nil
+}
+
+// Copies shows sources as the entries "0", "1", ... of dir, which is created, for a guest whose root Host does not build.
+func Copies(dir string, sources []string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("create %q: %w", dir, err)
+	}
+	for i, source := range sources {
+		if err := bindInto(dir, Bind{Source: source, Target: strconv.Itoa(i)}); err != nil {
+			return fmt.Errorf("show %q: %w", source, err)
 		}
 	}
 	return nil

@@ -41,6 +41,7 @@ type manifest struct {
 	Prepared  []string       `json:"prepared,omitempty"`  // those of them that the agent closes when it prepares others
 	Limits    Limits         `json:"limits"`
 	Mounts    []Mount        `json:"mounts,omitempty"`
+	Copies    []string       `json:"copies,omitempty"` // their targets
 }
 
 type manifestExec struct {
@@ -97,6 +98,7 @@ func (s *Sandbox) Checkpoint(ctx context.Context, dir string, keepRunning bool, 
 	}
 	m := &manifest{
 		Version: manifestVersion, Runtime: runtimeVersion(), Agent: agent, Limits: s.cfg.Limits, Mounts: s.cfg.Mounts,
+		Copies: s.cfg.Copies.Targets,
 	}
 	if err := s.stopAndSave(ctx, dir, image, m, keepRunning, stopped); err != nil {
 		return fmt.Errorf("checkpoint sandbox %q: %w", s.cfg.ID, err)
@@ -221,7 +223,7 @@ func Restore(ctx context.Context, cfg Config, dir string) (*Sandbox, error) {
 		return nil, fmt.Errorf("restore checkpoint of runtime %q with %q: %w", m.Runtime, runtimeVersion(), ErrIncompatible)
 	case m.Agent != agent:
 		return nil, fmt.Errorf("restore checkpoint with another agent: %w", ErrIncompatible)
-	case m.Limits != cfg.Limits || len(m.Mounts) != len(cfg.Mounts):
+	case m.Limits != cfg.Limits || len(m.Mounts) != len(cfg.Mounts), !slices.Equal(m.Copies, cfg.Copies.Targets):
 		return nil, fmt.Errorf("restore checkpoint with other limits or mounts: %w", ErrIncompatible)
 	}
 	var keep []*os.File

@@ -42,15 +42,23 @@ type Config struct {
 	Hostname string
 	// Mounts are host directories visible in the guest.
 	Mounts []Mount
+	// Copies are host directories and files that the guest sees and may change, while on the host they stay as they are. They go with
+	// an Image. What is below a Root is copy-on-write anyway: bind them into it.
+	Copies Copies
 	// Limits bound the sandbox; zero fields do not.
 	Limits Limits
 	// DebugLog is a directory for gVisor's own logs; empty is none.
 	DebugLog string
 }
 
+// Copies shows the entries "0", "1", ... of a host directory at Targets[0], Targets[1], ... of the guest. The entries are usually bind
+// mounts; nothing is ever written to them.
+type Copies struct {
+	Dir     string
+	Targets []string
+}
+
 // Mount shows a host file or directory in the guest.
-//
-// Copy-on-write mounts are no concern of this package: bind the source into the tree at Root and the guest's overlay covers it.
 type Mount struct {
 	Source, Target string
 	ReadOnly       bool
@@ -82,20 +90,36 @@ func (c *Config) validate() error {
 			return fmt.Errorf("check file %q: path must be absolute", name)
 		}
 	}
-	for _, m := range c.Mounts {
-		target := filepath.Clean(m.Target)
+	if len(c.Copies.Targets) > 0 && c.Image == "" {
+		return errors.New("check copies: want Image; with Root, bind them into it")
+	}
+	for _, target := range c.targets() {
+		clean := filepath.Clean(target)
 		switch {
-		case !filepath.IsAbs(m.Source) || !filepath.IsAbs(m.Target):
+		case !filepath.IsAbs(target):
+			return fmt.Errorf("check mount %q: paths must be absolute", target)
+		case clean == "/" || within(clean, wire.Dir) || within(clean, "/proc"):
+			return fmt.Errorf("check mount %q: target is reserved", target)
+		}
+	}
+	for _, m := range c.Mounts {
+		if !filepath.IsAbs(m.Source) {
 			return fmt.Errorf("check mount %q: paths must be absolute", m.Target)
-		case target == "/" || target == wire.Dir || strings.HasPrefix(target, wire.Dir+"/") ||
-			target == "/proc" || strings.HasPrefix(target, "/proc/"):
-			return fmt.Errorf("check mount %q: target is reserved", m.Target)
 		}
 	}
 	if c.Limits.CPUs < 0 || c.Limits.MemoryBytes < 0 || c.Limits.DiskBytes < 0 || c.Limits.Pids < 0 {
 		return errors.New("check limits: negative limit")
 	}
 	return nil
+}
+
+// targets are those of all mounts.
+func (c *Config) targets() []string {
+	var all []string
+	for _, m := range c.Mounts {
+		all = append(all, m.Target)
+	}
+	return append(all, c.Copies.Targets...)
 }
 
 // guestCapabilities are Docker's default set without CAP_NET_RAW. gVisor grants them inside the guest only.
@@ -142,7 +166,11 @@ func (c *Config) spec() *specs.Spec {
 	if c.tmpMarker() {
 		s.Mounts = append(s.Mounts, specs.Mount{Destination: wire.TmpMarker, Type: "tmpfs", Source: "tmpfs", Options: []string{"size=0"}})
 	}
-	if c.Image != "" {
+	switch {
+	case c.layered():
+		s.Root.Path = c.emptyDir()
+		s.Mounts, s.Annotations = append(s.Mounts, c.stage()...), c.stageAnnotations()
+	case c.Image != "":
 		s.Root.Path = c.emptyDir()
 		s.Annotations = c.imageAnnotations()
 	}
@@ -156,14 +184,18 @@ func (c *Config) spec() *specs.Spec {
 	return s
 }
 
-// tmpMarker says whether /tmp needs a mount in it; see wire.TmpMarker.
-func (c *Config) tmpMarker() bool {
-	return !slices.ContainsFunc(c.Mounts, func(m Mount) bool { return filepath.Clean(m.Target) == "/tmp" })
+// tmpMarker says whether /tmp needs a mount in it; see wire.TmpMarker. A layered root has nothing of the first one's /tmp.
+func (c *Config) tmpMarker() bool { return !c.layered() && !c.mountsTmp() }
+
+func (c *Config) mountsTmp() bool {
+	return slices.ContainsFunc(c.targets(), func(target string) bool { return filepath.Clean(target) == "/tmp" })
 }
 
 // imageFD is the descriptor of the image in a shim, fixed because gVisor compares annotations, and with them the image's name, at a
 // restore. It is far above what a shim has open when it starts.
 const imageFD = 200
+
+var imagePath = "/proc/self/fd/" + strconv.Itoa(imageFD)
 
 // imageAnnotations tell gVisor to use the image as root, below an overlay. Where the overlay is kept says the option overlay2.
 func (c *Config) imageAnnotations() map[string]string {
@@ -173,7 +205,7 @@ func (c *Config) imageAnnotations() map[string]string {
 		medium = "dir=/"
 	}
 	annotations := map[string]string{
-		prefix + "source": "/proc/self/fd/" + strconv.Itoa(imageFD), prefix + "type": "erofs", prefix + "overlay": medium,
+		prefix + "source": imagePath, prefix + "type": "erofs", prefix + "overlay": medium,
 	}
 	if c.Limits.DiskBytes > 0 {
 		annotations[prefix+"options"] = "size=" + strconv.FormatInt(c.Limits.DiskBytes, 10)
@@ -190,13 +222,13 @@ func (c *Config) overlayMedium() string {
 
 // setup is what the agent has to do in a new guest.
 func (c *Config) setup(lower *Lower) (*wire.Setup, error) {
-	setup := &wire.Setup{TmpMarker: c.tmpMarker(), Files: c.Files}
+	setup := &wire.Setup{TmpMarker: c.tmpMarker(), Layers: c.layers(), Files: c.Files}
 	if c.Limits.Pids > 0 {
 		setup.MaxTasks = c.Limits.Pids + reservedTasks
 	}
 	_, err := lower.Lstat("/tmp")
 	if errors.Is(err, fs.ErrNotExist) {
-		setup.MakeTmp, err = true, nil
+		setup.MakeTmp, err = !c.mountsTmp(), nil
 	}
 	return setup, err
 }
@@ -215,7 +247,10 @@ func (c *Config) runtime() (*config.Config, error) {
 	fs := flag.NewFlagSet("runsc", flag.ContinueOnError)
 	config.RegisterFlags(fs)
 	overlay := "root:" + c.overlayMedium()
-	if c.Limits.DiskBytes > 0 {
+	switch {
+	case c.layered():
+		overlay = "root:memory" // holds mount points until the agent has left it
+	case c.Limits.DiskBytes > 0:
 		overlay += ",size=" + strconv.FormatInt(c.Limits.DiskBytes, 10)
 	}
 	values := map[string]string{

@@ -36,7 +36,11 @@ type Change struct {
 // Changes compares the guest with its lower root, in the order of paths. Mounts and what is below them are no part of it, nor is what
 // this package itself has put there. A directory counts as modified only if it is not one in the lower root, or has other permissions.
 func (s *Sandbox) Changes(ctx context.Context) ([]Change, error) {
-	headers, err := s.upper()
+	list := s.upper
+	if s.cfg.layered() {
+		list = func() ([]*tar.Header, error) { return s.layeredUpper(ctx) }
+	}
+	headers, err := list()
 	if err != nil {
 		return nil, fmt.Errorf("collect changes of sandbox %q: %w", s.cfg.ID, err)
 	}
@@ -78,6 +82,8 @@ func (s *Sandbox) change(ctx context.Context, h *tar.Header, gone bool) ([]Chang
 		return nil, nil // it came and went
 	case gone:
 		return []Change{{Path: h.Name, Kind: Deleted}}, nil
+	case missing && h.Typeflag == tar.TypeDir && s.holdsMount(h.Name):
+		return nil, nil // made for the mount
 	case missing:
 		return []Change{{Path: h.Name, Kind: Added, Header: h}}, nil
 	case old.IsDir() && h.Typeflag == tar.TypeDir:
@@ -118,6 +124,11 @@ func (s *Sandbox) isMount(name string) bool {
 		}
 	}
 	return slices.ContainsFunc(s.cfg.Mounts, func(m Mount) bool { return within(name, path.Clean(m.Target)) })
+}
+
+// holdsMount says whether there is a mount below dir.
+func (s *Sandbox) holdsMount(dir string) bool {
+	return slices.ContainsFunc(s.cfg.targets(), func(target string) bool { return within(path.Clean(target), dir) })
 }
 
 func within(name, dir string) bool { return name == dir || strings.HasPrefix(name, dir+"/") }

@@ -89,7 +89,16 @@ func (s *Sandbox) ReadFile(ctx context.Context, path string, offset, length int6
 // WriteFile replaces path by the bytes of src, in one step: on any failure the old content stays. Mode zero keeps the mode of an
 // existing file and is 0644 for a new one.
 func (s *Sandbox) WriteFile(ctx context.Context, path string, src io.Reader, opts FileOptions) error {
-	req := &wire.Request{Op: wire.OpWrite, Path: path, Mode: opts.Mode, User: opts.User}
+	return s.write(ctx, &wire.Request{Op: wire.OpWrite, Path: path, Mode: opts.Mode, User: opts.User}, src)
+}
+
+// PatchFile puts the bytes of src at offset of path, or at its end if offset is negative. What is there is kept, owner and mode included;
+// on a failure some of the bytes may be there already. A file that is missing is made.
+func (s *Sandbox) PatchFile(ctx context.Context, path string, src io.Reader, offset int64, opts FileOptions) error {
+	return s.write(ctx, &wire.Request{Op: wire.OpPatch, Path: path, Offset: offset, Mode: opts.Mode, User: opts.User}, src)
+}
+
+func (s *Sandbox) write(ctx context.Context, req *wire.Request, src io.Reader) error {
 	return s.upload(ctx, req, src, func(n int64) error {
 		_, err := s.ctl.call(context.WithoutCancel(ctx), &wire.Request{Op: wire.OpCommit, Commit: req.ID, Length: n}, nil)
 		return err

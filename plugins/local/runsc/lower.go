@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -18,7 +19,8 @@ import (
 // Lower is the root file system below what the guest has written, as seen by the host. Paths are the guest's, absolute; no link in them
 // is followed, not even in the middle. It is valid until the sandbox is closed.
 type Lower struct {
-	dir string
+	dir    string
+	copies Copies // are in their places whatever dir or image has there
 
 	mu    sync.RWMutex
 	image *erofs.Image // nil for a directory, and once closed
@@ -44,7 +46,7 @@ func openLower(c *Config) (*Lower, error) {
 		image.Close()
 		return nil, fmt.Errorf("place image %q: %w", c.Image, err)
 	}
-	return &Lower{image: image}, nil
+	return &Lower{image: image, copies: c.Copies}, nil
 }
 
 // placeImage makes f the file that imageAnnotations name.
@@ -67,8 +69,8 @@ func (l *Lower) close() {
 
 // Lstat returns the type and permissions of a file. It is fs.ErrNotExist if there is none.
 func (l *Lower) Lstat(name string) (fs.FileMode, error) {
-	if l.dir != "" {
-		fi, err := os.Lstat(path.Join(l.dir, path.Clean("/"+name)))
+	if file, ok := l.onHost(name); ok {
+		fi, err := os.Lstat(file)
 		if errors.Is(err, syscall.ENOTDIR) {
 			err = &fs.PathError{Op: "lstat", Path: name, Err: fs.ErrNotExist}
 		}
@@ -89,8 +91,8 @@ func (l *Lower) Lstat(name string) (fs.FileMode, error) {
 // Names lists a directory. It is fs.ErrNotExist if there is no directory of that name.
 func (l *Lower) Names(dir string) ([]string, error) {
 	var names []string
-	if l.dir != "" {
-		entries, err := os.ReadDir(path.Join(l.dir, path.Clean("/"+dir)))
+	if file, ok := l.onHost(dir); ok {
+		entries, err := os.ReadDir(file)
 		if errors.Is(err, syscall.ENOTDIR) {
 			err = &fs.PathError{Op: "list", Path: dir, Err: fs.ErrNotExist}
 		}
@@ -114,6 +116,21 @@ func (l *Lower) Names(dir string) ([]string, error) {
 		return nil, &fs.PathError{Op: "list", Path: dir, Err: err}
 	}
 	return names, nil
+}
+
+// onHost returns the file of the host that is at name, unless an image is looked into for that.
+func (l *Lower) onHost(name string) (string, bool) {
+	name = path.Clean("/" + name)
+	found, entry := "", 0
+	for i, target := range l.copies.Targets {
+		if target = path.Clean(target); within(name, target) && len(target) > len(found) {
+			found, entry = target, i
+		}
+	}
+	if found != "" {
+		return path.Join(l.copies.Dir, strconv.Itoa(entry), name[len(found):]), true
+	}
+	return path.Join(l.dir, name), l.dir != ""
 }
 
 // find walks from the root of the image; l.mu must be held.

@@ -33,6 +33,7 @@ var scenarios = map[string]func(context.Context, *env) error{
 	"stdin":     stdinScenario, "stdin-again": stdinAgainScenario,
 	"memory": memoryScenario,
 	"image":  imageScenario, "image-again": imageAgainScenario,
+	"copies": copiesScenario, "copies-again": copiesAgainScenario,
 	"bench": benchScenario,
 }
 
@@ -195,7 +196,8 @@ func ttyScenario(ctx context.Context, e *env) error {
 	if _, err := io.ReadFull(ex.Stdout, buf); err != nil || string(buf) != "33 77\r\n" {
 		return fmt.Errorf("initial size: %q %w", buf, err)
 	}
-	if err := ex.Resize(ctx, runsc.Size{Rows: 5, Cols: 6}); err != nil {
+	// No other command has the terminal.
+	if err := errors.Join(expect(ctx, sb, "ls -l /proc/self/fd | grep -c ptmx", "0"), ex.Resize(ctx, runsc.Size{Rows: 5, Cols: 6})); err != nil {
 		return err
 	}
 	if _, err := ex.Stdin.Write([]byte("hi\n")); err != nil {

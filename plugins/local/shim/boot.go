@@ -124,7 +124,7 @@ func (f *readyFault) err() error {
 // shim lives there. The file is the caller's to hand to a new shim and close: the
 // lock belongs to the open file and lives as long as any process has it.
 func Lock(dir string) (lock *os.File, held bool, err error) {
-	f, err := openLock(dir)
+	f, err := openLock(dir, os.O_CREATE)
 	if err != nil {
 		return nil, false, err
 	}
@@ -141,9 +141,10 @@ func Lock(dir string) (lock *os.File, held bool, err error) {
 }
 
 // Alive reports whether a shim lives in a sandbox's folder. A folder that does
-// not exist has none. Asking takes no lock, so it disturbs nobody.
+// not exist has none, nor has one without a lock. Asking takes no lock and makes
+// no file, so it disturbs nobody: not even whoever is just removing the folder.
 func Alive(dir string) (bool, error) {
-	f, err := openLock(dir)
+	f, err := openLock(dir, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
@@ -158,8 +159,8 @@ func Alive(dir string) (bool, error) {
 	return query.Type != unix.F_UNLCK, nil
 }
 
-func openLock(dir string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o600)
+func openLock(dir string, flags int) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|unix.O_CLOEXEC|flags, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open lock of sandbox: %w", err)
 	}

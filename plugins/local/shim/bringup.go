@@ -62,18 +62,16 @@ func config(l *life, boot *Boot) (runsc.Config, error) {
 		ID: guestID, Dir: l.private, Disk: filepath.Join(l.dir, diskName),
 		Hostname: hostname(l.rec), Mounts: mounts,
 	}
+	var err error
 	if boot.Root.Image != "" {
-		if len(binds) > 0 {
-			return runsc.Config{}, fault.New(providerv1.ErrorReason_ERROR_REASON_SPEC_UNSATISFIABLE,
-				"spec.mounts: %q has mode overlay, which this provider has for image \"host\" only", binds[0].Target).
-				With("field", "spec.mounts")
-		}
 		cfg.Image, cfg.Files = boot.Root.Image, rootfs.Files(cfg.Hostname)
+		cfg.Copies, err = copies(filepath.Join(l.private, copiesName), binds)
 	} else {
 		cfg.Root = root
-		if err := rootfs.Host(root, rootfs.Options{Hostname: cfg.Hostname, Binds: binds}); err != nil {
-			return runsc.Config{}, err
-		}
+		err = rootfs.Host(root, rootfs.Options{Hostname: cfg.Hostname, Binds: binds})
+	}
+	if err != nil {
+		return runsc.Config{}, err
 	}
 	exe, err := os.Readlink("/proc/self/exe")
 	if err != nil {
@@ -82,6 +80,18 @@ func config(l *life, boot *Boot) (runsc.Config, error) {
 	cfg.Agent = exe
 	cfg.Limits, err = limits(spec.GetResources())
 	return cfg, err
+}
+
+// copiesName is the folder, in the private one, of what an image's guest sees copy-on-write.
+const copiesName = "copies"
+
+func copies(dir string, binds []rootfs.Bind) (runsc.Copies, error) {
+	out := runsc.Copies{Dir: dir}
+	var sources []string
+	for _, b := range binds {
+		sources, out.Targets = append(sources, b.Source), append(out.Targets, b.Target)
+	}
+	return out, rootfs.Copies(dir, sources)
 }
 
 // cpuMillis is one processor.

@@ -152,15 +152,17 @@ func peerPidfd(conn net.Conn) (int, error) {
 // soPeerPidfd is SO_PEERPIDFD of asm-generic/socket.h.
 const soPeerPidfd = 77
 
-// endPoll is how often a lock is looked at while a shim ends; the kernel offers
-// no wait for the release of a lock with a deadline.
-const endPoll = 5 * time.Millisecond
+// A lock is looked at ever more seldom while a shim ends, from firstEndPoll to
+// longestEndPoll: most of them end at once, and the kernel offers no wait for the
+// release of a lock with a deadline.
+const (
+	firstEndPoll   = 200 * time.Microsecond
+	longestEndPoll = 5 * time.Millisecond
+)
 
 // AwaitEnd waits until no shim lives in dir.
 func AwaitEnd(ctx context.Context, dir string) error {
-	ticker := time.NewTicker(endPoll)
-	defer ticker.Stop()
-	for {
+	for pause := firstEndPoll; ; pause = min(2*pause, longestEndPoll) {
 		alive, err := Alive(dir)
 		if err != nil || !alive {
 			return err
@@ -168,7 +170,7 @@ func AwaitEnd(ctx context.Context, dir string) error {
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("wait for shim to end: %w", ctx.Err())
-		case <-ticker.C:
+		case <-time.After(pause):
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"strconv"
 	"strings"
 	"time"
 
@@ -132,10 +133,24 @@ func (g *guest) WriteFile(ctx context.Context, open *providerv1.WriteFileOpen, c
 		}
 	}
 	opts := runsc.FileOptions{Mode: open.GetPermissions(), User: g.owner(open.GetUser())}
-	if err := g.sb.WriteFile(ctx, name, content, opts); err != nil {
+	if err := g.write(ctx, open, content, opts); err != nil {
 		return nil, fileFault(err, name)
 	}
 	return g.StatFile(ctx, &providerv1.StatFileRequest{Path: name, Follow: true})
+}
+
+func (g *guest) write(ctx context.Context, open *providerv1.WriteFileOpen, content io.Reader, opts runsc.FileOptions) error {
+	switch open.GetMode() {
+	case providerv1.WriteMode_WRITE_MODE_APPEND:
+		return g.sb.PatchFile(ctx, open.GetPath(), content, -1, opts)
+	case providerv1.WriteMode_WRITE_MODE_AT_OFFSET:
+		if open.GetOffset() < 0 {
+			return fault.Field("offset", strconv.FormatInt(open.GetOffset(), 10), "want 0 or more")
+		}
+		return g.sb.PatchFile(ctx, open.GetPath(), content, open.GetOffset(), opts)
+	default:
+		return g.sb.WriteFile(ctx, open.GetPath(), content, opts)
+	}
 }
 
 // owner is who owns what is written on behalf of a caller.

@@ -39,7 +39,7 @@ type guest struct {
 func Capabilities() []string {
 	return []string{
 		"archive.download", "archive.upload", "exec.list", "exec.pty", "exec.signal", "exec.stdin",
-		"exec.user", "fs.diff", "fs.owner", "fs.read", "fs.write", "pause", "pause.disk", "pause.memory",
+		"exec.user", "fs.diff", "fs.owner", "fs.read", "fs.write", "fs.write.partial", "lifetime.extend", "lifetime.native", "pause", "pause.disk", "pause.memory",
 		"pause.processes", "port.list", "port.tunnel", "snapshot", "snapshot.disk", "snapshot.memory", "snapshot.processes", "usage",
 	}
 }
@@ -190,4 +190,5 @@ var (
 	_ sdk.PortDialer        = (*guest)(nil)
 	_ sdk.PortLister        = (*guest)(nil)
 	_ sdk.UsageReader       = (*guest)(nil)
+	_ sdk.LifetimeExtender  = (*guest)(nil)
 )

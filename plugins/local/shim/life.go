@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -44,13 +43,21 @@ type life struct {
 	// pausing is true while a pause is under way, which ends the guest before it
 	// ends the shim; whoever sets it calls end when the guest is gone.
 	pausing atomic.Bool
+	// extended holds a token when the end of the lifetime has moved.
+	extended chan struct{}
 
 	mu  sync.Mutex
 	rec *record.Sandbox
+	// expired is set when the lifetime is over: then it cannot be extended any
+	// more.
+	expired bool
 }
 
 func newLife(dir string, rec *record.Sandbox, log *slog.Logger) *life {
-	return &life{dir: dir, private: privateDir(dir), log: log, ends: make(chan ending, 1), over: make(chan struct{}), rec: rec}
+	return &life{
+		dir: dir, private: privateDir(dir), log: log, ends: make(chan ending, 1), over: make(chan struct{}),
+		extended: make(chan struct{}, 1), rec: rec,
+	}
 }
 
 // privateDir is where every shim mounts a file system of its own, which the
@@ -92,6 +99,11 @@ func (l *life) paused(usage *providerv1.Usage) error {
 func (l *life) write(usage *providerv1.Usage, change func(*providerv1.Sandbox)) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return l.writeLocked(usage, change)
+}
+
+// writeLocked is write for a caller that holds mu.
+func (l *life) writeLocked(usage *providerv1.Usage, change func(*providerv1.Sandbox)) error {
 	next, _ := proto.Clone(l.rec.Sandbox).(*providerv1.Sandbox)
 	change(next)
 	rec := &record.Sandbox{Sandbox: next, Spec: l.rec.Spec, Usage: l.rec.Usage}
@@ -131,23 +143,26 @@ func (l *life) end(why ending) {
 // watch waits for the end of the sandbox: a reason given by end, the guest's own
 // end, or the end of its lifetime.
 func (l *life) watch(guest *runsc.Sandbox) ending {
-	var expired <-chan time.Time
-	if at := l.sandbox().GetExpiresAt(); at != nil {
-		timer := time.NewTimer(time.Until(at.AsTime()))
-		defer timer.Stop()
-		expired = timer.C
+	for {
+		expires, stop := l.timer()
+		select {
+		case why := <-l.ends:
+			stop()
+			return why
+		case <-guest.Done():
+			stop()
+			if l.pausing.Load() {
+				return <-l.ends
+			}
+			return endGuest
+		case <-expires:
+			if l.expire() {
+				return endExpired
+			}
+		case <-l.extended:
+			stop()
+		}
 	}
-	select {
-	case why := <-l.ends:
-		return why
-	case <-expired:
-		return endExpired
-	case <-guest.Done():
-	}
-	if l.pausing.Load() {
-		return <-l.ends
-	}
-	return endGuest
 }
 
 // close carries out an end. The guest is gone when it returns.

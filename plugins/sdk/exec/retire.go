@@ -170,7 +170,7 @@ func (t *Table) Close() {
 	}
 	t.mu.Unlock()
 	for _, s := range all {
-		s.abandon(errClosed)
+		s.abandon(errClosed())
 	}
 	t.wg.Wait()
 }

@@ -87,7 +87,7 @@ func (t *Table) claim(key Key, digest []byte) (*session, *start, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.closed {
-		return nil, nil, errClosed
+		return nil, nil, errClosed()
 	}
 	if s := t.sessions[key]; s != nil {
 		if !bytes.Equal(s.st.digest, digest) {
@@ -105,7 +105,9 @@ func (t *Table) claim(key Key, digest []byte) (*session, *start, error) {
 	return nil, nil, nil
 }
 
-var errClosed = fault.New(providerv1.ErrorReason_ERROR_REASON_DRAINING, "the provider is stopping")
+func errClosed() *fault.Error {
+	return fault.New(providerv1.ErrorReason_ERROR_REASON_DRAINING, "the provider is stopping")
+}
 
 func reused(key Key) error {
 	return fault.New(providerv1.ErrorReason_ERROR_REASON_IDEMPOTENCY_KEY_REUSED,
@@ -153,7 +155,7 @@ func (t *Table) launched(key Key, s *session, err error) {
 func (t *Table) adopt(s *session) {
 	t.sessions[s.st.key] = s
 	if t.closed {
-		s.abandon(errClosed)
+		s.abandon(errClosed())
 	}
 	t.wg.Go(func() { s.run(func() { t.retire(s) }) })
 }
@@ -241,7 +243,7 @@ func (t *Table) Attach(stream Stream, permit func(*providerv1.ExecInput) error) 
 	defer t.detached(s)
 	defer a.detach()
 	if !t.track(a.receive) {
-		return errClosed
+		return errClosed()
 	}
 	return a.send()
 }

@@ -307,6 +307,22 @@ func (b *Broker) ResumeSandbox(_ context.Context, req *connect.Request[brokerv1.
 	return connect.NewResponse(&brokerv1.ResumeSandboxResponse{Sandbox: s.msg}), nil
 }
 
+// ExtendSandbox moves the end of life.
+func (b *Broker) ExtendSandbox(_ context.Context, req *connect.Request[brokerv1.ExtendSandboxRequest]) (*connect.Response[brokerv1.ExtendSandboxResponse], error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	s, err := b.find(req.Msg.GetSandbox())
+	if err != nil {
+		return nil, err
+	}
+	end := req.Msg.GetExpiresAt()
+	if s.msg.ExpiresAt != nil && end.AsTime().Before(s.msg.ExpiresAt.AsTime()) {
+		return nil, fault.Field("expires_at", end.AsTime().Format(time.RFC3339), "want a time after the present end of life")
+	}
+	s.msg.ExpiresAt = end
+	return connect.NewResponse(&brokerv1.ExtendSandboxResponse{Sandbox: s.msg}), nil
+}
+
 // GetServer answers what Broker says.
 func (b *Broker) GetServer(context.Context, *connect.Request[brokerv1.GetServerRequest]) (*connect.Response[brokerv1.GetServerResponse], error) {
 	return connect.NewResponse(&brokerv1.GetServerResponse{

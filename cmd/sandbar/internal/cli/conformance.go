@@ -92,7 +92,7 @@ func (c *conformanceRunCmd) Run(ctx context.Context, a *app) error {
 	r, err := conformance.Run(ctx, target, opts)
 	line.clear()
 	if err != nil {
-		return interruptedOr(ctx, err)
+		return interruptedOr(ctx, suiteError{err})
 	}
 	if key != "" {
 		if err := r.Sign(key); err != nil {

@@ -131,26 +131,48 @@ type snapshotRmCmd struct {
 
 // Run removes snapshots; removing an absent one is a success.
 func (c *snapshotRmCmd) Run(ctx context.Context, a *app) error {
-	return a.removeEach(c.Snapshot, func(name string) error {
-		_, err := steady(ctx, a, quickCall, func(ctx context.Context, cl *client.Client) (*brokerv1.DeleteSnapshotResponse, error) {
-			_, err := cl.DeleteSnapshot(ctx, request(&brokerv1.DeleteSnapshotRequest{Snapshot: name}))
-			return nil, err
+	return a.removeEach("snapshot", c.Snapshot, func(name string) (bool, error) {
+		res, err := steady(ctx, a, quickCall, func(ctx context.Context, cl *client.Client) (*brokerv1.DeleteSnapshotResponse, error) {
+			res, err := cl.DeleteSnapshot(ctx, request(&brokerv1.DeleteSnapshotRequest{Snapshot: name}))
+			if err != nil {
+				return nil, err
+			}
+			return res.Msg, nil
 		})
-		return err
+		return res.GetAlreadyAbsent(), err
 	})
 }
 
-// removeEach goes on after a failure and prints what is gone.
-func (a *app) removeEach(names []string, remove func(string) error) error {
-	var errs []error
+// removed is what became of one thing that was to be removed, under --json.
+type removed struct {
+	Name          string `json:"name"`
+	AlreadyAbsent bool   `json:"already_absent"`
+}
+
+// removeEach goes on after a failure and says what is gone, and what was not
+// there: a name that was mistyped must not look like one that was removed.
+func (a *app) removeEach(what string, names []string, remove func(string) (absent bool, err error)) error {
+	gone, errs := []removed{}, []error(nil)
 	for _, name := range names {
-		if err := remove(name); err != nil {
+		absent, err := remove(name)
+		if err != nil {
 			errs = append(errs, err)
+			continue
+		}
+		gone = append(gone, removed{name, absent})
+		if a.JSON {
+			continue
+		}
+		if absent {
+			a.warn("%s %q does not exist", what, name)
 			continue
 		}
 		if err := a.out("%s", name); err != nil {
 			return err
 		}
+	}
+	if a.JSON {
+		errs = append(errs, render.Value(a.stdout, gone))
 	}
 	return errors.Join(errs...)
 }
@@ -264,11 +286,14 @@ type volumeRmCmd struct {
 
 // Run removes volumes; removing an absent one is a success.
 func (c *volumeRmCmd) Run(ctx context.Context, a *app) error {
-	return a.removeEach(c.Name, func(name string) error {
-		_, err := steady(ctx, a, quickCall, func(ctx context.Context, cl *client.Client) (*brokerv1.DeleteVolumeResponse, error) {
-			_, err := cl.DeleteVolume(ctx, request(&brokerv1.DeleteVolumeRequest{Name: name, Provider: c.Provider}))
-			return nil, err
+	return a.removeEach("volume", c.Name, func(name string) (bool, error) {
+		res, err := steady(ctx, a, quickCall, func(ctx context.Context, cl *client.Client) (*brokerv1.DeleteVolumeResponse, error) {
+			res, err := cl.DeleteVolume(ctx, request(&brokerv1.DeleteVolumeRequest{Name: name, Provider: c.Provider}))
+			if err != nil {
+				return nil, err
+			}
+			return res.Msg, nil
 		})
-		return err
+		return res.GetAlreadyAbsent(), err
 	})
 }

@@ -36,12 +36,19 @@ type exitError int
 
 func (e exitError) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 
+// suiteError is an error of something that was started without a broker: what a
+// broker could tell about it is no help.
+type suiteError struct{ error }
+
+func (e suiteError) Unwrap() error { return e.error }
+
 // badFlag is a wrong value that the parser could not see.
 func badFlag(flag, value, want string) error {
 	return &usageError{message: fmt.Sprintf("--%s: %q %s", flag, value, want)}
 }
 
-// report writes an error the way it was asked for and returns the exit code.
+// report writes an error the way it was asked for and returns the exit code. What
+// an error says below its first line, indented, stays below it.
 func (a *app) report(err error) int {
 	var exit exitError
 	var interrupted *interruptedError
@@ -68,7 +75,11 @@ func (a *app) report(err error) int {
 		a.reportJSON(err)
 		return code
 	}
-	fmt.Fprintf(a.stderr, "sandbar: %s\n", oneLine(err.Error()))
+	said, details, _ := strings.Cut(err.Error(), "\n  ")
+	fmt.Fprintf(a.stderr, "sandbar: %s\n", oneLine(said))
+	for line := range strings.Lines(details) {
+		fmt.Fprintf(a.stderr, "  %s\n", oneLine(line))
+	}
 	if h := hint(err); h != "" {
 		fmt.Fprintf(a.stderr, "  hint: %s\n", oneLine(h))
 	}
@@ -130,6 +141,13 @@ func hint(err error) string {
 	if remedy := f.Metadata["remedy"]; remedy != "" {
 		return remedy
 	}
+	var suite suiteError
+	if errors.As(err, &suite) {
+		return ""
+	}
+	if f.Reason == providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_RUNNING && f.Metadata["state"] == "PAUSED" {
+		return "`sandbar resume SANDBOX` lets it run on"
+	}
 	return hints[f.Reason]
 }
 
@@ -140,11 +158,11 @@ var hints = map[providerv1.ErrorReason]string{
 	providerv1.ErrorReason_ERROR_REASON_VOLUME_NOT_FOUND:         "`sandbar volume ls` lists the volumes",
 	providerv1.ErrorReason_ERROR_REASON_CAPABILITY_NOT_SUPPORTED: "`sandbar providers` shows what each provider can do",
 	providerv1.ErrorReason_ERROR_REASON_HOST_UNSUPPORTED:         "`sandbar doctor` explains what this machine lacks",
-	providerv1.ErrorReason_ERROR_REASON_NOT_CONFIGURED:           "`sandbar doctor` explains what is missing",
+	providerv1.ErrorReason_ERROR_REASON_NOT_CONFIGURED:           "`sandbar providers` lists the providers; `sandbar doctor` explains what is missing",
 	providerv1.ErrorReason_ERROR_REASON_PLUGIN_QUARANTINED:       "`sandbar providers` shows why the plugin was stopped",
 }
 
-// oneLine keeps an error on its line: a vendor's message may hold anything.
+// oneLine keeps a line one: a vendor's message may hold anything.
 func oneLine(s string) string {
 	s = strings.Join(strings.Fields(strings.ReplaceAll(s, "\n", " ")), " ")
 	return strings.Map(func(r rune) rune {

@@ -47,6 +47,8 @@ type execution struct {
 	wg     sync.WaitGroup
 	queue  chan providerv1.ExecSignal
 	sizes  chan *providerv1.Terminal
+	hungUp chan struct{}
+	hangUp sync.Once
 	last   map[os.Signal]time.Time
 	counts int
 }
@@ -69,7 +71,7 @@ func newExecution(a *app, flags *streamFlags, spec *providerv1.ExecSpec) (*execu
 	e := &execution{
 		app: a, spec: spec, tty: tty, stdin: stdin, execID: newExecID(),
 		queue: make(chan providerv1.ExecSignal, 16), sizes: make(chan *providerv1.Terminal, 1),
-		last: map[os.Signal]time.Time{},
+		last: map[os.Signal]time.Time{}, hungUp: make(chan struct{}),
 	}
 	spec.Stdin = stdin
 	if tty {
@@ -104,6 +106,7 @@ func (e *execution) run(ctx context.Context, sandbox string) error {
 	}
 	sctx, stop := context.WithCancel(context.WithoutCancel(ctx))
 	e.wg.Go(func() { e.deliver(sctx) })
+	e.wg.Go(func() { e.afterHangUp(sctx) })
 	restore := e.app.signals.handle(e.onSignal)
 	res, werr, err := e.attach(ctx)
 	restore()

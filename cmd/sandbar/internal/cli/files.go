@@ -264,6 +264,9 @@ type diffCmd struct {
 
 // Run prints a letter and a path for each change: A, M or D.
 func (c *diffCmd) Run(ctx context.Context, a *app) error {
+	if c.Mount != "" && !path.IsAbs(c.Mount) {
+		return &usageError{message: fmt.Sprintf("<mount>: %q is not an absolute path", c.Mount), command: "sandbar diff"}
+	}
 	cl, err := a.connect(ctx)
 	if err != nil {
 		return err

@@ -46,6 +46,10 @@ func (e *execution) onSignal(s os.Signal) {
 	}
 	e.last[s] = now
 	e.counts++
+	if s == syscall.SIGHUP && e.tty {
+		e.hangUp.Do(func() { close(e.hungUp) })
+		return
+	}
 	switch {
 	case e.counts >= 3 || e.lost.Load():
 		// Killing did not end it, or nobody is there to pass signals on to.
@@ -61,6 +65,35 @@ func (e *execution) enqueue(sig providerv1.ExecSignal) {
 	select {
 	case e.queue <- sig:
 	default: // sixteen are on their way already
+	}
+}
+
+// hangUpAgain is how often a command is told that its terminal hung up.
+const hangUpAgain = insist / 8
+
+// afterHangUp tells the command that its terminal is gone until it has ended:
+// shells forget a signal that comes just before they wait for the next key, and
+// there are no more keys. Who ignores it for long enough goes on without us.
+func (e *execution) afterHangUp(ctx context.Context) {
+	select {
+	case <-e.hungUp:
+	case <-ctx.Done():
+		return
+	}
+	limit := time.NewTimer(insist)
+	defer limit.Stop()
+	again := time.NewTicker(hangUpAgain)
+	defer again.Stop()
+	for {
+		e.enqueue(providerv1.ExecSignal_EXEC_SIGNAL_HUP)
+		select {
+		case <-again.C:
+		case <-limit.C:
+			e.abort(&interruptedError{syscall.SIGHUP})
+			return
+		case <-ctx.Done():
+			return
+		}
 	}
 }
 

@@ -20,6 +20,7 @@ type grammar struct {
 	Rm      rmCmd      `cmd:"" group:"Sandboxes" help:"Remove sandboxes."`
 	Pause   pauseCmd   `cmd:"" group:"Sandboxes" help:"Pause a sandbox."`
 	Resume  resumeCmd  `cmd:"" group:"Sandboxes" help:"Resume a paused sandbox."`
+	Extend  extendCmd  `cmd:"" group:"Sandboxes" help:"Let a sandbox live longer."`
 	Fork    forkCmd    `cmd:"" group:"Sandboxes" help:"Make copies of a running sandbox."`
 
 	Snapshot snapshotCmd `cmd:"" group:"Sandboxes" help:"Create, list and remove snapshots."`

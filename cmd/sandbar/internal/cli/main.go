@@ -71,7 +71,7 @@ func (a *app) run(ctx context.Context) error {
 		a.JSON = a.JSON || slices.Contains(a.args, "--json")
 		var pe *kong.ParseError
 		if errors.As(err, &pe) {
-			return &usageError{message: pe.Error(), command: commandPath(pe.Context)}
+			return &usageError{message: strings.Replace(pe.Error(), "expected value value", "expected a value", 1), command: commandPath(pe.Context)}
 		}
 		return err
 	}

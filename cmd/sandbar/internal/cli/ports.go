@@ -13,6 +13,7 @@ import (
 	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/client"
 	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/forward"
 	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/render"
+	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/value"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
 
@@ -43,18 +44,15 @@ func (c *portsCmd) Run(ctx context.Context, a *app) error {
 }
 
 type portCmd struct {
-	Address string `default:"127.0.0.1" help:"Local address to listen on." placeholder:"IP"`
-	Local   *int   `help:"Local port, 0 for any; default: the same port." placeholder:"PORT"`
-	Sandbox string `arg:"" help:"Id or name."`
-	Port    int    `arg:"" help:"Port inside, 1 to 65535."`
+	Address string     `default:"127.0.0.1" help:"Local address to listen on." placeholder:"IP"`
+	Local   *int       `help:"Local port, 0 for any; default: the same port." placeholder:"PORT"`
+	Sandbox string     `arg:"" help:"Id or name."`
+	Port    value.Port `arg:"" help:"Port inside, 1 to 65535."`
 }
 
 // Run forwards connections until it is interrupted, which is its normal end.
 func (c *portCmd) Run(ctx context.Context, a *app) error {
-	if c.Port < 1 || c.Port > 65535 {
-		return &usageError{message: fmt.Sprintf("%d is not a port; write a number from 1 to 65535", c.Port)}
-	}
-	local := c.Port
+	local := int(c.Port)
 	if c.Local != nil {
 		local = *c.Local
 	}

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -232,17 +231,7 @@ func (c *rmCmd) Run(ctx context.Context, a *app) error {
 			names = append(names, sb.GetSandboxId())
 		}
 	}
-	var errs []error
-	for _, name := range names {
-		if _, err := a.remove(ctx, name); err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		if err := a.out("%s", name); err != nil {
-			return err
-		}
-	}
-	return errors.Join(errs...)
+	return a.removeEach("sandbox", names, func(name string) (bool, error) { return a.remove(ctx, name) })
 }
 
 // keepFlags say the least that must survive.

@@ -105,6 +105,8 @@ func TestLifetimeAndIdle(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.create("--name", "short", "--lifetime", "2s")
+	w.create("--name", "longer", "--lifetime", "1m")
+	w.ok("extend", "longer", "1h")
 	w.create("--name", "bored", "--idle", "1s")
 	w.create("--name", "sleepy", "--idle", "1s", "--idle-action", "pause")
 	w.create("--name", "busy", "--idle", "5s")
@@ -115,9 +117,11 @@ func TestLifetimeAndIdle(t *testing.T) {
 		for _, sb := range w.list() {
 			states[sb.Name] = sb.State
 		}
-		want := map[string]string{"sleepy": paused, "busy": running}
+		want := map[string]string{"sleepy": paused, "busy": running, "longer": running}
 		return fmt.Sprint(states) == fmt.Sprint(want), fmt.Sprint(states)
 	})
+	w.wants(1, "want a time after the present end of life", "extend", "longer", "10m")
+	w.ok("rm", "longer")
 	release()
 	if res := busy.end(); res.code != 0 {
 		t.Errorf("a command in a sandbox with an idle policy: %+v", res)

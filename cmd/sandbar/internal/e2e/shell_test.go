@@ -81,7 +81,9 @@ func (s *terminal) ends(code int) {
 	s.w.t.Helper()
 	_ = s.Wait() // the code says it all
 	if got := codeOf(s.ProcessState); got != code {
-		s.w.t.Errorf("%q: exit code %d, want %d", s.Args, got, code)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.w.t.Errorf("%q: %s, want exit code %d; last on the screen: %q", s.Args, s.ProcessState, code, s.text.String())
 	}
 }
 
@@ -129,16 +131,19 @@ func TestShellIsATerminal(t *testing.T) {
 	}
 }
 
-// TestTerminalThatHangsUp: when the window is closed, the sandbox is gone.
+// TestTerminalThatHangsUp: when the window is closed, the sandbox is gone, also
+// if nobody inside wants to know.
 func TestTerminalThatHangsUp(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	s := w.onTerminal("shell")
-	s.types("echo up''and''running\n")
-	s.shows("upandrunning")
-	if err := s.Process.Signal(syscall.SIGHUP); err != nil {
-		t.Fatal(err)
+	for _, first := range []string{"true", "trap '' HUP"} {
+		s := w.onTerminal("shell")
+		s.types(first + "; echo up''and''running\n")
+		s.shows("upandrunning")
+		if err := s.Process.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		s.ends(128 + int(syscall.SIGHUP))
+		w.none()
 	}
-	_ = s.Wait() // whatever the code
-	w.none()
 }

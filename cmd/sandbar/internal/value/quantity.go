@@ -50,6 +50,19 @@ func (c *CPU) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// Port is a TCP port that something can listen on.
+type Port uint16
+
+// UnmarshalText parses a number from 1 to 65535.
+func (p *Port) UnmarshalText(text []byte) error {
+	n, err := strconv.ParseUint(string(text), 10, 16)
+	if err != nil || n == 0 {
+		return fmt.Errorf("%q is not a port; write a number from 1 to 65535", text)
+	}
+	*p = Port(n)
+	return nil
+}
+
 // Duration is a positive time span as Go writes it, with d for days.
 type Duration time.Duration
 

@@ -36,6 +36,19 @@ func TestSize(t *testing.T) {
 	}
 }
 
+func TestPort(t *testing.T) {
+	for in, want := range map[string]value.Port{"1": 1, "8000": 8000, "65535": 65535} {
+		if got, err := parse[value.Port](in); err != nil || got != want {
+			t.Errorf("%q = %d, %v; want %d", in, got, err, want)
+		}
+	}
+	for _, in := range []string{"", "0", "-1", "65536", "80:90", "http"} {
+		if got, err := parse[value.Port](in); err == nil {
+			t.Errorf("%q = %d, want an error", in, got)
+		}
+	}
+}
+
 func TestCPU(t *testing.T) {
 	for in, want := range map[string]value.CPU{"0.5": 500, "2": 2000, "0.001": 1} {
 		if got, err := parse[value.CPU](in); err != nil || got != want {

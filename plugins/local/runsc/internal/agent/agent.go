@@ -29,7 +29,7 @@ func Main() {
 	syscall.CloseOnExec(wire.RequestFD)
 	syscall.CloseOnExec(wire.EventFD)
 	a := &agent{
-		out: rawFile(wire.EventFD), prepared: map[string]rawFile{}, null: -1, byID: map[string]*process{}, byPID: map[int]*process{}, commits: map[uint64]chan int64{},
+		out: rawFile(wire.EventFD), prepared: map[string]rawFile{}, null: -1, disk: -1, byID: map[string]*process{}, byPID: map[int]*process{}, commits: map[uint64]chan int64{},
 	}
 	a.spawning = sync.NewCond(&a.mu)
 	syscall.Umask(0o022)
@@ -49,6 +49,9 @@ type agent struct {
 	// prepared are streams that were opened before a request named them, and null is the null device; of the goroutine of serve.
 	prepared map[string]rawFile
 	null     rawFile
+
+	// disk is the directory of the upper layers of a layered root, else negative.
+	disk rawFile
 
 	// mu is held over fork and registration, so that reap cannot see a child before its entry.
 	mu       sync.Mutex
@@ -79,7 +82,7 @@ func (a *agent) serve(in rawFile) error {
 func (a *agent) dispatch(req *wire.Request) {
 	switch req.Op {
 	case wire.OpSetup:
-		a.answer(req, setup(req.Setup))
+		a.answer(req, a.setup(req.Setup))
 	case wire.OpHello:
 		a.hello(req)
 	case wire.OpStart:
@@ -100,7 +103,7 @@ func (a *agent) dispatch(req *wire.Request) {
 		a.answer(req, a.reclaim(req.Limit, req.Force))
 	case wire.OpCommit:
 		a.answer(req, a.commit(req.Commit, req.Length))
-	case wire.OpWrite:
+	case wire.OpWrite, wire.OpPatch:
 		a.expectCommit(req.ID)
 		go a.serveFile(req)
 	default:

@@ -39,10 +39,15 @@ func (a *agent) serveFile(req *wire.Request) {
 	case wire.OpWrite:
 		defer a.forgetCommit(req.ID)
 		a.stream(req, func() (func() error, error) { return a.write(req) })
+	case wire.OpPatch:
+		defer a.forgetCommit(req.ID)
+		a.stream(req, func() (func() error, error) { return a.patch(req) })
 	case wire.OpTar:
 		a.stream(req, func() (func() error, error) { return pack(req) })
 	case wire.OpUntar:
 		a.stream(req, func() (func() error, error) { return unpack(req) })
+	case wire.OpUpper:
+		a.stream(req, func() (func() error, error) { return a.upper(req) })
 	case wire.OpDial:
 		a.stream(req, func() (func() error, error) { return dial(req) })
 	default:

@@ -20,7 +20,7 @@ const (
 )
 
 // setup finishes a new guest and gives up the capability that this took, for this process and all it will ever start.
-func setup(s *wire.Setup) error {
+func (a *agent) setup(s *wire.Setup) error {
 	if s == nil {
 		return fmt.Errorf("set up guest: %w", syscall.EINVAL)
 	}
@@ -29,10 +29,13 @@ func setup(s *wire.Setup) error {
 			return err
 		}
 	}
-	if s.TmpMarker {
-		if err := clearTmp(s.MakeTmp); err != nil {
-			return fmt.Errorf("clear /tmp: %w", err)
+	if s.Layers != nil {
+		if err := a.assemble(s.Layers); err != nil {
+			return fmt.Errorf("put root together: %w", err)
 		}
+	}
+	if err := prepareTmp(s); err != nil {
+		return fmt.Errorf("prepare /tmp: %w", err)
 	}
 	for name, content := range s.Files {
 		if err := placeFile(name, content); err != nil {
@@ -53,6 +56,20 @@ func limitTasks(most int64) error {
 		}
 	}
 	return nil
+}
+
+func prepareTmp(s *wire.Setup) error {
+	if s.TmpMarker {
+		return clearTmp(s.MakeTmp)
+	}
+	if !s.MakeTmp {
+		return nil
+	}
+	// It is there already if something is mounted in it.
+	if err := os.Mkdir("/tmp", 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	return os.Chmod("/tmp", 0o777|os.ModeSticky)
 }
 
 func clearTmp(makeTmp bool) error {

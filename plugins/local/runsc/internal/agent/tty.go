@@ -52,16 +52,17 @@ func (a *agent) relayTTY(req *wire.Request, master rawFile) {
 		return
 	}
 	if in, err := openStream(req.Stdin, syscall.O_RDONLY); err == nil {
-		// The writer uses a descriptor of its own, since the reader closes master.
-		dup, err := syscall.Dup(int(master))
-		if err != nil {
+		// The writer uses a descriptor of its own, since the reader closes master. Commands that start meanwhile do not get it:
+		// it would let them type, and keep the terminal.
+		dup, _, errno := syscall.Syscall(syscall.SYS_FCNTL, uintptr(master), syscall.F_DUPFD_CLOEXEC, 0)
+		if errno != 0 {
 			_ = in.Close()
 			return
 		}
 		go func() {
 			_, _ = io.Copy(keyboard{rawFile(dup)}, in)
 			_ = in.Close()
-			_ = syscall.Close(dup)
+			_ = syscall.Close(int(dup))
 		}()
 	}
 }

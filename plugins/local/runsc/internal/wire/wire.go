@@ -18,6 +18,21 @@ const (
 	// system, which would escape the disk limit. The agent removes it.
 	TmpMarker = "/tmp/.sandbar-boot"
 
+	// StageDir has the mounts, on a first root, that the agent makes a layered root of: see Layers.
+	StageDir = Dir + "/stage"
+	// ImageDir is the image that becomes the root.
+	ImageDir = StageDir + "/image"
+	// SourceDir has what becomes copy-on-write mounts, called 0, 1, ...
+	SourceDir = StageDir + "/source"
+	// DiskDir is the memory file system, of a bounded size and kept in a file of the host, that takes what is written to either.
+	DiskDir = StageDir + "/disk"
+	// RootDir is where the agent mounts the new root.
+	RootDir = StageDir + "/root"
+	// CopyDir is where it mounts the copies.
+	CopyDir = StageDir + "/copy"
+	// OldDir is where the first root is until nothing of it is needed.
+	OldDir = Dir + "/old"
+
 	// RequestFD is the agent's end of the control pipe for requests.
 	RequestFD = 3
 	// EventFD is its end of the one for events.
@@ -45,12 +60,14 @@ const (
 	OpList    Op = "list"    // stream one JSON FileInfo per line to Stdout
 	OpRead    Op = "read"    // stream Path[Offset:Offset+Length] to Stdout
 	OpWrite   Op = "write"   // replace Path by the bytes of Stdin, once committed
+	OpPatch   Op = "patch"   // put the bytes of Stdin at Offset of Path, or at its end if that is negative, and await the commit
 	OpCommit  Op = "commit"  // the write request Commit was Length bytes long (-1: give it up)
 	OpMkdir   Op = "mkdir"   // make directory Path, and parents when Recursive
 	OpRemove  Op = "remove"  // remove Path, and what is below when Recursive
 	OpRename  Op = "rename"  // rename Path to Target
 	OpTar     Op = "tar"     // stream Path as a tar archive to Stdout
 	OpUntar   Op = "untar"   // unpack the tar archive on Stdin below Path
+	OpUpper   Op = "upper"   // stream one JSON UpperFile per line to Stdout, for all that was written to a layered root
 	OpName    Op = "name"    // make Hostname the name of the host
 	OpReclaim Op = "reclaim" // kill the process with the largest resident set, if processes hold too much of Limit or Force is set
 )
@@ -96,8 +113,38 @@ type Setup struct {
 	// TmpMarker says that there is a mount at TmpMarker to remove, and MakeTmp that /tmp was made for it.
 	TmpMarker bool `json:"tmp_marker,omitempty"`
 	MakeTmp   bool `json:"make_tmp,omitempty"`
+	// Layers is nil for a root that the runtime has put together.
+	Layers *Layers `json:"layers,omitempty"`
 	// Files are written, by path, with the modification time FilesTime.
 	Files map[string]string `json:"files,omitempty"`
+}
+
+// Layers has the agent put the root together itself, which the runtime does only for a root without copy-on-write mounts in it.
+type Layers struct {
+	// Copies says whether there is anything in SourceDir.
+	Copies bool `json:"copies,omitempty"`
+	// Show are mounts of the first root that the new one has too, in this order.
+	Show []Show `json:"show"`
+}
+
+// Show has From of the first root seen at To of the new one.
+type Show struct {
+	From string `json:"from"`
+	To   string `json:"to"`
+}
+
+// UpperFile is one file that was written to a layered root. Names are bytes.
+type UpperFile struct {
+	// Name is "root" or "copy/" and a number, for what is written to the root or a copy-on-write mount, and the path there.
+	Name    []byte `json:"name"`
+	Size    int64  `json:"size,omitempty"`
+	Mode    uint32 `json:"mode"` // st_mode, with the type bits
+	UID     uint32 `json:"uid,omitempty"`
+	GID     uint32 `json:"gid,omitempty"`
+	ModTime int64  `json:"mtime"` // nanoseconds since 1970
+	Target  []byte `json:"target,omitempty"`
+	// Gone says that this stands for a file of the layer below that was removed.
+	Gone bool `json:"gone,omitempty"`
 }
 
 // HostFiles are the files that name the host, and in each the line that does, with a guest's name in the place of %s.
