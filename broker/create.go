@@ -7,6 +7,7 @@ import (
 	"maps"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -25,7 +26,13 @@ func (s *Service) CreateSandbox(ctx context.Context, req *brokerv1.CreateSandbox
 	if err := validateCreate(req); err != nil {
 		return nil, err
 	}
-	return s.makeOne(ctx, req.GetIdempotencyKey(), req, func() (making, error) { return s.planCreate(ctx, req) })
+	rows, err := s.once(ctx, req.GetIdempotencyKey(), req, func(r *state.Request) ([]*state.Sandbox, error) {
+		return s.makePlaced(ctx, r, req)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return rows[0].View(), nil
 }
 
 // making is a decided creation of one or several sandboxes by one call.
@@ -34,14 +41,17 @@ type making struct {
 	rows     []*state.Sandbox
 	op       *providerv1.Operation
 	call     func(context.Context, *provider.Provider) ([]*providerv1.Sandbox, error)
+	// trial takes the outcome, if anybody wants to know.
+	trial *trial
 }
 
-func (s *Service) planCreate(ctx context.Context, req *brokerv1.CreateSandboxRequest) (making, error) {
-	name, err := s.opts.Placer.Place(ctx, req)
+// planCreate plans the creation at one provider; opts are for the call.
+func (s *Service) planCreate(ctx context.Context, req *brokerv1.CreateSandboxRequest, name string, opts ...grpc.CallOption) (making, error) {
+	p, err := s.provider(name)
 	if err != nil {
 		return making{}, err
 	}
-	native, err := s.endsByItself(ctx, name)
+	set, err := p.Capabilities(ctx)
 	if err != nil {
 		return making{}, err
 	}
@@ -50,18 +60,18 @@ func (s *Service) planCreate(ctx context.Context, req *brokerv1.CreateSandboxReq
 		spec = &providerv1.SandboxSpec{}
 	}
 	lifetime := s.lifetime(req.GetLifetime(), spec.GetLifetime())
-	if lifetime > 0 && native {
+	if lifetime > 0 && set.Has("lifetime.native") {
 		// The provider then ends it also while no broker runs.
 		spec.Lifetime = durationpb.New(lifetime)
 	}
 	sb := s.newRow(name, lifetime, req.GetIdle())
 	sb.Body.Name, sb.Body.Labels, sb.Body.Spec = req.GetName(), req.GetLabels(), spec
-	create := &providerv1.CreateSandboxRequest{Identity: s.identity(sb), Spec: spec}
+	create := &providerv1.CreateSandboxRequest{Identity: s.identity(sb), Spec: s.inRegion(name, set, spec)}
 	create.Operation = operation(create)
 	return making{
 		provider: name, rows: []*state.Sandbox{sb}, op: create.GetOperation(),
 		call: func(ctx context.Context, p *provider.Provider) ([]*providerv1.Sandbox, error) {
-			resp, err := p.CreateSandbox(ctx, create)
+			resp, err := p.CreateSandbox(ctx, create, opts...)
 			return []*providerv1.Sandbox{resp.GetSandbox()}, err
 		},
 	}, nil
@@ -259,6 +269,7 @@ func (s *Service) makeSandboxes(ctx context.Context, r *state.Request, m making)
 	case err != nil:
 		return nil, storeFault(err)
 	}
+	s.measures.add(m.provider, len(m.rows))
 	rows, err := s.finish(ctx, opCtx, m)
 	if ctx.Err() != nil && r == nil {
 		s.abandon(opCtx, m.rows)
@@ -274,7 +285,9 @@ func (s *Service) finish(ctx, opCtx context.Context, m making) ([]*state.Sandbox
 			"provider %s answered with %d sandboxes instead of %d", m.provider, len(vendors), len(m.rows)).With("provider", m.provider)
 	}
 	if err != nil {
-		return nil, s.notMade(opCtx, m, fault.From(err))
+		f := fault.From(err)
+		m.trial.failed(f)
+		return nil, s.notMade(opCtx, m, f)
 	}
 	for i, sb := range m.rows {
 		if _, err := s.applyObserved(opCtx, sb, vendors[i]); err != nil {
@@ -285,6 +298,7 @@ func (s *Service) finish(ctx, opCtx context.Context, m making) ([]*state.Sandbox
 		if err := s.awaitCreated(ctx, opCtx, sb); err != nil {
 			return nil, err
 		}
+		m.trial.made(sb.Status)
 	}
 	return m.rows, nil
 }

@@ -1,13 +1,10 @@
 package broker
 
 import (
-	"context"
-
 	"google.golang.org/protobuf/proto"
 
 	"github.com/sandbar-dev/sandbar/broker/provider"
 	"github.com/sandbar-dev/sandbar/proto/fault"
-	brokerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
 
@@ -21,27 +18,9 @@ type Providers interface {
 	Unreachable(name string) string
 	// Names returns the configured providers in order of configuration.
 	Names() []string
-	// Default returns the name of the provider for requests that name none, or
-	// "" if there is no provider at all.
+	// Default returns the name of the provider for volumes whose request names none,
+	// and for sandboxes among equals, or "" if there is no provider at all.
 	Default() string
-}
-
-// Placer chooses the provider for a new sandbox.
-type Placer interface {
-	Place(ctx context.Context, req *brokerv1.CreateSandboxRequest) (provider string, err error)
-}
-
-// namedOrDefault is the Placer that does what the request says.
-type namedOrDefault struct{ providers Providers }
-
-func (p namedOrDefault) Place(_ context.Context, req *brokerv1.CreateSandboxRequest) (string, error) {
-	if req.GetProvider() != "" {
-		return req.GetProvider(), nil
-	}
-	if name := p.providers.Default(); name != "" {
-		return name, nil
-	}
-	return "", fault.New(providerv1.ErrorReason_ERROR_REASON_NOT_CONFIGURED, "no provider is configured: add one to the configuration")
 }
 
 // provider returns a configured provider.

@@ -68,7 +68,12 @@ func (s *Service) reconcile() {
 			}
 			reverify = now.Add(verifyRetry)
 		}
-		timer.Reset(s.untilNext(ctx, busy, reap, purge, reverify))
+		flush := s.measures.flushAt(now)
+		if !now.Before(flush) {
+			s.logged(ctx, "measurements are not stored", s.measures.flush(ctx, s.store))
+			flush = s.measures.flushAt(time.Now())
+		}
+		timer.Reset(s.untilNext(ctx, busy, reap, purge, reverify, flush))
 	}
 }
 

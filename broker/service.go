@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sandbar-dev/sandbar/broker/placement"
 	"github.com/sandbar-dev/sandbar/broker/state"
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	brokerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1"
@@ -16,8 +17,11 @@ import (
 
 // Options are the settings of a Service; zero values mean the defaults.
 type Options struct {
-	// Placer chooses providers. Nil: the one the request names, else the default.
-	Placer Placer
+	// Placement is what the configuration says about providers, by name. One that is
+	// not there has weight 1 and nothing else.
+	Placement map[string]placement.Policy
+	// Clock is what measurements of providers are timed by. Nil: time.Now.
+	Clock func() time.Time
 	// Log is where the service tells what it did by itself. Nil: nowhere.
 	Log *slog.Logger
 	// Lifetime of sandboxes whose request says none. Zero: no end.
@@ -40,9 +44,9 @@ type Options struct {
 	Retry time.Duration
 }
 
-func (o Options) withDefaults(providers Providers) Options {
-	if o.Placer == nil {
-		o.Placer = namedOrDefault{providers}
+func (o Options) withDefaults() Options {
+	if o.Clock == nil {
+		o.Clock = time.Now
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -86,6 +90,7 @@ type Service struct {
 	unsettled idQueue
 	verifying verifying
 	fresh     freshness
+	measures  measures
 	loops     sync.WaitGroup
 }
 
@@ -96,7 +101,7 @@ func New(ctx context.Context, store state.Store, providers Providers, opts Optio
 	if err != nil {
 		return nil, fmt.Errorf("read the broker's id: %w", err)
 	}
-	opts = opts.withDefaults(providers)
+	opts = opts.withDefaults()
 	life, die := context.WithCancel(context.WithoutCancel(ctx))
 	s := &Service{
 		store: store, providers: providers, opts: opts, log: opts.Log, owner: owner,
@@ -104,6 +109,10 @@ func New(ctx context.Context, store state.Store, providers Providers, opts Optio
 	}
 	s.uses.init()
 	s.verifying.init()
+	if err := s.measures.load(ctx, store); err != nil {
+		die()
+		return nil, err
+	}
 	for _, name := range providers.Names() {
 		s.ProviderReady(name)
 	}
@@ -128,6 +137,7 @@ func (s *Service) Close(ctx context.Context) {
 	<-idle
 	s.loops.Wait()
 	s.uses.flush(context.WithoutCancel(ctx), s.store)
+	s.logged(ctx, "measurements are not stored", s.measures.flush(context.WithoutCancel(ctx), s.store))
 }
 
 // ProviderReady tells the service that a provider can be called (again), so that

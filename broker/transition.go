@@ -67,6 +67,7 @@ func (s *Service) saveGone(ctx context.Context, sb *state.Sandbox, before lifecy
 		s.recheck.push(sb.ID())
 		return storeFault(err)
 	}
+	s.measures.add(sb.Body.GetProvider(), -1)
 	return nil
 }
 

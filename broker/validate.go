@@ -32,6 +32,7 @@ func validateCreate(req *brokerv1.CreateSandboxRequest) error {
 	return firstError(
 		validateName(req.GetName()),
 		validateLabels(req.GetLabels()),
+		validateLabelsIn("provider_labels", req.GetProviderLabels()),
 		validateLifetime("lifetime", req.GetLifetime()),
 		validateLifetime("spec.lifetime", req.GetSpec().GetLifetime()),
 		validateIdle(req.GetIdle()),
@@ -55,16 +56,18 @@ func validateName(name string) error {
 	return nil
 }
 
-func validateLabels(labels map[string]string) error {
+func validateLabels(labels map[string]string) error { return validateLabelsIn("labels", labels) }
+
+func validateLabelsIn(field string, labels map[string]string) error {
 	if len(labels) > maxLabels {
-		return fault.Field("labels", strconv.Itoa(len(labels))+" labels", fmt.Sprintf("want at most %d", maxLabels))
+		return fault.Field(field, strconv.Itoa(len(labels))+" labels", fmt.Sprintf("want at most %d", maxLabels))
 	}
 	for k, v := range labels {
 		if !labelPattern().MatchString(k) {
-			return fault.Field("labels", k, "want keys of 1 to 63 letters, digits and . _ / -")
+			return fault.Field(field, k, "want keys of 1 to 63 letters, digits and . _ / -")
 		}
 		if len(v) > maxLabelValue || !utf8.ValidString(v) {
-			return fault.Field("labels["+k+"]", v, fmt.Sprintf("want at most %d bytes of UTF-8", maxLabelValue))
+			return fault.Field(field+"["+k+"]", v, fmt.Sprintf("want at most %d bytes of UTF-8", maxLabelValue))
 		}
 	}
 	return nil

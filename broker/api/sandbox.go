@@ -31,6 +31,16 @@ func (h sandboxes) CreateSandbox(ctx context.Context, req *connect.Request[broke
 	return answer(&brokerv1.CreateSandboxResponse{Sandbox: sb}, err)
 }
 
+func (h sandboxes) PlanSandbox(ctx context.Context, req *connect.Request[brokerv1.PlanSandboxRequest]) (*connect.Response[brokerv1.PlanSandboxResponse], error) {
+	place, err := h.s.PlanSandbox(ctx, req.Msg.GetCreate())
+	return answer(&brokerv1.PlanSandboxResponse{Placement: place}, err)
+}
+
+func (h sandboxes) ExplainSandbox(ctx context.Context, req *connect.Request[brokerv1.ExplainSandboxRequest]) (*connect.Response[brokerv1.ExplainSandboxResponse], error) {
+	place, err := h.s.ExplainSandbox(ctx, req.Msg.GetSandbox())
+	return answer(&brokerv1.ExplainSandboxResponse{Placement: place}, err)
+}
+
 func (h sandboxes) GetSandbox(ctx context.Context, req *connect.Request[brokerv1.GetSandboxRequest]) (*connect.Response[brokerv1.GetSandboxResponse], error) {
 	sb, err := h.s.GetSandbox(ctx, req.Msg)
 	return answer(&brokerv1.GetSandboxResponse{Sandbox: sb}, err)

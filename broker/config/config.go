@@ -18,8 +18,9 @@ type Config struct {
 	RuntimeDir string `yaml:"runtime_dir"`
 	// PluginDirs are searched for provider binaries, before the caller's.
 	PluginDirs []string `yaml:"plugin_dirs"`
-	// Providers to run; the one marked default, or else the first, is chosen when
-	// a request names none. Empty: the provider "local".
+	// Providers to run; among them the broker chooses for a request that names none.
+	// The one marked default, or else the first, is chosen among equals, and is the
+	// one for volumes. Empty: the provider "local".
 	Providers []Provider `yaml:"providers"`
 	Defaults  Defaults   `yaml:"defaults"`
 	Reaper    Reaper     `yaml:"reaper"`
@@ -52,6 +53,14 @@ type Provider struct {
 	// Settings are passed on as they are; the plugin says what it takes.
 	Settings map[string]any    `yaml:"settings"`
 	Secrets  map[string]Secret `yaml:"secrets"`
+	// Weight makes the broker choose it more or less often: 200 counts twice as much
+	// as 100, which is the default; 0: only when a request names it.
+	Weight *int `yaml:"weight"`
+	// Labels are what requests can ask for.
+	Labels map[string]string `yaml:"labels"`
+	// Region is where all its sandboxes are. Empty: nobody said; then only a provider
+	// that knows regions itself gets requests that name one.
+	Region string `yaml:"region"`
 }
 
 // Secret says where a secret is; exactly one field is set.

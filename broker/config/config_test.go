@@ -37,6 +37,9 @@ providers:
     default: true
     settings: {region: eu, size: 3, list: [a]}
     secrets: {token: {env: MODAL_TOKEN}, other: {file: /etc/token}}
+    weight: 0
+    labels: {tier: paid, gdpr: "yes"}
+    region: eu
 defaults: {lifetime: 24h, idle: {timeout: 10m, action: pause}}
 reaper: {grace: 15m, interval: 1m}
 log: {level: debug, format: json}
@@ -53,6 +56,7 @@ api_keys:
 		Providers: []config.Provider{{Name: "local"}, {
 			Name: "modal", Default: true, Settings: map[string]any{"region": "eu", "size": 3, "list": []any{"a"}},
 			Secrets: map[string]config.Secret{"token": {Env: "MODAL_TOKEN"}, "other": {File: "/etc/token"}},
+			Weight:  new(int), Labels: map[string]string{"tier": "paid", "gdpr": "yes"}, Region: "eu",
 		}},
 		Defaults: config.Defaults{Lifetime: 24 * time.Hour, Idle: config.Idle{Timeout: 10 * time.Minute, Action: "pause"}},
 		Reaper:   config.Reaper{Grace: 15 * time.Minute, Interval: time.Minute},
@@ -74,6 +78,9 @@ func TestErrorsNameFileLineFieldValueAndRemedy(t *testing.T) {
 		{"list", "providers: local\n", `c.yaml:1: providers is "local": want a list`},
 		{"boolean", "providers:\n- name: a\n  default: maybe\n", `c.yaml:3: providers[0].default is "maybe": want true or false`},
 		{"level", "log: {level: loud}\n", `c.yaml:1: log.level is "loud": want one of ["debug" "info" "warn" "error"]`},
+		{"weight", "providers:\n- name: a\n  weight: heavy\n", `c.yaml:3: providers[0].weight is "heavy": want a whole number`},
+		{"weight below", "providers:\n- name: a\n  weight: -1\n", `c.yaml:3: providers[0].weight is "-1": want 0 to 10000`},
+		{"label", "providers:\n- name: a\n  labels: {'a b': c}\n", `c.yaml:3: providers[0].labels.a b is "c": want a key of 1 to 63 letters, digits and . _ / -`},
 		{"name", "providers:\n- name: Local!\n", `c.yaml:2: providers[0].name is "Local!": want a name that matches [a-z][a-z0-9-]{0,31}`},
 		{"no name", "providers:\n- default: true\n", `c.yaml:2: providers[0].name is missing: want the name of a provider, such as local`},
 		{"twice", "providers:\n- name: a\n- name: a\n", `c.yaml:3: providers[1].name is "a": want each provider once`},
@@ -113,11 +120,11 @@ func TestAllErrorsAtOnce(t *testing.T) {
 			`c.yaml:2: listen.tcp is "99": want host:port, such as 127.0.0.1:7300`,
 			`c.yaml:3: listen_on is not a setting: want one of api_keys, defaults, listen, log, plugin_dirs, providers, reaper, runtime_dir, state_dir`,
 			`c.yaml:6: providers[0].binary is "b": want an absolute path`,
-			`c.yaml:7: providers[0].setings is not a setting: want one of binary, default, name, secrets, settings`,
+			`c.yaml:7: providers[0].setings is not a setting: want one of binary, default, labels, name, region, secrets, settings, weight`,
 		}},
 		{"no echoes", "listen: {tcp: 'localhost:1'}\napi_keys: none\nproviders:\n- label: a\n  secrets: {t: {evn: T}}\n- name: [b]\n", []string{
 			`c.yaml:2: api_keys is "none": want a list`,
-			`c.yaml:4: providers[0].label is not a setting: want one of binary, default, name, secrets, settings`,
+			`c.yaml:4: providers[0].label is not a setting: want one of binary, default, labels, name, region, secrets, settings, weight`,
 			`c.yaml:5: providers[0].secrets.t.evn is not a setting: want one of env, file`,
 			`c.yaml:6: providers[1].name is a list: want text`,
 		}},

@@ -91,6 +91,12 @@ func (d *decoder) decode(n *yaml.Node, field string, v reflect.Value) {
 		if x != nil {
 			v.Set(reflect.ValueOf(x))
 		}
+	case v.Kind() == reflect.Pointer:
+		e := reflect.New(v.Type().Elem())
+		d.decode(n, field, e.Elem())
+		v.Set(e)
+	case v.Kind() == reflect.Int:
+		d.integer(n, field, v)
 	case v.Kind() == reflect.Bool:
 		d.boolean(n, field, v)
 	case v.Kind() == reflect.String:
@@ -111,6 +117,15 @@ func (d *decoder) duration(n *yaml.Node, field string, v reflect.Value) {
 		return
 	}
 	v.SetInt(int64(t))
+}
+
+func (d *decoder) integer(n *yaml.Node, field string, v reflect.Value) {
+	i, err := strconv.ParseInt(n.Value, 10, 0)
+	if n.Kind != yaml.ScalarNode || err != nil {
+		d.fail(n, field, "is %s: want a whole number", shown(n))
+		return
+	}
+	v.SetInt(i)
 }
 
 func (d *decoder) boolean(n *yaml.Node, field string, v reflect.Value) {

@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strconv"
 
 	"go.yaml.in/yaml/v3"
@@ -117,8 +119,25 @@ func (d *decoder) checkProviders(c *Config) {
 			}
 		}
 		d.absolute(field+".binary", p.Binary)
+		d.checkPlacement(field, p)
 		for name, s := range p.Secrets {
 			d.checkSecret(field+".secrets."+name, s)
+		}
+	}
+}
+
+// maxWeight is far above any sensible relation between two providers.
+const maxWeight = 10_000
+
+var labelKey = pattern.Lazy(`^[0-9A-Za-z._/-]{1,63}$`)
+
+func (d *decoder) checkPlacement(field string, p Provider) {
+	if w := p.Weight; w != nil && (*w < 0 || *w > maxWeight) {
+		d.reject(field+".weight", strconv.Itoa(*w), fmt.Sprintf("0 to %d", maxWeight))
+	}
+	for _, key := range slices.Sorted(maps.Keys(p.Labels)) {
+		if !labelKey().MatchString(key) {
+			d.reject(field+".labels."+key, p.Labels[key], "a key of 1 to 63 letters, digits and . _ / -")
 		}
 	}
 }

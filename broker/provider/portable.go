@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"strconv"
 	"time"
 
@@ -48,10 +49,24 @@ func (c *portable) Invoke(ctx context.Context, method string, args, reply any, o
 			err = err.WithEffect(providerv1.Effect_EFFECT_UNKNOWN)
 		}
 		wait, again := c.again(method, attempt, err)
-		if !again || !pause(ctx, wait) {
+		if !again || err.Elsewhere() && elsewhere(opts) || !pause(ctx, wait) {
 			return err
 		}
 	}
+}
+
+// orElsewhere is the option that OrElsewhere returns.
+type orElsewhere struct{ grpc.EmptyCallOption }
+
+// OrElsewhere is for a caller that has another provider to go to: a call that is
+// proven to have had no effect, and may be tried elsewhere, is not repeated here.
+func OrElsewhere() grpc.CallOption { return orElsewhere{} }
+
+func elsewhere(opts []grpc.CallOption) bool {
+	return slices.ContainsFunc(opts, func(o grpc.CallOption) bool {
+		_, is := o.(orElsewhere)
+		return is
+	})
 }
 
 // check refuses before the network what the provider would have to refuse.

@@ -64,14 +64,25 @@ func New(name string, conn Conn, opts Options) *Provider {
 // Name returns the provider's name.
 func (p *Provider) Name() string { return p.name }
 
+// Description returns what the provider says about itself, waiting for it to
+// start if it has not.
+func (p *Provider) Description(ctx context.Context) (*providerv1.DescribeResponse, error) {
+	d, err := p.conn.Descriptor(ctx)
+	if err != nil {
+		return nil, convert(p.name, err)
+	}
+	return d, nil
+}
+
+// Described returns what the provider said about itself last, or nil if it never
+// spoke. It does not wait.
+func (p *Provider) Described() *providerv1.DescribeResponse { return p.conn.Described() }
+
 // Capabilities returns what the provider declares, waiting for it to start if it
 // has not.
 func (p *Provider) Capabilities(ctx context.Context) (Set, error) {
-	d, err := p.conn.Descriptor(ctx)
-	if err != nil {
-		return Set{}, convert(p.name, err)
-	}
-	return NewSet(d), nil
+	d, err := p.Description(ctx)
+	return NewSet(d), err
 }
 
 // Supports reports whether the provider declares a capability and has it switched

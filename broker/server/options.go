@@ -14,6 +14,7 @@ import (
 
 	"github.com/sandbar-dev/sandbar/broker"
 	"github.com/sandbar-dev/sandbar/broker/config"
+	"github.com/sandbar-dev/sandbar/broker/placement"
 	"github.com/sandbar-dev/sandbar/broker/pluginhost"
 	brokerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1"
 )
@@ -104,6 +105,14 @@ func (o Options) service() broker.Options {
 	out := broker.Options{
 		Log: o.Log, Lifetime: d.Lifetime,
 		OrphanGrace: o.Config.Reaper.Grace, ReapInterval: o.Config.Reaper.Interval,
+		Placement: make(map[string]placement.Policy),
+	}
+	for _, p := range o.Config.Providers {
+		policy := placement.Policy{Weight: placement.DefaultWeight, Labels: p.Labels, Region: p.Region}
+		if p.Weight != nil {
+			policy.Weight = *p.Weight
+		}
+		out.Placement[p.Name] = policy
 	}
 	if d.Idle.Timeout > 0 {
 		action := brokerv1.IdleAction_IDLE_ACTION_DELETE

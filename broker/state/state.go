@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/sandbar-dev/sandbar/broker/lifecycle"
+	"github.com/sandbar-dev/sandbar/broker/placement"
 	brokerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
@@ -48,6 +49,9 @@ type Sandbox struct {
 	GoneAt time.Time
 	// Version grows with each update.
 	Version int64
+	// Placement is why it is where it is. It is stored when the sandbox is inserted,
+	// and read by Store.Placement alone, as nothing else asks for it.
+	Placement *brokerv1.Placement
 }
 
 // ID returns the sandbox's id.
@@ -193,6 +197,12 @@ type Sandboxes interface {
 	DueSandboxes(ctx context.Context, now time.Time, limit int) ([]*Sandbox, error)
 	// NextDue returns the earliest DueAt, or zero.
 	NextDue(ctx context.Context) (time.Time, error)
+	// Placement returns what a sandbox, live or gone, was inserted with; nil if that
+	// was nothing. ErrNotFound.
+	Placement(ctx context.Context, id string) (*brokerv1.Placement, error)
+	// CountSandboxes returns how many live sandboxes each provider has; none has no
+	// entry.
+	CountSandboxes(ctx context.Context) (map[string]int, error)
 	// PurgeGone drops what ended before cutoff, and requests as old whose records
 	// are no longer live.
 	PurgeGone(ctx context.Context, cutoff time.Time) error
@@ -213,10 +223,19 @@ type Snapshots interface {
 	ListSnapshots(ctx context.Context, sandboxID string, p Page) ([]*Snapshot, string, error)
 }
 
+// Measurements keeps what was measured of providers.
+type Measurements interface {
+	// Measurements returns all that is stored, by provider.
+	Measurements(ctx context.Context) (map[string]placement.Measurement, error)
+	// PutMeasurements stores measurements, over those of the same providers.
+	PutMeasurements(ctx context.Context, m map[string]placement.Measurement) error
+}
+
 // Store is everything the broker remembers.
 type Store interface {
 	Sandboxes
 	Snapshots
+	Measurements
 	// Owner returns the broker's own id, which is made at the first call and
 	// stays for the life of the store.
 	Owner(ctx context.Context) (string, error)

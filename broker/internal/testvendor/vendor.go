@@ -35,6 +35,7 @@ type Vendor struct {
 
 	mu           sync.Mutex
 	capabilities []string
+	limits       map[string]map[string]int64
 	hook         Hook
 	sandboxes    map[string]*providerv1.Sandbox
 	keys         map[string][]string // idempotency key to sandbox ids
@@ -61,6 +62,15 @@ func New() *Vendor {
 
 // Declare replaces the declared capabilities. Call it before the vendor is used.
 func (v *Vendor) Declare(ids ...string) { v.capabilities = ids }
+
+// Limit declares a limit of a capability; nothing enforces it. Call it before the
+// vendor is used.
+func (v *Vendor) Limit(capability, name string, most int64) {
+	if v.limits == nil {
+		v.limits = make(map[string]map[string]int64)
+	}
+	v.limits[capability] = map[string]int64{name: most}
+}
 
 // SetHook replaces the hook; nil removes it.
 func (v *Vendor) SetHook(h Hook) {
@@ -158,7 +168,7 @@ func missing(id string) error {
 func (v *Vendor) Describe(context.Context, *providerv1.DescribeRequest) (*providerv1.DescribeResponse, error) {
 	d := &providerv1.DescribeResponse{Name: "test", Vendor: "test", Version: "1.0.0"}
 	for _, id := range slices.Sorted(slices.Values(v.capabilities)) {
-		d.Capabilities = append(d.Capabilities, &providerv1.Capability{Id: id, State: providerv1.CapabilityState_CAPABILITY_STATE_SUPPORTED})
+		d.Capabilities = append(d.Capabilities, &providerv1.Capability{Id: id, State: providerv1.CapabilityState_CAPABILITY_STATE_SUPPORTED, Limits: v.limits[id]})
 	}
 	return d, nil
 }

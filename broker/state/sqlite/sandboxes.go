@@ -53,6 +53,9 @@ func insertSandbox(ctx context.Context, tx *sql.Tx, sb *state.Sandbox) error {
 	if err != nil {
 		return fmt.Errorf("insert sandbox %s: %w", sb.ID(), err)
 	}
+	if err := insertPlacement(ctx, tx, seq, sb.Placement); err != nil {
+		return fmt.Errorf("insert placement of sandbox %s: %w", sb.ID(), err)
+	}
 	for k, v := range sb.Body.GetLabels() {
 		if _, err := tx.ExecContext(ctx, `INSERT INTO sandbox_labels (key, value, seq) VALUES (?, ?, ?)`, k, v, seq); err != nil {
 			return fmt.Errorf("insert label %q of sandbox %s: %w", k, sb.ID(), err)

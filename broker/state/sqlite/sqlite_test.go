@@ -1,12 +1,16 @@
 package sqlite_test
 
 import (
+	"database/sql"
+	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strconv"
 	"testing"
 	"time"
 
+	"github.com/pressly/goose/v3"
 	"go.uber.org/goleak"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -58,6 +62,43 @@ func TestStateOutlivesTheProcess(t *testing.T) {
 	}
 }
 
+// TestUpgrade: what an earlier schema holds is there after each migration.
+func TestUpgrade(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state.db")
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := goose.NewProvider(goose.DialectSQLite3, db, os.DirFS("migrations"))
+	if err == nil {
+		_, err = p.UpTo(t.Context(), 1)
+	}
+	if err == nil {
+		_, err = db.ExecContext(t.Context(), `INSERT INTO sandboxes (id, name, provider, state, pending, prior, reason, gone, op_key, op_digest,
+			request_key, attempts, idle_ns, last_active_at, version, body) VALUES ('sbx_old', 'n', 'p', 2, 0, 0, '', 0, 'k', x'00', '', 0, 0, 0, 1, x'')`)
+	}
+	if err = errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	s, err := sqlite.Open(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sb, err := s.Sandbox(t.Context(), "sbx_old")
+	if err != nil || sb.Version != 1 {
+		t.Errorf("the old sandbox is %+v, %v", sb, err)
+	}
+	if place, err := s.Placement(t.Context(), "sbx_old"); place != nil || err != nil {
+		t.Errorf("its placement is %v, %v", place, err)
+	}
+	if n, err := s.CountSandboxes(t.Context()); n["p"] != 1 || err != nil {
+		t.Errorf("counted %v, %v", n, err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // many fills a store with n sandboxes, every tenth PAUSED, one in a thousand
 // with a rare label.
 func many(tb testing.TB, n int) state.Store {
@@ -103,6 +144,7 @@ func BenchmarkHundredThousand(b *testing.B) {
 			_, _, err := s.ListSandboxes(ctx, state.Filter{States: []providerv1.SandboxState{providerv1.SandboxState_SANDBOX_STATE_FAILED}}, state.Page{Size: 100})
 			return err
 		},
+		"count":    func() error { _, err := s.CountSandboxes(ctx); return err },
 		"next due": func() error { _, err := s.NextDue(ctx); return err },
 		"touch":    func() error { return s.TouchSandbox(ctx, "sbx_00050000", time.Now()) },
 	} {

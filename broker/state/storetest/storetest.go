@@ -44,6 +44,9 @@ func Run(t *testing.T, open func(testing.TB) state.Store) {
 		"remove and purge": purge,
 		"snapshots":        snapshots,
 		"owner":            owner,
+		"placements":       placements,
+		"counts":           counts,
+		"measurements":     measurements,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}

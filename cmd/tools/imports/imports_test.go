@@ -56,6 +56,11 @@ var rules = []rule{
 	{from: module + "broker/lifecycle", to: "net", direct: true, why: "pure: no I/O"},
 	{from: module + "broker/lifecycle", to: "database/sql", direct: true, why: "pure: no I/O"},
 	{from: module + "broker/lifecycle", to: "google.golang.org/grpc", direct: true, why: "pure: no I/O"},
+	{from: module + "broker/placement", to: "os", direct: true, why: "pure: no I/O"},
+	{from: module + "broker/placement", to: "net", direct: true, why: "pure: no I/O"},
+	{from: module + "broker/placement", to: "database/sql", direct: true, why: "pure: no I/O"},
+	{from: module + "broker/placement", to: "google.golang.org/grpc", direct: true, why: "pure: no I/O"},
+	{from: module + "broker/placement", to: module + "broker/state", why: "state stores its values, not the other way round"},
 	{from: module + "broker/session", to: "os", direct: true, why: "pure: no I/O"},
 	{from: module + "broker/session", to: "net", direct: true, why: "pure: no I/O"},
 	{

@@ -13,14 +13,15 @@ type grammar struct {
 	Logs  logsCmd  `cmd:"" group:"Run" help:"Show what a command wrote."`
 	Kill  killCmd  `cmd:"" group:"Run" help:"Send a signal to a command."`
 
-	Create createCmd `cmd:"" group:"Sandboxes" help:"Create a sandbox."`
-	Ls     lsCmd     `cmd:"" group:"Sandboxes" aliases:"list" help:"List sandboxes."`
-	Get    getCmd    `cmd:"" group:"Sandboxes" help:"Show a sandbox."`
-	Rm     rmCmd     `cmd:"" group:"Sandboxes" help:"Remove sandboxes."`
-	Pause  pauseCmd  `cmd:"" group:"Sandboxes" help:"Pause a sandbox."`
-	Resume resumeCmd `cmd:"" group:"Sandboxes" help:"Resume a paused sandbox."`
-	Extend extendCmd `cmd:"" group:"Sandboxes" help:"Let a sandbox live longer."`
-	Fork   forkCmd   `cmd:"" group:"Sandboxes" help:"Make copies of a running sandbox."`
+	Create  createCmd  `cmd:"" group:"Sandboxes" help:"Create a sandbox."`
+	Explain explainCmd `cmd:"" group:"Sandboxes" help:"Show why a sandbox is on its provider."`
+	Ls      lsCmd      `cmd:"" group:"Sandboxes" aliases:"list" help:"List sandboxes."`
+	Get     getCmd     `cmd:"" group:"Sandboxes" help:"Show a sandbox."`
+	Rm      rmCmd      `cmd:"" group:"Sandboxes" help:"Remove sandboxes."`
+	Pause   pauseCmd   `cmd:"" group:"Sandboxes" help:"Pause a sandbox."`
+	Resume  resumeCmd  `cmd:"" group:"Sandboxes" help:"Resume a paused sandbox."`
+	Extend  extendCmd  `cmd:"" group:"Sandboxes" help:"Let a sandbox live longer."`
+	Fork    forkCmd    `cmd:"" group:"Sandboxes" help:"Make copies of a running sandbox."`
 
 	Snapshot snapshotCmd `cmd:"" group:"Sandboxes" help:"Create, list and remove snapshots."`
 	Restore  restoreCmd  `cmd:"" group:"Sandboxes" help:"Make a sandbox from a snapshot."`

@@ -15,6 +15,7 @@ import (
 	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/cli"
 	"github.com/sandbar-dev/sandbar/plugins/fake"
 	"github.com/sandbar-dev/sandbar/plugins/sdk"
+	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
 
 // TestMain lets scripts, and a daemon started on demand, run this binary as
@@ -23,7 +24,21 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"sandbar":               func() { os.Exit(sandbar()) },
 		"sandbar-provider-fake": func() { sdk.Serve(fake.New(fake.Options{Version: "1.2.3"}), sdk.Options{}) },
+		"sandbar-provider-east": func() { sdk.Serve(renamed{fake.New(fake.Options{}), "east"}, sdk.Options{}) },
+		"sandbar-provider-west": func() { sdk.Serve(renamed{fake.New(fake.Options{}), "west"}, sdk.Options{}) },
 	})
+}
+
+// renamed is the fake under another name, so that a broker can have several.
+type renamed struct {
+	*fake.Driver
+	name string
+}
+
+func (r renamed) Describe(ctx context.Context) (*providerv1.DescribeResponse, error) {
+	d, err := r.Driver.Describe(ctx)
+	d.Name = r.name
+	return d, err
 }
 
 func sandbar() int {
@@ -34,8 +49,11 @@ func sandbar() int {
 }
 
 // serveFake is the in-memory broker behind the real serve command. A state
-// folder called broken makes it fail.
+// folder called broken makes it fail, and one called real makes it the real one.
 func serveFake(ctx context.Context, o server.Options) error {
+	if filepath.Base(o.Config.StateDir) == "real" {
+		return cli.RunBroker(ctx, o)
+	}
 	if filepath.Base(o.Config.StateDir) == "broken" {
 		return os.ErrInvalid
 	}

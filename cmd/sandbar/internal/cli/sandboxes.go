@@ -18,6 +18,7 @@ const listPage = 500
 
 type createCmd struct {
 	specFlags
+	DryRun bool `help:"Show which providers could make it and which one would, and make nothing."`
 }
 
 // Run creates a sandbox and prints its id.
@@ -25,6 +26,9 @@ func (c *createCmd) Run(ctx context.Context, a *app) error {
 	req, err := c.request(a)
 	if err != nil {
 		return err
+	}
+	if c.DryRun {
+		return a.plan(ctx, req)
 	}
 	if req.GetName() == "" {
 		// A name of our own lets an interrupted creation be undone.

@@ -36,6 +36,25 @@ type specFlags struct {
 	Volume   []value.VolumeMount `sep:"none" help:"Mount a named volume, rw or ro." placeholder:"NAME:DST[:MODE]"`
 	Label    []string            `short:"l" sep:"none" help:"Label." placeholder:"NAME=VALUE"`
 	lifeFlags
+	placeFlags
+}
+
+// placeFlags say which providers will do.
+type placeFlags struct {
+	ProviderLabel []string `sep:"none" help:"Only on a provider whose configuration has this label." placeholder:"NAME=VALUE"`
+	PauseKeeps    string   `help:"Only on a provider whose pause keeps at least this: disk, memory or processes." enum:",disk,memory,processes" default:"" placeholder:"WHAT"`
+}
+
+func (f *placeFlags) place(req *brokerv1.CreateSandboxRequest) error {
+	labels, err := value.Labels(f.ProviderLabel)
+	if err != nil {
+		return &usageError{message: "--provider-label: " + err.Error()}
+	}
+	req.ProviderLabels = labels
+	if f.PauseKeeps != "" {
+		req.PauseKeeps = (&keepFlags{Require: f.PauseKeeps}).keeps()
+	}
+	return nil
 }
 
 // lifeFlags say when a sandbox ends.
@@ -89,10 +108,11 @@ func (f *specFlags) request(a *app) (*brokerv1.CreateSandboxRequest, error) {
 			CpuMillis: int64(f.CPU), MemoryBytes: int64(f.Memory), DiskBytes: int64(f.Disk), Pids: f.Pids,
 		}
 	}
-	return &brokerv1.CreateSandboxRequest{
+	req := &brokerv1.CreateSandboxRequest{
 		Name: f.Name, Provider: f.Provider, Spec: spec, Labels: labels,
 		Lifetime: f.lifetime(), Idle: f.idle(), IdempotencyKey: randomID(),
-	}, nil
+	}
+	return req, f.place(req)
 }
 
 func (a *app) environment(files, pairs []string) (map[string]string, error) {

@@ -84,6 +84,98 @@ func (IdleAction) EnumDescriptor() ([]byte, []int) {
 	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{0}
 }
 
+// PlacementRule is a rule that a provider can fail.
+type PlacementRule int32
+
+const (
+	PlacementRule_PLACEMENT_RULE_UNSPECIFIED PlacementRule = 0
+	// The request names another provider.
+	PlacementRule_PLACEMENT_RULE_NOT_NAMED PlacementRule = 1
+	// Its weight is configured as 0.
+	PlacementRule_PLACEMENT_RULE_WEIGHT_ZERO PlacementRule = 2
+	// It does not have one of provider_labels.
+	PlacementRule_PLACEMENT_RULE_LABEL PlacementRule = 3
+	// It is configured to be in another region.
+	PlacementRule_PLACEMENT_RULE_REGION             PlacementRule = 4
+	PlacementRule_PLACEMENT_RULE_CAPABILITY_MISSING PlacementRule = 5
+	// It has the capability, but switched off.
+	PlacementRule_PLACEMENT_RULE_CAPABILITY_DISABLED PlacementRule = 6
+	// A limit that it declares is passed.
+	PlacementRule_PLACEMENT_RULE_LIMIT PlacementRule = 7
+	// It does not have a volume that is to be mounted.
+	PlacementRule_PLACEMENT_RULE_VOLUME PlacementRule = 8
+	// Its plugin cannot be asked now.
+	PlacementRule_PLACEMENT_RULE_NOT_READY PlacementRule = 9
+	// It asked for fewer calls, and the time it named is not over.
+	PlacementRule_PLACEMENT_RULE_COOLING_DOWN PlacementRule = 10
+	// Its last creations failed.
+	PlacementRule_PLACEMENT_RULE_CIRCUIT_OPEN PlacementRule = 11
+	// Its last creations failed, and one other is finding out whether it works
+	// again.
+	PlacementRule_PLACEMENT_RULE_CIRCUIT_PROBING PlacementRule = 12
+)
+
+// Enum value maps for PlacementRule.
+var (
+	PlacementRule_name = map[int32]string{
+		0:  "PLACEMENT_RULE_UNSPECIFIED",
+		1:  "PLACEMENT_RULE_NOT_NAMED",
+		2:  "PLACEMENT_RULE_WEIGHT_ZERO",
+		3:  "PLACEMENT_RULE_LABEL",
+		4:  "PLACEMENT_RULE_REGION",
+		5:  "PLACEMENT_RULE_CAPABILITY_MISSING",
+		6:  "PLACEMENT_RULE_CAPABILITY_DISABLED",
+		7:  "PLACEMENT_RULE_LIMIT",
+		8:  "PLACEMENT_RULE_VOLUME",
+		9:  "PLACEMENT_RULE_NOT_READY",
+		10: "PLACEMENT_RULE_COOLING_DOWN",
+		11: "PLACEMENT_RULE_CIRCUIT_OPEN",
+		12: "PLACEMENT_RULE_CIRCUIT_PROBING",
+	}
+	PlacementRule_value = map[string]int32{
+		"PLACEMENT_RULE_UNSPECIFIED":         0,
+		"PLACEMENT_RULE_NOT_NAMED":           1,
+		"PLACEMENT_RULE_WEIGHT_ZERO":         2,
+		"PLACEMENT_RULE_LABEL":               3,
+		"PLACEMENT_RULE_REGION":              4,
+		"PLACEMENT_RULE_CAPABILITY_MISSING":  5,
+		"PLACEMENT_RULE_CAPABILITY_DISABLED": 6,
+		"PLACEMENT_RULE_LIMIT":               7,
+		"PLACEMENT_RULE_VOLUME":              8,
+		"PLACEMENT_RULE_NOT_READY":           9,
+		"PLACEMENT_RULE_COOLING_DOWN":        10,
+		"PLACEMENT_RULE_CIRCUIT_OPEN":        11,
+		"PLACEMENT_RULE_CIRCUIT_PROBING":     12,
+	}
+)
+
+func (x PlacementRule) Enum() *PlacementRule {
+	p := new(PlacementRule)
+	*p = x
+	return p
+}
+
+func (x PlacementRule) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (PlacementRule) Descriptor() protoreflect.EnumDescriptor {
+	return file_sandbar_broker_v1_broker_proto_enumTypes[1].Descriptor()
+}
+
+func (PlacementRule) Type() protoreflect.EnumType {
+	return &file_sandbar_broker_v1_broker_proto_enumTypes[1]
+}
+
+func (x PlacementRule) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use PlacementRule.Descriptor instead.
+func (PlacementRule) EnumDescriptor() ([]byte, []int) {
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{1}
+}
+
 // PluginState is a state of the plugin supervisor.
 type PluginState int32
 
@@ -133,11 +225,11 @@ func (x PluginState) String() string {
 }
 
 func (PluginState) Descriptor() protoreflect.EnumDescriptor {
-	return file_sandbar_broker_v1_broker_proto_enumTypes[1].Descriptor()
+	return file_sandbar_broker_v1_broker_proto_enumTypes[2].Descriptor()
 }
 
 func (PluginState) Type() protoreflect.EnumType {
-	return &file_sandbar_broker_v1_broker_proto_enumTypes[1]
+	return &file_sandbar_broker_v1_broker_proto_enumTypes[2]
 }
 
 func (x PluginState) Number() protoreflect.EnumNumber {
@@ -146,7 +238,7 @@ func (x PluginState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PluginState.Descriptor instead.
 func (PluginState) EnumDescriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{1}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{2}
 }
 
 // Sandbox is a sandbox as the broker knows it.
@@ -366,7 +458,7 @@ type CreateSandboxRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Matches [a-z0-9][a-z0-9-]{0,62}; empty: no name.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	// Empty: the broker chooses.
+	// Empty: the broker chooses, see Placement.
 	Provider string            `protobuf:"bytes,2,opt,name=provider,proto3" json:"provider,omitempty"`
 	Spec     *v1.SandboxSpec   `protobuf:"bytes,3,opt,name=spec,proto3" json:"spec,omitempty"`
 	Labels   map[string]string `protobuf:"bytes,4,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
@@ -375,8 +467,14 @@ type CreateSandboxRequest struct {
 	Idle     *Idle                `protobuf:"bytes,6,opt,name=idle,proto3" json:"idle,omitempty"`
 	// At most 128 bytes; empty: each call makes a new sandbox.
 	IdempotencyKey string `protobuf:"bytes,7,opt,name=idempotency_key,json=idempotencyKey,proto3" json:"idempotency_key,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Labels that the provider must have in the broker's configuration; all must
+	// match exactly.
+	ProviderLabels map[string]string `protobuf:"bytes,8,rep,name=provider_labels,json=providerLabels,proto3" json:"provider_labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// The least that the provider must keep when this sandbox is paused; absent:
+	// it need not be able to pause.
+	PauseKeeps    *v1.Keeps `protobuf:"bytes,9,opt,name=pause_keeps,json=pauseKeeps,proto3" json:"pause_keeps,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CreateSandboxRequest) Reset() {
@@ -458,6 +556,20 @@ func (x *CreateSandboxRequest) GetIdempotencyKey() string {
 	return ""
 }
 
+func (x *CreateSandboxRequest) GetProviderLabels() map[string]string {
+	if x != nil {
+		return x.ProviderLabels
+	}
+	return nil
+}
+
+func (x *CreateSandboxRequest) GetPauseKeeps() *v1.Keeps {
+	if x != nil {
+		return x.PauseKeeps
+	}
+	return nil
+}
+
 type CreateSandboxResponse struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Sandbox       *Sandbox               `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
@@ -502,6 +614,610 @@ func (x *CreateSandboxResponse) GetSandbox() *Sandbox {
 	return nil
 }
 
+type PlanSandboxRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its name and idempotency key are of no account.
+	Create        *CreateSandboxRequest `protobuf:"bytes,1,opt,name=create,proto3" json:"create,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanSandboxRequest) Reset() {
+	*x = PlanSandboxRequest{}
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanSandboxRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanSandboxRequest) ProtoMessage() {}
+
+func (x *PlanSandboxRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanSandboxRequest.ProtoReflect.Descriptor instead.
+func (*PlanSandboxRequest) Descriptor() ([]byte, []int) {
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *PlanSandboxRequest) GetCreate() *CreateSandboxRequest {
+	if x != nil {
+		return x.Create
+	}
+	return nil
+}
+
+type PlanSandboxResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Placement     *Placement             `protobuf:"bytes,1,opt,name=placement,proto3" json:"placement,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlanSandboxResponse) Reset() {
+	*x = PlanSandboxResponse{}
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlanSandboxResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlanSandboxResponse) ProtoMessage() {}
+
+func (x *PlanSandboxResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlanSandboxResponse.ProtoReflect.Descriptor instead.
+func (*PlanSandboxResponse) Descriptor() ([]byte, []int) {
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *PlanSandboxResponse) GetPlacement() *Placement {
+	if x != nil {
+		return x.Placement
+	}
+	return nil
+}
+
+type ExplainSandboxRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Id or name.
+	Sandbox       string `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainSandboxRequest) Reset() {
+	*x = ExplainSandboxRequest{}
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainSandboxRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainSandboxRequest) ProtoMessage() {}
+
+func (x *ExplainSandboxRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainSandboxRequest.ProtoReflect.Descriptor instead.
+func (*ExplainSandboxRequest) Descriptor() ([]byte, []int) {
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ExplainSandboxRequest) GetSandbox() string {
+	if x != nil {
+		return x.Sandbox
+	}
+	return ""
+}
+
+type ExplainSandboxResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Placement     *Placement             `protobuf:"bytes,1,opt,name=placement,proto3" json:"placement,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExplainSandboxResponse) Reset() {
+	*x = ExplainSandboxResponse{}
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExplainSandboxResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExplainSandboxResponse) ProtoMessage() {}
+
+func (x *ExplainSandboxResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExplainSandboxResponse.ProtoReflect.Descriptor instead.
+func (*ExplainSandboxResponse) Descriptor() ([]byte, []int) {
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ExplainSandboxResponse) GetPlacement() *Placement {
+	if x != nil {
+		return x.Placement
+	}
+	return nil
+}
+
+// Placement is the choice of a provider for one sandbox: what ruled providers
+// out, and what the scores of the others are made of.
+type Placement struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	DecidedAt *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=decided_at,json=decidedAt,proto3" json:"decided_at,omitempty"`
+	// The one chosen; empty: none could be.
+	Provider string `protobuf:"bytes,2,opt,name=provider,proto3" json:"provider,omitempty"`
+	// One sentence where nothing had to be chosen, such as for a copy, which is
+	// where its parent is.
+	Note string `protobuf:"bytes,3,opt,name=note,proto3" json:"note,omitempty"`
+	// Every configured provider once. Those that could be chosen come first, the
+	// best before the others.
+	Candidates []*PlacementCandidate `protobuf:"bytes,4,rep,name=candidates,proto3" json:"candidates,omitempty"`
+	// Providers that were asked before the chosen one, and proved that they had
+	// made nothing.
+	Attempts      []*PlacementAttempt `protobuf:"bytes,5,rep,name=attempts,proto3" json:"attempts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Placement) Reset() {
+	*x = Placement{}
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Placement) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Placement) ProtoMessage() {}
+
+func (x *Placement) ProtoReflect() protoreflect.Message {
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Placement.ProtoReflect.Descriptor instead.
+func (*Placement) Descriptor() ([]byte, []int) {
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Placement) GetDecidedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DecidedAt
+	}
+	return nil
+}
+
+func (x *Placement) GetProvider() string {
+	if x != nil {
+		return x.Provider
+	}
+	return ""
+}
+
+func (x *Placement) GetNote() string {
+	if x != nil {
+		return x.Note
+	}
+	return ""
+}
+
+func (x *Placement) GetCandidates() []*PlacementCandidate {
+	if x != nil {
+		return x.Candidates
+	}
+	return nil
+}
+
+func (x *Placement) GetAttempts() []*PlacementAttempt {
+	if x != nil {
+		return x.Attempts
+	}
+	return nil
+}
+
+// PlacementCandidate is one provider. It has either obstacles or a score.
+type PlacementCandidate struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Provider string                 `protobuf:"bytes,1,opt,name=provider,proto3" json:"provider,omitempty"`
+	// All that rules it out.
+	Obstacles     []*PlacementObstacle `protobuf:"bytes,2,rep,name=obstacles,proto3" json:"obstacles,omitempty"`
+	Score         *PlacementScore      `protobuf:"bytes,3,opt,name=score,proto3" json:"score,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlacementCandidate) Reset() {
+	*x = PlacementCandidate{}
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlacementCandidate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlacementCandidate) ProtoMessage() {}
+
+func (x *PlacementCandidate) ProtoReflect() protoreflect.Message {
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlacementCandidate.ProtoReflect.Descriptor instead.
+func (*PlacementCandidate) Descriptor() ([]byte, []int) {
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *PlacementCandidate) GetProvider() string {
+	if x != nil {
+		return x.Provider
+	}
+	return ""
+}
+
+func (x *PlacementCandidate) GetObstacles() []*PlacementObstacle {
+	if x != nil {
+		return x.Obstacles
+	}
+	return nil
+}
+
+func (x *PlacementCandidate) GetScore() *PlacementScore {
+	if x != nil {
+		return x.Score
+	}
+	return nil
+}
+
+// PlacementObstacle is one thing that rules a provider out.
+type PlacementObstacle struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Rule  PlacementRule          `protobuf:"varint,1,opt,name=rule,proto3,enum=sandbar.broker.v1.PlacementRule" json:"rule,omitempty"`
+	// One sentence: what was asked, and what the provider has.
+	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	// Field of CreateSandboxRequest that asks for it; empty: none does.
+	Field string `protobuf:"bytes,3,opt,name=field,proto3" json:"field,omitempty"`
+	// Capability that is missing, or whose limit is passed.
+	Capability string `protobuf:"bytes,4,opt,name=capability,proto3" json:"capability,omitempty"`
+	// When it goes away by itself; absent: not, or nobody knows.
+	Until         *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=until,proto3" json:"until,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlacementObstacle) Reset() {
+	*x = PlacementObstacle{}
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlacementObstacle) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlacementObstacle) ProtoMessage() {}
+
+func (x *PlacementObstacle) ProtoReflect() protoreflect.Message {
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlacementObstacle.ProtoReflect.Descriptor instead.
+func (*PlacementObstacle) Descriptor() ([]byte, []int) {
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *PlacementObstacle) GetRule() PlacementRule {
+	if x != nil {
+		return x.Rule
+	}
+	return PlacementRule_PLACEMENT_RULE_UNSPECIFIED
+}
+
+func (x *PlacementObstacle) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *PlacementObstacle) GetField() string {
+	if x != nil {
+		return x.Field
+	}
+	return ""
+}
+
+func (x *PlacementObstacle) GetCapability() string {
+	if x != nil {
+		return x.Capability
+	}
+	return ""
+}
+
+func (x *PlacementObstacle) GetUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Until
+	}
+	return nil
+}
+
+// PlacementScore is the product of its four parts.
+type PlacementScore struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Total float64                `protobuf:"fixed64,1,opt,name=total,proto3" json:"total,omitempty"`
+	// Configured weight; 1 unless the configuration says otherwise.
+	Weight float64 `protobuf:"fixed64,2,opt,name=weight,proto3" json:"weight,omitempty"`
+	// From latency: 1 for at once, 0.5 for a second.
+	Speed float64 `protobuf:"fixed64,3,opt,name=speed,proto3" json:"speed,omitempty"`
+	// 1 less failure_rate.
+	Reliability float64 `protobuf:"fixed64,4,opt,name=reliability,proto3" json:"reliability,omitempty"`
+	// From sandboxes: 1 for none, 0.5 for a hundred.
+	Spread float64 `protobuf:"fixed64,5,opt,name=spread,proto3" json:"spread,omitempty"`
+	// Recent creations took so long; what is assumed where none is known.
+	Latency *durationpb.Duration `protobuf:"bytes,6,opt,name=latency,proto3" json:"latency,omitempty"`
+	// Share of recent creations that failed because of the provider; it falls with
+	// time.
+	FailureRate float64 `protobuf:"fixed64,7,opt,name=failure_rate,json=failureRate,proto3" json:"failure_rate,omitempty"`
+	// Recent creations that latency and failure_rate are known from; old ones count
+	// less.
+	Samples float64 `protobuf:"fixed64,8,opt,name=samples,proto3" json:"samples,omitempty"`
+	// Live sandboxes there.
+	Sandboxes int64 `protobuf:"varint,9,opt,name=sandboxes,proto3" json:"sandboxes,omitempty"`
+	// Its circuit is half-open: after failures, one creation at a time may try.
+	Probing       bool `protobuf:"varint,10,opt,name=probing,proto3" json:"probing,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlacementScore) Reset() {
+	*x = PlacementScore{}
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlacementScore) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlacementScore) ProtoMessage() {}
+
+func (x *PlacementScore) ProtoReflect() protoreflect.Message {
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlacementScore.ProtoReflect.Descriptor instead.
+func (*PlacementScore) Descriptor() ([]byte, []int) {
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *PlacementScore) GetTotal() float64 {
+	if x != nil {
+		return x.Total
+	}
+	return 0
+}
+
+func (x *PlacementScore) GetWeight() float64 {
+	if x != nil {
+		return x.Weight
+	}
+	return 0
+}
+
+func (x *PlacementScore) GetSpeed() float64 {
+	if x != nil {
+		return x.Speed
+	}
+	return 0
+}
+
+func (x *PlacementScore) GetReliability() float64 {
+	if x != nil {
+		return x.Reliability
+	}
+	return 0
+}
+
+func (x *PlacementScore) GetSpread() float64 {
+	if x != nil {
+		return x.Spread
+	}
+	return 0
+}
+
+func (x *PlacementScore) GetLatency() *durationpb.Duration {
+	if x != nil {
+		return x.Latency
+	}
+	return nil
+}
+
+func (x *PlacementScore) GetFailureRate() float64 {
+	if x != nil {
+		return x.FailureRate
+	}
+	return 0
+}
+
+func (x *PlacementScore) GetSamples() float64 {
+	if x != nil {
+		return x.Samples
+	}
+	return 0
+}
+
+func (x *PlacementScore) GetSandboxes() int64 {
+	if x != nil {
+		return x.Sandboxes
+	}
+	return 0
+}
+
+func (x *PlacementScore) GetProbing() bool {
+	if x != nil {
+		return x.Probing
+	}
+	return false
+}
+
+// PlacementAttempt is a creation that a provider refused.
+type PlacementAttempt struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Provider string                 `protobuf:"bytes,1,opt,name=provider,proto3" json:"provider,omitempty"`
+	At       *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=at,proto3" json:"at,omitempty"`
+	// Name of the ErrorReason, such as RATE_LIMITED.
+	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	Message       string `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlacementAttempt) Reset() {
+	*x = PlacementAttempt{}
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlacementAttempt) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlacementAttempt) ProtoMessage() {}
+
+func (x *PlacementAttempt) ProtoReflect() protoreflect.Message {
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlacementAttempt.ProtoReflect.Descriptor instead.
+func (*PlacementAttempt) Descriptor() ([]byte, []int) {
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *PlacementAttempt) GetProvider() string {
+	if x != nil {
+		return x.Provider
+	}
+	return ""
+}
+
+func (x *PlacementAttempt) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *PlacementAttempt) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *PlacementAttempt) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
 type GetSandboxRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Id or name.
@@ -514,7 +1230,7 @@ type GetSandboxRequest struct {
 
 func (x *GetSandboxRequest) Reset() {
 	*x = GetSandboxRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[4]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -526,7 +1242,7 @@ func (x *GetSandboxRequest) String() string {
 func (*GetSandboxRequest) ProtoMessage() {}
 
 func (x *GetSandboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[4]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -539,7 +1255,7 @@ func (x *GetSandboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSandboxRequest.ProtoReflect.Descriptor instead.
 func (*GetSandboxRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{4}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GetSandboxRequest) GetSandbox() string {
@@ -565,7 +1281,7 @@ type GetSandboxResponse struct {
 
 func (x *GetSandboxResponse) Reset() {
 	*x = GetSandboxResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[5]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -577,7 +1293,7 @@ func (x *GetSandboxResponse) String() string {
 func (*GetSandboxResponse) ProtoMessage() {}
 
 func (x *GetSandboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[5]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -590,7 +1306,7 @@ func (x *GetSandboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSandboxResponse.ProtoReflect.Descriptor instead.
 func (*GetSandboxResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{5}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *GetSandboxResponse) GetSandbox() *Sandbox {
@@ -617,7 +1333,7 @@ type ListSandboxesRequest struct {
 
 func (x *ListSandboxesRequest) Reset() {
 	*x = ListSandboxesRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[6]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -629,7 +1345,7 @@ func (x *ListSandboxesRequest) String() string {
 func (*ListSandboxesRequest) ProtoMessage() {}
 
 func (x *ListSandboxesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[6]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -642,7 +1358,7 @@ func (x *ListSandboxesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSandboxesRequest.ProtoReflect.Descriptor instead.
 func (*ListSandboxesRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{6}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ListSandboxesRequest) GetLabels() map[string]string {
@@ -690,7 +1406,7 @@ type ListSandboxesResponse struct {
 
 func (x *ListSandboxesResponse) Reset() {
 	*x = ListSandboxesResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[7]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -702,7 +1418,7 @@ func (x *ListSandboxesResponse) String() string {
 func (*ListSandboxesResponse) ProtoMessage() {}
 
 func (x *ListSandboxesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[7]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -715,7 +1431,7 @@ func (x *ListSandboxesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSandboxesResponse.ProtoReflect.Descriptor instead.
 func (*ListSandboxesResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{7}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ListSandboxesResponse) GetSandboxes() []*Sandbox {
@@ -742,7 +1458,7 @@ type DeleteSandboxRequest struct {
 
 func (x *DeleteSandboxRequest) Reset() {
 	*x = DeleteSandboxRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[8]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -754,7 +1470,7 @@ func (x *DeleteSandboxRequest) String() string {
 func (*DeleteSandboxRequest) ProtoMessage() {}
 
 func (x *DeleteSandboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[8]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -767,7 +1483,7 @@ func (x *DeleteSandboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSandboxRequest.ProtoReflect.Descriptor instead.
 func (*DeleteSandboxRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{8}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *DeleteSandboxRequest) GetSandbox() string {
@@ -786,7 +1502,7 @@ type DeleteSandboxResponse struct {
 
 func (x *DeleteSandboxResponse) Reset() {
 	*x = DeleteSandboxResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[9]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -798,7 +1514,7 @@ func (x *DeleteSandboxResponse) String() string {
 func (*DeleteSandboxResponse) ProtoMessage() {}
 
 func (x *DeleteSandboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[9]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -811,7 +1527,7 @@ func (x *DeleteSandboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSandboxResponse.ProtoReflect.Descriptor instead.
 func (*DeleteSandboxResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{9}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *DeleteSandboxResponse) GetAlreadyAbsent() bool {
@@ -832,7 +1548,7 @@ type PauseSandboxRequest struct {
 
 func (x *PauseSandboxRequest) Reset() {
 	*x = PauseSandboxRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[10]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -844,7 +1560,7 @@ func (x *PauseSandboxRequest) String() string {
 func (*PauseSandboxRequest) ProtoMessage() {}
 
 func (x *PauseSandboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[10]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -857,7 +1573,7 @@ func (x *PauseSandboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseSandboxRequest.ProtoReflect.Descriptor instead.
 func (*PauseSandboxRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{10}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *PauseSandboxRequest) GetSandbox() string {
@@ -883,7 +1599,7 @@ type PauseSandboxResponse struct {
 
 func (x *PauseSandboxResponse) Reset() {
 	*x = PauseSandboxResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[11]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -895,7 +1611,7 @@ func (x *PauseSandboxResponse) String() string {
 func (*PauseSandboxResponse) ProtoMessage() {}
 
 func (x *PauseSandboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[11]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -908,7 +1624,7 @@ func (x *PauseSandboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseSandboxResponse.ProtoReflect.Descriptor instead.
 func (*PauseSandboxResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{11}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PauseSandboxResponse) GetSandbox() *Sandbox {
@@ -927,7 +1643,7 @@ type ResumeSandboxRequest struct {
 
 func (x *ResumeSandboxRequest) Reset() {
 	*x = ResumeSandboxRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[12]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -939,7 +1655,7 @@ func (x *ResumeSandboxRequest) String() string {
 func (*ResumeSandboxRequest) ProtoMessage() {}
 
 func (x *ResumeSandboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[12]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -952,7 +1668,7 @@ func (x *ResumeSandboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeSandboxRequest.ProtoReflect.Descriptor instead.
 func (*ResumeSandboxRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{12}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ResumeSandboxRequest) GetSandbox() string {
@@ -971,7 +1687,7 @@ type ResumeSandboxResponse struct {
 
 func (x *ResumeSandboxResponse) Reset() {
 	*x = ResumeSandboxResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[13]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -983,7 +1699,7 @@ func (x *ResumeSandboxResponse) String() string {
 func (*ResumeSandboxResponse) ProtoMessage() {}
 
 func (x *ResumeSandboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[13]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -996,7 +1712,7 @@ func (x *ResumeSandboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeSandboxResponse.ProtoReflect.Descriptor instead.
 func (*ResumeSandboxResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{13}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ResumeSandboxResponse) GetSandbox() *Sandbox {
@@ -1016,7 +1732,7 @@ type ExtendSandboxRequest struct {
 
 func (x *ExtendSandboxRequest) Reset() {
 	*x = ExtendSandboxRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[14]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1028,7 +1744,7 @@ func (x *ExtendSandboxRequest) String() string {
 func (*ExtendSandboxRequest) ProtoMessage() {}
 
 func (x *ExtendSandboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[14]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1041,7 +1757,7 @@ func (x *ExtendSandboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExtendSandboxRequest.ProtoReflect.Descriptor instead.
 func (*ExtendSandboxRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{14}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ExtendSandboxRequest) GetSandbox() string {
@@ -1067,7 +1783,7 @@ type ExtendSandboxResponse struct {
 
 func (x *ExtendSandboxResponse) Reset() {
 	*x = ExtendSandboxResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[15]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1079,7 +1795,7 @@ func (x *ExtendSandboxResponse) String() string {
 func (*ExtendSandboxResponse) ProtoMessage() {}
 
 func (x *ExtendSandboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[15]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1092,7 +1808,7 @@ func (x *ExtendSandboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExtendSandboxResponse.ProtoReflect.Descriptor instead.
 func (*ExtendSandboxResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{15}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ExtendSandboxResponse) GetSandbox() *Sandbox {
@@ -1117,7 +1833,7 @@ type ForkSandboxRequest struct {
 
 func (x *ForkSandboxRequest) Reset() {
 	*x = ForkSandboxRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[16]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1129,7 +1845,7 @@ func (x *ForkSandboxRequest) String() string {
 func (*ForkSandboxRequest) ProtoMessage() {}
 
 func (x *ForkSandboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[16]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1142,7 +1858,7 @@ func (x *ForkSandboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForkSandboxRequest.ProtoReflect.Descriptor instead.
 func (*ForkSandboxRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{16}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ForkSandboxRequest) GetSandbox() string {
@@ -1189,7 +1905,7 @@ type ForkSandboxResponse struct {
 
 func (x *ForkSandboxResponse) Reset() {
 	*x = ForkSandboxResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[17]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1201,7 +1917,7 @@ func (x *ForkSandboxResponse) String() string {
 func (*ForkSandboxResponse) ProtoMessage() {}
 
 func (x *ForkSandboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[17]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1214,7 +1930,7 @@ func (x *ForkSandboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForkSandboxResponse.ProtoReflect.Descriptor instead.
 func (*ForkSandboxResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{17}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ForkSandboxResponse) GetSandboxes() []*Sandbox {
@@ -1243,7 +1959,7 @@ type Snapshot struct {
 
 func (x *Snapshot) Reset() {
 	*x = Snapshot{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[18]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1255,7 +1971,7 @@ func (x *Snapshot) String() string {
 func (*Snapshot) ProtoMessage() {}
 
 func (x *Snapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[18]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1268,7 +1984,7 @@ func (x *Snapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Snapshot.ProtoReflect.Descriptor instead.
 func (*Snapshot) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{18}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Snapshot) GetSnapshotId() string {
@@ -1341,7 +2057,7 @@ type CreateSnapshotRequest struct {
 
 func (x *CreateSnapshotRequest) Reset() {
 	*x = CreateSnapshotRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[19]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1353,7 +2069,7 @@ func (x *CreateSnapshotRequest) String() string {
 func (*CreateSnapshotRequest) ProtoMessage() {}
 
 func (x *CreateSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[19]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1366,7 +2082,7 @@ func (x *CreateSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*CreateSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{19}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *CreateSnapshotRequest) GetSandbox() string {
@@ -1413,7 +2129,7 @@ type CreateSnapshotResponse struct {
 
 func (x *CreateSnapshotResponse) Reset() {
 	*x = CreateSnapshotResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[20]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1425,7 +2141,7 @@ func (x *CreateSnapshotResponse) String() string {
 func (*CreateSnapshotResponse) ProtoMessage() {}
 
 func (x *CreateSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[20]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1438,7 +2154,7 @@ func (x *CreateSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*CreateSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{20}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *CreateSnapshotResponse) GetSnapshot() *Snapshot {
@@ -1460,7 +2176,7 @@ type ListSnapshotsRequest struct {
 
 func (x *ListSnapshotsRequest) Reset() {
 	*x = ListSnapshotsRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[21]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1472,7 +2188,7 @@ func (x *ListSnapshotsRequest) String() string {
 func (*ListSnapshotsRequest) ProtoMessage() {}
 
 func (x *ListSnapshotsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[21]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1485,7 +2201,7 @@ func (x *ListSnapshotsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSnapshotsRequest.ProtoReflect.Descriptor instead.
 func (*ListSnapshotsRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{21}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *ListSnapshotsRequest) GetSandboxId() string {
@@ -1519,7 +2235,7 @@ type ListSnapshotsResponse struct {
 
 func (x *ListSnapshotsResponse) Reset() {
 	*x = ListSnapshotsResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[22]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1531,7 +2247,7 @@ func (x *ListSnapshotsResponse) String() string {
 func (*ListSnapshotsResponse) ProtoMessage() {}
 
 func (x *ListSnapshotsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[22]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1544,7 +2260,7 @@ func (x *ListSnapshotsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSnapshotsResponse.ProtoReflect.Descriptor instead.
 func (*ListSnapshotsResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{22}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ListSnapshotsResponse) GetSnapshots() []*Snapshot {
@@ -1571,7 +2287,7 @@ type DeleteSnapshotRequest struct {
 
 func (x *DeleteSnapshotRequest) Reset() {
 	*x = DeleteSnapshotRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[23]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1583,7 +2299,7 @@ func (x *DeleteSnapshotRequest) String() string {
 func (*DeleteSnapshotRequest) ProtoMessage() {}
 
 func (x *DeleteSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[23]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1596,7 +2312,7 @@ func (x *DeleteSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*DeleteSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{23}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *DeleteSnapshotRequest) GetSnapshot() string {
@@ -1615,7 +2331,7 @@ type DeleteSnapshotResponse struct {
 
 func (x *DeleteSnapshotResponse) Reset() {
 	*x = DeleteSnapshotResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[24]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1627,7 +2343,7 @@ func (x *DeleteSnapshotResponse) String() string {
 func (*DeleteSnapshotResponse) ProtoMessage() {}
 
 func (x *DeleteSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[24]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1640,7 +2356,7 @@ func (x *DeleteSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*DeleteSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{24}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *DeleteSnapshotResponse) GetAlreadyAbsent() bool {
@@ -1667,7 +2383,7 @@ type RestoreSnapshotRequest struct {
 
 func (x *RestoreSnapshotRequest) Reset() {
 	*x = RestoreSnapshotRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[25]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1679,7 +2395,7 @@ func (x *RestoreSnapshotRequest) String() string {
 func (*RestoreSnapshotRequest) ProtoMessage() {}
 
 func (x *RestoreSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[25]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1692,7 +2408,7 @@ func (x *RestoreSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*RestoreSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{25}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *RestoreSnapshotRequest) GetSnapshot() string {
@@ -1753,7 +2469,7 @@ type RestoreSnapshotResponse struct {
 
 func (x *RestoreSnapshotResponse) Reset() {
 	*x = RestoreSnapshotResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[26]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1765,7 +2481,7 @@ func (x *RestoreSnapshotResponse) String() string {
 func (*RestoreSnapshotResponse) ProtoMessage() {}
 
 func (x *RestoreSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[26]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1778,7 +2494,7 @@ func (x *RestoreSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*RestoreSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{26}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *RestoreSnapshotResponse) GetSandbox() *Sandbox {
@@ -1800,7 +2516,7 @@ type CreateVolumeRequest struct {
 
 func (x *CreateVolumeRequest) Reset() {
 	*x = CreateVolumeRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[27]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1812,7 +2528,7 @@ func (x *CreateVolumeRequest) String() string {
 func (*CreateVolumeRequest) ProtoMessage() {}
 
 func (x *CreateVolumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[27]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1825,7 +2541,7 @@ func (x *CreateVolumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateVolumeRequest.ProtoReflect.Descriptor instead.
 func (*CreateVolumeRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{27}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *CreateVolumeRequest) GetName() string {
@@ -1858,7 +2574,7 @@ type CreateVolumeResponse struct {
 
 func (x *CreateVolumeResponse) Reset() {
 	*x = CreateVolumeResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[28]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1870,7 +2586,7 @@ func (x *CreateVolumeResponse) String() string {
 func (*CreateVolumeResponse) ProtoMessage() {}
 
 func (x *CreateVolumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[28]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1883,7 +2599,7 @@ func (x *CreateVolumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateVolumeResponse.ProtoReflect.Descriptor instead.
 func (*CreateVolumeResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{28}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *CreateVolumeResponse) GetVolume() *Volume {
@@ -1904,7 +2620,7 @@ type Volume struct {
 
 func (x *Volume) Reset() {
 	*x = Volume{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[29]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1916,7 +2632,7 @@ func (x *Volume) String() string {
 func (*Volume) ProtoMessage() {}
 
 func (x *Volume) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[29]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1929,7 +2645,7 @@ func (x *Volume) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Volume.ProtoReflect.Descriptor instead.
 func (*Volume) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{29}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Volume) GetProvider() string {
@@ -1956,7 +2672,7 @@ type ListVolumesRequest struct {
 
 func (x *ListVolumesRequest) Reset() {
 	*x = ListVolumesRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[30]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1968,7 +2684,7 @@ func (x *ListVolumesRequest) String() string {
 func (*ListVolumesRequest) ProtoMessage() {}
 
 func (x *ListVolumesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[30]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1981,7 +2697,7 @@ func (x *ListVolumesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVolumesRequest.ProtoReflect.Descriptor instead.
 func (*ListVolumesRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{30}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ListVolumesRequest) GetProvider() string {
@@ -2002,7 +2718,7 @@ type ListVolumesResponse struct {
 
 func (x *ListVolumesResponse) Reset() {
 	*x = ListVolumesResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[31]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2014,7 +2730,7 @@ func (x *ListVolumesResponse) String() string {
 func (*ListVolumesResponse) ProtoMessage() {}
 
 func (x *ListVolumesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[31]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2027,7 +2743,7 @@ func (x *ListVolumesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVolumesResponse.ProtoReflect.Descriptor instead.
 func (*ListVolumesResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{31}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ListVolumesResponse) GetVolumes() []*Volume {
@@ -2054,7 +2770,7 @@ type DeleteVolumeRequest struct {
 
 func (x *DeleteVolumeRequest) Reset() {
 	*x = DeleteVolumeRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[32]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2066,7 +2782,7 @@ func (x *DeleteVolumeRequest) String() string {
 func (*DeleteVolumeRequest) ProtoMessage() {}
 
 func (x *DeleteVolumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[32]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2079,7 +2795,7 @@ func (x *DeleteVolumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteVolumeRequest.ProtoReflect.Descriptor instead.
 func (*DeleteVolumeRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{32}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *DeleteVolumeRequest) GetName() string {
@@ -2105,7 +2821,7 @@ type DeleteVolumeResponse struct {
 
 func (x *DeleteVolumeResponse) Reset() {
 	*x = DeleteVolumeResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[33]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2117,7 +2833,7 @@ func (x *DeleteVolumeResponse) String() string {
 func (*DeleteVolumeResponse) ProtoMessage() {}
 
 func (x *DeleteVolumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[33]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2130,7 +2846,7 @@ func (x *DeleteVolumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteVolumeResponse.ProtoReflect.Descriptor instead.
 func (*DeleteVolumeResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{33}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *DeleteVolumeResponse) GetAlreadyAbsent() bool {
@@ -2148,7 +2864,7 @@ type GetServerRequest struct {
 
 func (x *GetServerRequest) Reset() {
 	*x = GetServerRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[34]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2160,7 +2876,7 @@ func (x *GetServerRequest) String() string {
 func (*GetServerRequest) ProtoMessage() {}
 
 func (x *GetServerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[34]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2173,7 +2889,7 @@ func (x *GetServerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetServerRequest.ProtoReflect.Descriptor instead.
 func (*GetServerRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{34}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{43}
 }
 
 type GetServerResponse struct {
@@ -2193,7 +2909,7 @@ type GetServerResponse struct {
 
 func (x *GetServerResponse) Reset() {
 	*x = GetServerResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[35]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2205,7 +2921,7 @@ func (x *GetServerResponse) String() string {
 func (*GetServerResponse) ProtoMessage() {}
 
 func (x *GetServerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[35]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2218,7 +2934,7 @@ func (x *GetServerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetServerResponse.ProtoReflect.Descriptor instead.
 func (*GetServerResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{35}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *GetServerResponse) GetVersion() string {
@@ -2271,7 +2987,7 @@ type StopServerRequest struct {
 
 func (x *StopServerRequest) Reset() {
 	*x = StopServerRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[36]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2283,7 +2999,7 @@ func (x *StopServerRequest) String() string {
 func (*StopServerRequest) ProtoMessage() {}
 
 func (x *StopServerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[36]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2296,7 +3012,7 @@ func (x *StopServerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopServerRequest.ProtoReflect.Descriptor instead.
 func (*StopServerRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{36}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{45}
 }
 
 type StopServerResponse struct {
@@ -2307,7 +3023,7 @@ type StopServerResponse struct {
 
 func (x *StopServerResponse) Reset() {
 	*x = StopServerResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[37]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2319,7 +3035,7 @@ func (x *StopServerResponse) String() string {
 func (*StopServerResponse) ProtoMessage() {}
 
 func (x *StopServerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[37]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2332,7 +3048,7 @@ func (x *StopServerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopServerResponse.ProtoReflect.Descriptor instead.
 func (*StopServerResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{37}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{46}
 }
 
 type ListProvidersRequest struct {
@@ -2343,7 +3059,7 @@ type ListProvidersRequest struct {
 
 func (x *ListProvidersRequest) Reset() {
 	*x = ListProvidersRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[38]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2355,7 +3071,7 @@ func (x *ListProvidersRequest) String() string {
 func (*ListProvidersRequest) ProtoMessage() {}
 
 func (x *ListProvidersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[38]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2368,7 +3084,7 @@ func (x *ListProvidersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProvidersRequest.ProtoReflect.Descriptor instead.
 func (*ListProvidersRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{38}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{47}
 }
 
 type ListProvidersResponse struct {
@@ -2380,7 +3096,7 @@ type ListProvidersResponse struct {
 
 func (x *ListProvidersResponse) Reset() {
 	*x = ListProvidersResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[39]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2392,7 +3108,7 @@ func (x *ListProvidersResponse) String() string {
 func (*ListProvidersResponse) ProtoMessage() {}
 
 func (x *ListProvidersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[39]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2405,7 +3121,7 @@ func (x *ListProvidersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProvidersResponse.ProtoReflect.Descriptor instead.
 func (*ListProvidersResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{39}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *ListProvidersResponse) GetProviders() []*Provider {
@@ -2430,7 +3146,8 @@ type Provider struct {
 	// Why it is not READY; last words of the process after a crash.
 	StatusReason string           `protobuf:"bytes,8,opt,name=status_reason,json=statusReason,proto3" json:"status_reason,omitempty"`
 	Capabilities []*v1.Capability `protobuf:"bytes,9,rep,name=capabilities,proto3" json:"capabilities,omitempty"`
-	// Chosen when a request names none.
+	// For volumes whose request names no provider, and first among equals when the
+	// broker chooses one for a sandbox.
 	IsDefault     bool `protobuf:"varint,10,opt,name=is_default,json=isDefault,proto3" json:"is_default,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2438,7 +3155,7 @@ type Provider struct {
 
 func (x *Provider) Reset() {
 	*x = Provider{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[40]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2450,7 +3167,7 @@ func (x *Provider) String() string {
 func (*Provider) ProtoMessage() {}
 
 func (x *Provider) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[40]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2463,7 +3180,7 @@ func (x *Provider) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Provider.ProtoReflect.Descriptor instead.
 func (*Provider) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{40}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *Provider) GetName() string {
@@ -2545,7 +3262,7 @@ type ProbeProviderRequest struct {
 
 func (x *ProbeProviderRequest) Reset() {
 	*x = ProbeProviderRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[41]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2557,7 +3274,7 @@ func (x *ProbeProviderRequest) String() string {
 func (*ProbeProviderRequest) ProtoMessage() {}
 
 func (x *ProbeProviderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[41]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2570,7 +3287,7 @@ func (x *ProbeProviderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeProviderRequest.ProtoReflect.Descriptor instead.
 func (*ProbeProviderRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{41}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ProbeProviderRequest) GetName() string {
@@ -2589,7 +3306,7 @@ type ProbeProviderResponse struct {
 
 func (x *ProbeProviderResponse) Reset() {
 	*x = ProbeProviderResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[42]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2601,7 +3318,7 @@ func (x *ProbeProviderResponse) String() string {
 func (*ProbeProviderResponse) ProtoMessage() {}
 
 func (x *ProbeProviderResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[42]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2614,7 +3331,7 @@ func (x *ProbeProviderResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeProviderResponse.ProtoReflect.Descriptor instead.
 func (*ProbeProviderResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{42}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ProbeProviderResponse) GetProbe() *v1.ProbeResponse {
@@ -2633,7 +3350,7 @@ type RestartProviderRequest struct {
 
 func (x *RestartProviderRequest) Reset() {
 	*x = RestartProviderRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[43]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2645,7 +3362,7 @@ func (x *RestartProviderRequest) String() string {
 func (*RestartProviderRequest) ProtoMessage() {}
 
 func (x *RestartProviderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[43]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2658,7 +3375,7 @@ func (x *RestartProviderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartProviderRequest.ProtoReflect.Descriptor instead.
 func (*RestartProviderRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{43}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *RestartProviderRequest) GetName() string {
@@ -2677,7 +3394,7 @@ type RestartProviderResponse struct {
 
 func (x *RestartProviderResponse) Reset() {
 	*x = RestartProviderResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[44]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2689,7 +3406,7 @@ func (x *RestartProviderResponse) String() string {
 func (*RestartProviderResponse) ProtoMessage() {}
 
 func (x *RestartProviderResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[44]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2702,7 +3419,7 @@ func (x *RestartProviderResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartProviderResponse.ProtoReflect.Descriptor instead.
 func (*RestartProviderResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{44}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *RestartProviderResponse) GetProvider() *Provider {
@@ -2716,7 +3433,7 @@ var File_sandbar_broker_v1_broker_proto protoreflect.FileDescriptor
 
 const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"\n" +
-	"\x1esandbar/broker/v1/broker.proto\x12\x11sandbar.broker.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a$sandbar/provider/v1/capability.proto\x1a\"sandbar/provider/v1/provider.proto\x1a!sandbar/provider/v1/sandbox.proto\"\xe0\x05\n" +
+	"\x1esandbar/broker/v1/broker.proto\x12\x11sandbar.broker.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a$sandbar/provider/v1/capability.proto\x1a!sandbar/provider/v1/options.proto\x1a\"sandbar/provider/v1/provider.proto\x1a!sandbar/provider/v1/sandbox.proto\"\xe0\x05\n" +
 	"\aSandbox\x12\x1d\n" +
 	"\n" +
 	"sandbox_id\x18\x01 \x01(\tR\tsandboxId\x12\x12\n" +
@@ -2742,7 +3459,7 @@ const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"r\n" +
 	"\x04Idle\x123\n" +
 	"\atimeout\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x125\n" +
-	"\x06action\x18\x02 \x01(\x0e2\x1d.sandbar.broker.v1.IdleActionR\x06action\"\x91\x03\n" +
+	"\x06action\x18\x02 \x01(\x0e2\x1d.sandbar.broker.v1.IdleActionR\x06action\"\x82\x05\n" +
 	"\x14CreateSandboxRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\bprovider\x18\x02 \x01(\tR\bprovider\x124\n" +
@@ -2750,12 +3467,64 @@ const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"\x06labels\x18\x04 \x03(\v23.sandbar.broker.v1.CreateSandboxRequest.LabelsEntryR\x06labels\x125\n" +
 	"\blifetime\x18\x05 \x01(\v2\x19.google.protobuf.DurationR\blifetime\x12+\n" +
 	"\x04idle\x18\x06 \x01(\v2\x17.sandbar.broker.v1.IdleR\x04idle\x12'\n" +
-	"\x0fidempotency_key\x18\a \x01(\tR\x0eidempotencyKey\x1a9\n" +
+	"\x0fidempotency_key\x18\a \x01(\tR\x0eidempotencyKey\x12d\n" +
+	"\x0fprovider_labels\x18\b \x03(\v2;.sandbar.broker.v1.CreateSandboxRequest.ProviderLabelsEntryR\x0eproviderLabels\x12F\n" +
+	"\vpause_keeps\x18\t \x01(\v2\x1a.sandbar.provider.v1.KeepsB\t\xb2\xbb\x18\x05pauseR\n" +
+	"pauseKeeps\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aA\n" +
+	"\x13ProviderLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"M\n" +
 	"\x15CreateSandboxResponse\x124\n" +
-	"\asandbox\x18\x01 \x01(\v2\x1a.sandbar.broker.v1.SandboxR\asandbox\"G\n" +
+	"\asandbox\x18\x01 \x01(\v2\x1a.sandbar.broker.v1.SandboxR\asandbox\"U\n" +
+	"\x12PlanSandboxRequest\x12?\n" +
+	"\x06create\x18\x01 \x01(\v2'.sandbar.broker.v1.CreateSandboxRequestR\x06create\"Q\n" +
+	"\x13PlanSandboxResponse\x12:\n" +
+	"\tplacement\x18\x01 \x01(\v2\x1c.sandbar.broker.v1.PlacementR\tplacement\"1\n" +
+	"\x15ExplainSandboxRequest\x12\x18\n" +
+	"\asandbox\x18\x01 \x01(\tR\asandbox\"T\n" +
+	"\x16ExplainSandboxResponse\x12:\n" +
+	"\tplacement\x18\x01 \x01(\v2\x1c.sandbar.broker.v1.PlacementR\tplacement\"\xfe\x01\n" +
+	"\tPlacement\x129\n" +
+	"\n" +
+	"decided_at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\tdecidedAt\x12\x1a\n" +
+	"\bprovider\x18\x02 \x01(\tR\bprovider\x12\x12\n" +
+	"\x04note\x18\x03 \x01(\tR\x04note\x12E\n" +
+	"\n" +
+	"candidates\x18\x04 \x03(\v2%.sandbar.broker.v1.PlacementCandidateR\n" +
+	"candidates\x12?\n" +
+	"\battempts\x18\x05 \x03(\v2#.sandbar.broker.v1.PlacementAttemptR\battempts\"\xad\x01\n" +
+	"\x12PlacementCandidate\x12\x1a\n" +
+	"\bprovider\x18\x01 \x01(\tR\bprovider\x12B\n" +
+	"\tobstacles\x18\x02 \x03(\v2$.sandbar.broker.v1.PlacementObstacleR\tobstacles\x127\n" +
+	"\x05score\x18\x03 \x01(\v2!.sandbar.broker.v1.PlacementScoreR\x05score\"\xcb\x01\n" +
+	"\x11PlacementObstacle\x124\n" +
+	"\x04rule\x18\x01 \x01(\x0e2 .sandbar.broker.v1.PlacementRuleR\x04rule\x12\x18\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\x12\x14\n" +
+	"\x05field\x18\x03 \x01(\tR\x05field\x12\x1e\n" +
+	"\n" +
+	"capability\x18\x04 \x01(\tR\n" +
+	"capability\x120\n" +
+	"\x05until\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"\xb8\x02\n" +
+	"\x0ePlacementScore\x12\x14\n" +
+	"\x05total\x18\x01 \x01(\x01R\x05total\x12\x16\n" +
+	"\x06weight\x18\x02 \x01(\x01R\x06weight\x12\x14\n" +
+	"\x05speed\x18\x03 \x01(\x01R\x05speed\x12 \n" +
+	"\vreliability\x18\x04 \x01(\x01R\vreliability\x12\x16\n" +
+	"\x06spread\x18\x05 \x01(\x01R\x06spread\x123\n" +
+	"\alatency\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\alatency\x12!\n" +
+	"\ffailure_rate\x18\a \x01(\x01R\vfailureRate\x12\x18\n" +
+	"\asamples\x18\b \x01(\x01R\asamples\x12\x1c\n" +
+	"\tsandboxes\x18\t \x01(\x03R\tsandboxes\x12\x18\n" +
+	"\aprobing\x18\n" +
+	" \x01(\bR\aprobing\"\x8c\x01\n" +
+	"\x10PlacementAttempt\x12\x1a\n" +
+	"\bprovider\x18\x01 \x01(\tR\bprovider\x12*\n" +
+	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x16\n" +
+	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x18\n" +
+	"\amessage\x18\x04 \x01(\tR\amessage\"G\n" +
 	"\x11GetSandboxRequest\x12\x18\n" +
 	"\asandbox\x18\x01 \x01(\tR\asandbox\x12\x18\n" +
 	"\arefresh\x18\x02 \x01(\bR\arefresh\"J\n" +
@@ -2922,7 +3691,22 @@ const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"IdleAction\x12\x1b\n" +
 	"\x17IDLE_ACTION_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12IDLE_ACTION_DELETE\x10\x01\x12\x15\n" +
-	"\x11IDLE_ACTION_PAUSE\x10\x02*\xe9\x01\n" +
+	"\x11IDLE_ACTION_PAUSE\x10\x02*\xaa\x03\n" +
+	"\rPlacementRule\x12\x1e\n" +
+	"\x1aPLACEMENT_RULE_UNSPECIFIED\x10\x00\x12\x1c\n" +
+	"\x18PLACEMENT_RULE_NOT_NAMED\x10\x01\x12\x1e\n" +
+	"\x1aPLACEMENT_RULE_WEIGHT_ZERO\x10\x02\x12\x18\n" +
+	"\x14PLACEMENT_RULE_LABEL\x10\x03\x12\x19\n" +
+	"\x15PLACEMENT_RULE_REGION\x10\x04\x12%\n" +
+	"!PLACEMENT_RULE_CAPABILITY_MISSING\x10\x05\x12&\n" +
+	"\"PLACEMENT_RULE_CAPABILITY_DISABLED\x10\x06\x12\x18\n" +
+	"\x14PLACEMENT_RULE_LIMIT\x10\a\x12\x19\n" +
+	"\x15PLACEMENT_RULE_VOLUME\x10\b\x12\x1c\n" +
+	"\x18PLACEMENT_RULE_NOT_READY\x10\t\x12\x1f\n" +
+	"\x1bPLACEMENT_RULE_COOLING_DOWN\x10\n" +
+	"\x12\x1f\n" +
+	"\x1bPLACEMENT_RULE_CIRCUIT_OPEN\x10\v\x12\"\n" +
+	"\x1ePLACEMENT_RULE_CIRCUIT_PROBING\x10\f*\xe9\x01\n" +
 	"\vPluginState\x12\x1c\n" +
 	"\x18PLUGIN_STATE_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14PLUGIN_STATE_STOPPED\x10\x01\x12\x19\n" +
@@ -2931,9 +3715,11 @@ const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"\x12PLUGIN_STATE_READY\x10\x04\x12\x19\n" +
 	"\x15PLUGIN_STATE_DEGRADED\x10\x05\x12\x18\n" +
 	"\x14PLUGIN_STATE_BACKOFF\x10\x06\x12\x1c\n" +
-	"\x18PLUGIN_STATE_QUARANTINED\x10\a2\x88\x19\n" +
+	"\x18PLUGIN_STATE_QUARANTINED\x10\a2\xcd\x1a\n" +
 	"\x0eSandboxService\x12b\n" +
-	"\rCreateSandbox\x12'.sandbar.broker.v1.CreateSandboxRequest\x1a(.sandbar.broker.v1.CreateSandboxResponse\x12Y\n" +
+	"\rCreateSandbox\x12'.sandbar.broker.v1.CreateSandboxRequest\x1a(.sandbar.broker.v1.CreateSandboxResponse\x12\\\n" +
+	"\vPlanSandbox\x12%.sandbar.broker.v1.PlanSandboxRequest\x1a&.sandbar.broker.v1.PlanSandboxResponse\x12e\n" +
+	"\x0eExplainSandbox\x12(.sandbar.broker.v1.ExplainSandboxRequest\x1a).sandbar.broker.v1.ExplainSandboxResponse\x12Y\n" +
 	"\n" +
 	"GetSandbox\x12$.sandbar.broker.v1.GetSandboxRequest\x1a%.sandbar.broker.v1.GetSandboxResponse\x12b\n" +
 	"\rListSandboxes\x12'.sandbar.broker.v1.ListSandboxesRequest\x1a(.sandbar.broker.v1.ListSandboxesResponse\x12b\n" +
@@ -2991,245 +3777,274 @@ func file_sandbar_broker_v1_broker_proto_rawDescGZIP() []byte {
 	return file_sandbar_broker_v1_broker_proto_rawDescData
 }
 
-var file_sandbar_broker_v1_broker_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_sandbar_broker_v1_broker_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
+var file_sandbar_broker_v1_broker_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_sandbar_broker_v1_broker_proto_msgTypes = make([]protoimpl.MessageInfo, 64)
 var file_sandbar_broker_v1_broker_proto_goTypes = []any{
 	(IdleAction)(0),                    // 0: sandbar.broker.v1.IdleAction
-	(PluginState)(0),                   // 1: sandbar.broker.v1.PluginState
-	(*Sandbox)(nil),                    // 2: sandbar.broker.v1.Sandbox
-	(*Idle)(nil),                       // 3: sandbar.broker.v1.Idle
-	(*CreateSandboxRequest)(nil),       // 4: sandbar.broker.v1.CreateSandboxRequest
-	(*CreateSandboxResponse)(nil),      // 5: sandbar.broker.v1.CreateSandboxResponse
-	(*GetSandboxRequest)(nil),          // 6: sandbar.broker.v1.GetSandboxRequest
-	(*GetSandboxResponse)(nil),         // 7: sandbar.broker.v1.GetSandboxResponse
-	(*ListSandboxesRequest)(nil),       // 8: sandbar.broker.v1.ListSandboxesRequest
-	(*ListSandboxesResponse)(nil),      // 9: sandbar.broker.v1.ListSandboxesResponse
-	(*DeleteSandboxRequest)(nil),       // 10: sandbar.broker.v1.DeleteSandboxRequest
-	(*DeleteSandboxResponse)(nil),      // 11: sandbar.broker.v1.DeleteSandboxResponse
-	(*PauseSandboxRequest)(nil),        // 12: sandbar.broker.v1.PauseSandboxRequest
-	(*PauseSandboxResponse)(nil),       // 13: sandbar.broker.v1.PauseSandboxResponse
-	(*ResumeSandboxRequest)(nil),       // 14: sandbar.broker.v1.ResumeSandboxRequest
-	(*ResumeSandboxResponse)(nil),      // 15: sandbar.broker.v1.ResumeSandboxResponse
-	(*ExtendSandboxRequest)(nil),       // 16: sandbar.broker.v1.ExtendSandboxRequest
-	(*ExtendSandboxResponse)(nil),      // 17: sandbar.broker.v1.ExtendSandboxResponse
-	(*ForkSandboxRequest)(nil),         // 18: sandbar.broker.v1.ForkSandboxRequest
-	(*ForkSandboxResponse)(nil),        // 19: sandbar.broker.v1.ForkSandboxResponse
-	(*Snapshot)(nil),                   // 20: sandbar.broker.v1.Snapshot
-	(*CreateSnapshotRequest)(nil),      // 21: sandbar.broker.v1.CreateSnapshotRequest
-	(*CreateSnapshotResponse)(nil),     // 22: sandbar.broker.v1.CreateSnapshotResponse
-	(*ListSnapshotsRequest)(nil),       // 23: sandbar.broker.v1.ListSnapshotsRequest
-	(*ListSnapshotsResponse)(nil),      // 24: sandbar.broker.v1.ListSnapshotsResponse
-	(*DeleteSnapshotRequest)(nil),      // 25: sandbar.broker.v1.DeleteSnapshotRequest
-	(*DeleteSnapshotResponse)(nil),     // 26: sandbar.broker.v1.DeleteSnapshotResponse
-	(*RestoreSnapshotRequest)(nil),     // 27: sandbar.broker.v1.RestoreSnapshotRequest
-	(*RestoreSnapshotResponse)(nil),    // 28: sandbar.broker.v1.RestoreSnapshotResponse
-	(*CreateVolumeRequest)(nil),        // 29: sandbar.broker.v1.CreateVolumeRequest
-	(*CreateVolumeResponse)(nil),       // 30: sandbar.broker.v1.CreateVolumeResponse
-	(*Volume)(nil),                     // 31: sandbar.broker.v1.Volume
-	(*ListVolumesRequest)(nil),         // 32: sandbar.broker.v1.ListVolumesRequest
-	(*ListVolumesResponse)(nil),        // 33: sandbar.broker.v1.ListVolumesResponse
-	(*DeleteVolumeRequest)(nil),        // 34: sandbar.broker.v1.DeleteVolumeRequest
-	(*DeleteVolumeResponse)(nil),       // 35: sandbar.broker.v1.DeleteVolumeResponse
-	(*GetServerRequest)(nil),           // 36: sandbar.broker.v1.GetServerRequest
-	(*GetServerResponse)(nil),          // 37: sandbar.broker.v1.GetServerResponse
-	(*StopServerRequest)(nil),          // 38: sandbar.broker.v1.StopServerRequest
-	(*StopServerResponse)(nil),         // 39: sandbar.broker.v1.StopServerResponse
-	(*ListProvidersRequest)(nil),       // 40: sandbar.broker.v1.ListProvidersRequest
-	(*ListProvidersResponse)(nil),      // 41: sandbar.broker.v1.ListProvidersResponse
-	(*Provider)(nil),                   // 42: sandbar.broker.v1.Provider
-	(*ProbeProviderRequest)(nil),       // 43: sandbar.broker.v1.ProbeProviderRequest
-	(*ProbeProviderResponse)(nil),      // 44: sandbar.broker.v1.ProbeProviderResponse
-	(*RestartProviderRequest)(nil),     // 45: sandbar.broker.v1.RestartProviderRequest
-	(*RestartProviderResponse)(nil),    // 46: sandbar.broker.v1.RestartProviderResponse
-	nil,                                // 47: sandbar.broker.v1.Sandbox.LabelsEntry
-	nil,                                // 48: sandbar.broker.v1.CreateSandboxRequest.LabelsEntry
-	nil,                                // 49: sandbar.broker.v1.ListSandboxesRequest.LabelsEntry
-	nil,                                // 50: sandbar.broker.v1.ForkSandboxRequest.LabelsEntry
-	nil,                                // 51: sandbar.broker.v1.Snapshot.LabelsEntry
-	nil,                                // 52: sandbar.broker.v1.CreateSnapshotRequest.LabelsEntry
-	nil,                                // 53: sandbar.broker.v1.RestoreSnapshotRequest.LabelsEntry
-	nil,                                // 54: sandbar.broker.v1.CreateVolumeRequest.LabelsEntry
-	nil,                                // 55: sandbar.broker.v1.ListVolumesResponse.UnreachableEntry
-	(v1.SandboxState)(0),               // 56: sandbar.provider.v1.SandboxState
-	(*v1.SandboxSpec)(nil),             // 57: sandbar.provider.v1.SandboxSpec
-	(*v1.Sandbox)(nil),                 // 58: sandbar.provider.v1.Sandbox
-	(*timestamppb.Timestamp)(nil),      // 59: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),        // 60: google.protobuf.Duration
-	(*v1.Keeps)(nil),                   // 61: sandbar.provider.v1.Keeps
-	(*v1.Volume)(nil),                  // 62: sandbar.provider.v1.Volume
-	(*v1.Capability)(nil),              // 63: sandbar.provider.v1.Capability
-	(*v1.ProbeResponse)(nil),           // 64: sandbar.provider.v1.ProbeResponse
-	(*v1.StartExecRequest)(nil),        // 65: sandbar.provider.v1.StartExecRequest
-	(*v1.AttachExecRequest)(nil),       // 66: sandbar.provider.v1.AttachExecRequest
-	(*v1.GetExecRequest)(nil),          // 67: sandbar.provider.v1.GetExecRequest
-	(*v1.SignalExecRequest)(nil),       // 68: sandbar.provider.v1.SignalExecRequest
-	(*v1.ListExecsRequest)(nil),        // 69: sandbar.provider.v1.ListExecsRequest
-	(*v1.ReadFileRequest)(nil),         // 70: sandbar.provider.v1.ReadFileRequest
-	(*v1.WriteFileRequest)(nil),        // 71: sandbar.provider.v1.WriteFileRequest
-	(*v1.StatFileRequest)(nil),         // 72: sandbar.provider.v1.StatFileRequest
-	(*v1.ListFilesRequest)(nil),        // 73: sandbar.provider.v1.ListFilesRequest
-	(*v1.MakeDirectoryRequest)(nil),    // 74: sandbar.provider.v1.MakeDirectoryRequest
-	(*v1.RemoveFileRequest)(nil),       // 75: sandbar.provider.v1.RemoveFileRequest
-	(*v1.MoveFileRequest)(nil),         // 76: sandbar.provider.v1.MoveFileRequest
-	(*v1.DiffFilesRequest)(nil),        // 77: sandbar.provider.v1.DiffFilesRequest
-	(*v1.DownloadArchiveRequest)(nil),  // 78: sandbar.provider.v1.DownloadArchiveRequest
-	(*v1.UploadArchiveRequest)(nil),    // 79: sandbar.provider.v1.UploadArchiveRequest
-	(*v1.ListPortsRequest)(nil),        // 80: sandbar.provider.v1.ListPortsRequest
-	(*v1.OpenTunnelRequest)(nil),       // 81: sandbar.provider.v1.OpenTunnelRequest
-	(*v1.GetUsageRequest)(nil),         // 82: sandbar.provider.v1.GetUsageRequest
-	(*v1.StartExecResponse)(nil),       // 83: sandbar.provider.v1.StartExecResponse
-	(*v1.AttachExecResponse)(nil),      // 84: sandbar.provider.v1.AttachExecResponse
-	(*v1.GetExecResponse)(nil),         // 85: sandbar.provider.v1.GetExecResponse
-	(*v1.SignalExecResponse)(nil),      // 86: sandbar.provider.v1.SignalExecResponse
-	(*v1.ListExecsResponse)(nil),       // 87: sandbar.provider.v1.ListExecsResponse
-	(*v1.ReadFileResponse)(nil),        // 88: sandbar.provider.v1.ReadFileResponse
-	(*v1.WriteFileResponse)(nil),       // 89: sandbar.provider.v1.WriteFileResponse
-	(*v1.StatFileResponse)(nil),        // 90: sandbar.provider.v1.StatFileResponse
-	(*v1.ListFilesResponse)(nil),       // 91: sandbar.provider.v1.ListFilesResponse
-	(*v1.MakeDirectoryResponse)(nil),   // 92: sandbar.provider.v1.MakeDirectoryResponse
-	(*v1.RemoveFileResponse)(nil),      // 93: sandbar.provider.v1.RemoveFileResponse
-	(*v1.MoveFileResponse)(nil),        // 94: sandbar.provider.v1.MoveFileResponse
-	(*v1.DiffFilesResponse)(nil),       // 95: sandbar.provider.v1.DiffFilesResponse
-	(*v1.DownloadArchiveResponse)(nil), // 96: sandbar.provider.v1.DownloadArchiveResponse
-	(*v1.UploadArchiveResponse)(nil),   // 97: sandbar.provider.v1.UploadArchiveResponse
-	(*v1.ListPortsResponse)(nil),       // 98: sandbar.provider.v1.ListPortsResponse
-	(*v1.OpenTunnelResponse)(nil),      // 99: sandbar.provider.v1.OpenTunnelResponse
-	(*v1.GetUsageResponse)(nil),        // 100: sandbar.provider.v1.GetUsageResponse
+	(PlacementRule)(0),                 // 1: sandbar.broker.v1.PlacementRule
+	(PluginState)(0),                   // 2: sandbar.broker.v1.PluginState
+	(*Sandbox)(nil),                    // 3: sandbar.broker.v1.Sandbox
+	(*Idle)(nil),                       // 4: sandbar.broker.v1.Idle
+	(*CreateSandboxRequest)(nil),       // 5: sandbar.broker.v1.CreateSandboxRequest
+	(*CreateSandboxResponse)(nil),      // 6: sandbar.broker.v1.CreateSandboxResponse
+	(*PlanSandboxRequest)(nil),         // 7: sandbar.broker.v1.PlanSandboxRequest
+	(*PlanSandboxResponse)(nil),        // 8: sandbar.broker.v1.PlanSandboxResponse
+	(*ExplainSandboxRequest)(nil),      // 9: sandbar.broker.v1.ExplainSandboxRequest
+	(*ExplainSandboxResponse)(nil),     // 10: sandbar.broker.v1.ExplainSandboxResponse
+	(*Placement)(nil),                  // 11: sandbar.broker.v1.Placement
+	(*PlacementCandidate)(nil),         // 12: sandbar.broker.v1.PlacementCandidate
+	(*PlacementObstacle)(nil),          // 13: sandbar.broker.v1.PlacementObstacle
+	(*PlacementScore)(nil),             // 14: sandbar.broker.v1.PlacementScore
+	(*PlacementAttempt)(nil),           // 15: sandbar.broker.v1.PlacementAttempt
+	(*GetSandboxRequest)(nil),          // 16: sandbar.broker.v1.GetSandboxRequest
+	(*GetSandboxResponse)(nil),         // 17: sandbar.broker.v1.GetSandboxResponse
+	(*ListSandboxesRequest)(nil),       // 18: sandbar.broker.v1.ListSandboxesRequest
+	(*ListSandboxesResponse)(nil),      // 19: sandbar.broker.v1.ListSandboxesResponse
+	(*DeleteSandboxRequest)(nil),       // 20: sandbar.broker.v1.DeleteSandboxRequest
+	(*DeleteSandboxResponse)(nil),      // 21: sandbar.broker.v1.DeleteSandboxResponse
+	(*PauseSandboxRequest)(nil),        // 22: sandbar.broker.v1.PauseSandboxRequest
+	(*PauseSandboxResponse)(nil),       // 23: sandbar.broker.v1.PauseSandboxResponse
+	(*ResumeSandboxRequest)(nil),       // 24: sandbar.broker.v1.ResumeSandboxRequest
+	(*ResumeSandboxResponse)(nil),      // 25: sandbar.broker.v1.ResumeSandboxResponse
+	(*ExtendSandboxRequest)(nil),       // 26: sandbar.broker.v1.ExtendSandboxRequest
+	(*ExtendSandboxResponse)(nil),      // 27: sandbar.broker.v1.ExtendSandboxResponse
+	(*ForkSandboxRequest)(nil),         // 28: sandbar.broker.v1.ForkSandboxRequest
+	(*ForkSandboxResponse)(nil),        // 29: sandbar.broker.v1.ForkSandboxResponse
+	(*Snapshot)(nil),                   // 30: sandbar.broker.v1.Snapshot
+	(*CreateSnapshotRequest)(nil),      // 31: sandbar.broker.v1.CreateSnapshotRequest
+	(*CreateSnapshotResponse)(nil),     // 32: sandbar.broker.v1.CreateSnapshotResponse
+	(*ListSnapshotsRequest)(nil),       // 33: sandbar.broker.v1.ListSnapshotsRequest
+	(*ListSnapshotsResponse)(nil),      // 34: sandbar.broker.v1.ListSnapshotsResponse
+	(*DeleteSnapshotRequest)(nil),      // 35: sandbar.broker.v1.DeleteSnapshotRequest
+	(*DeleteSnapshotResponse)(nil),     // 36: sandbar.broker.v1.DeleteSnapshotResponse
+	(*RestoreSnapshotRequest)(nil),     // 37: sandbar.broker.v1.RestoreSnapshotRequest
+	(*RestoreSnapshotResponse)(nil),    // 38: sandbar.broker.v1.RestoreSnapshotResponse
+	(*CreateVolumeRequest)(nil),        // 39: sandbar.broker.v1.CreateVolumeRequest
+	(*CreateVolumeResponse)(nil),       // 40: sandbar.broker.v1.CreateVolumeResponse
+	(*Volume)(nil),                     // 41: sandbar.broker.v1.Volume
+	(*ListVolumesRequest)(nil),         // 42: sandbar.broker.v1.ListVolumesRequest
+	(*ListVolumesResponse)(nil),        // 43: sandbar.broker.v1.ListVolumesResponse
+	(*DeleteVolumeRequest)(nil),        // 44: sandbar.broker.v1.DeleteVolumeRequest
+	(*DeleteVolumeResponse)(nil),       // 45: sandbar.broker.v1.DeleteVolumeResponse
+	(*GetServerRequest)(nil),           // 46: sandbar.broker.v1.GetServerRequest
+	(*GetServerResponse)(nil),          // 47: sandbar.broker.v1.GetServerResponse
+	(*StopServerRequest)(nil),          // 48: sandbar.broker.v1.StopServerRequest
+	(*StopServerResponse)(nil),         // 49: sandbar.broker.v1.StopServerResponse
+	(*ListProvidersRequest)(nil),       // 50: sandbar.broker.v1.ListProvidersRequest
+	(*ListProvidersResponse)(nil),      // 51: sandbar.broker.v1.ListProvidersResponse
+	(*Provider)(nil),                   // 52: sandbar.broker.v1.Provider
+	(*ProbeProviderRequest)(nil),       // 53: sandbar.broker.v1.ProbeProviderRequest
+	(*ProbeProviderResponse)(nil),      // 54: sandbar.broker.v1.ProbeProviderResponse
+	(*RestartProviderRequest)(nil),     // 55: sandbar.broker.v1.RestartProviderRequest
+	(*RestartProviderResponse)(nil),    // 56: sandbar.broker.v1.RestartProviderResponse
+	nil,                                // 57: sandbar.broker.v1.Sandbox.LabelsEntry
+	nil,                                // 58: sandbar.broker.v1.CreateSandboxRequest.LabelsEntry
+	nil,                                // 59: sandbar.broker.v1.CreateSandboxRequest.ProviderLabelsEntry
+	nil,                                // 60: sandbar.broker.v1.ListSandboxesRequest.LabelsEntry
+	nil,                                // 61: sandbar.broker.v1.ForkSandboxRequest.LabelsEntry
+	nil,                                // 62: sandbar.broker.v1.Snapshot.LabelsEntry
+	nil,                                // 63: sandbar.broker.v1.CreateSnapshotRequest.LabelsEntry
+	nil,                                // 64: sandbar.broker.v1.RestoreSnapshotRequest.LabelsEntry
+	nil,                                // 65: sandbar.broker.v1.CreateVolumeRequest.LabelsEntry
+	nil,                                // 66: sandbar.broker.v1.ListVolumesResponse.UnreachableEntry
+	(v1.SandboxState)(0),               // 67: sandbar.provider.v1.SandboxState
+	(*v1.SandboxSpec)(nil),             // 68: sandbar.provider.v1.SandboxSpec
+	(*v1.Sandbox)(nil),                 // 69: sandbar.provider.v1.Sandbox
+	(*timestamppb.Timestamp)(nil),      // 70: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),        // 71: google.protobuf.Duration
+	(*v1.Keeps)(nil),                   // 72: sandbar.provider.v1.Keeps
+	(*v1.Volume)(nil),                  // 73: sandbar.provider.v1.Volume
+	(*v1.Capability)(nil),              // 74: sandbar.provider.v1.Capability
+	(*v1.ProbeResponse)(nil),           // 75: sandbar.provider.v1.ProbeResponse
+	(*v1.StartExecRequest)(nil),        // 76: sandbar.provider.v1.StartExecRequest
+	(*v1.AttachExecRequest)(nil),       // 77: sandbar.provider.v1.AttachExecRequest
+	(*v1.GetExecRequest)(nil),          // 78: sandbar.provider.v1.GetExecRequest
+	(*v1.SignalExecRequest)(nil),       // 79: sandbar.provider.v1.SignalExecRequest
+	(*v1.ListExecsRequest)(nil),        // 80: sandbar.provider.v1.ListExecsRequest
+	(*v1.ReadFileRequest)(nil),         // 81: sandbar.provider.v1.ReadFileRequest
+	(*v1.WriteFileRequest)(nil),        // 82: sandbar.provider.v1.WriteFileRequest
+	(*v1.StatFileRequest)(nil),         // 83: sandbar.provider.v1.StatFileRequest
+	(*v1.ListFilesRequest)(nil),        // 84: sandbar.provider.v1.ListFilesRequest
+	(*v1.MakeDirectoryRequest)(nil),    // 85: sandbar.provider.v1.MakeDirectoryRequest
+	(*v1.RemoveFileRequest)(nil),       // 86: sandbar.provider.v1.RemoveFileRequest
+	(*v1.MoveFileRequest)(nil),         // 87: sandbar.provider.v1.MoveFileRequest
+	(*v1.DiffFilesRequest)(nil),        // 88: sandbar.provider.v1.DiffFilesRequest
+	(*v1.DownloadArchiveRequest)(nil),  // 89: sandbar.provider.v1.DownloadArchiveRequest
+	(*v1.UploadArchiveRequest)(nil),    // 90: sandbar.provider.v1.UploadArchiveRequest
+	(*v1.ListPortsRequest)(nil),        // 91: sandbar.provider.v1.ListPortsRequest
+	(*v1.OpenTunnelRequest)(nil),       // 92: sandbar.provider.v1.OpenTunnelRequest
+	(*v1.GetUsageRequest)(nil),         // 93: sandbar.provider.v1.GetUsageRequest
+	(*v1.StartExecResponse)(nil),       // 94: sandbar.provider.v1.StartExecResponse
+	(*v1.AttachExecResponse)(nil),      // 95: sandbar.provider.v1.AttachExecResponse
+	(*v1.GetExecResponse)(nil),         // 96: sandbar.provider.v1.GetExecResponse
+	(*v1.SignalExecResponse)(nil),      // 97: sandbar.provider.v1.SignalExecResponse
+	(*v1.ListExecsResponse)(nil),       // 98: sandbar.provider.v1.ListExecsResponse
+	(*v1.ReadFileResponse)(nil),        // 99: sandbar.provider.v1.ReadFileResponse
+	(*v1.WriteFileResponse)(nil),       // 100: sandbar.provider.v1.WriteFileResponse
+	(*v1.StatFileResponse)(nil),        // 101: sandbar.provider.v1.StatFileResponse
+	(*v1.ListFilesResponse)(nil),       // 102: sandbar.provider.v1.ListFilesResponse
+	(*v1.MakeDirectoryResponse)(nil),   // 103: sandbar.provider.v1.MakeDirectoryResponse
+	(*v1.RemoveFileResponse)(nil),      // 104: sandbar.provider.v1.RemoveFileResponse
+	(*v1.MoveFileResponse)(nil),        // 105: sandbar.provider.v1.MoveFileResponse
+	(*v1.DiffFilesResponse)(nil),       // 106: sandbar.provider.v1.DiffFilesResponse
+	(*v1.DownloadArchiveResponse)(nil), // 107: sandbar.provider.v1.DownloadArchiveResponse
+	(*v1.UploadArchiveResponse)(nil),   // 108: sandbar.provider.v1.UploadArchiveResponse
+	(*v1.ListPortsResponse)(nil),       // 109: sandbar.provider.v1.ListPortsResponse
+	(*v1.OpenTunnelResponse)(nil),      // 110: sandbar.provider.v1.OpenTunnelResponse
+	(*v1.GetUsageResponse)(nil),        // 111: sandbar.provider.v1.GetUsageResponse
 }
 var file_sandbar_broker_v1_broker_proto_depIdxs = []int32{
-	56,  // 0: sandbar.broker.v1.Sandbox.state:type_name -> sandbar.provider.v1.SandboxState
-	47,  // 1: sandbar.broker.v1.Sandbox.labels:type_name -> sandbar.broker.v1.Sandbox.LabelsEntry
-	57,  // 2: sandbar.broker.v1.Sandbox.spec:type_name -> sandbar.provider.v1.SandboxSpec
-	58,  // 3: sandbar.broker.v1.Sandbox.observed:type_name -> sandbar.provider.v1.Sandbox
-	59,  // 4: sandbar.broker.v1.Sandbox.observed_at:type_name -> google.protobuf.Timestamp
-	59,  // 5: sandbar.broker.v1.Sandbox.created_at:type_name -> google.protobuf.Timestamp
-	59,  // 6: sandbar.broker.v1.Sandbox.expires_at:type_name -> google.protobuf.Timestamp
-	3,   // 7: sandbar.broker.v1.Sandbox.idle:type_name -> sandbar.broker.v1.Idle
-	59,  // 8: sandbar.broker.v1.Sandbox.last_active_at:type_name -> google.protobuf.Timestamp
-	60,  // 9: sandbar.broker.v1.Idle.timeout:type_name -> google.protobuf.Duration
+	67,  // 0: sandbar.broker.v1.Sandbox.state:type_name -> sandbar.provider.v1.SandboxState
+	57,  // 1: sandbar.broker.v1.Sandbox.labels:type_name -> sandbar.broker.v1.Sandbox.LabelsEntry
+	68,  // 2: sandbar.broker.v1.Sandbox.spec:type_name -> sandbar.provider.v1.SandboxSpec
+	69,  // 3: sandbar.broker.v1.Sandbox.observed:type_name -> sandbar.provider.v1.Sandbox
+	70,  // 4: sandbar.broker.v1.Sandbox.observed_at:type_name -> google.protobuf.Timestamp
+	70,  // 5: sandbar.broker.v1.Sandbox.created_at:type_name -> google.protobuf.Timestamp
+	70,  // 6: sandbar.broker.v1.Sandbox.expires_at:type_name -> google.protobuf.Timestamp
+	4,   // 7: sandbar.broker.v1.Sandbox.idle:type_name -> sandbar.broker.v1.Idle
+	70,  // 8: sandbar.broker.v1.Sandbox.last_active_at:type_name -> google.protobuf.Timestamp
+	71,  // 9: sandbar.broker.v1.Idle.timeout:type_name -> google.protobuf.Duration
 	0,   // 10: sandbar.broker.v1.Idle.action:type_name -> sandbar.broker.v1.IdleAction
-	57,  // 11: sandbar.broker.v1.CreateSandboxRequest.spec:type_name -> sandbar.provider.v1.SandboxSpec
-	48,  // 12: sandbar.broker.v1.CreateSandboxRequest.labels:type_name -> sandbar.broker.v1.CreateSandboxRequest.LabelsEntry
-	60,  // 13: sandbar.broker.v1.CreateSandboxRequest.lifetime:type_name -> google.protobuf.Duration
-	3,   // 14: sandbar.broker.v1.CreateSandboxRequest.idle:type_name -> sandbar.broker.v1.Idle
-	2,   // 15: sandbar.broker.v1.CreateSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
-	2,   // 16: sandbar.broker.v1.GetSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
-	49,  // 17: sandbar.broker.v1.ListSandboxesRequest.labels:type_name -> sandbar.broker.v1.ListSandboxesRequest.LabelsEntry
-	56,  // 18: sandbar.broker.v1.ListSandboxesRequest.states:type_name -> sandbar.provider.v1.SandboxState
-	2,   // 19: sandbar.broker.v1.ListSandboxesResponse.sandboxes:type_name -> sandbar.broker.v1.Sandbox
-	61,  // 20: sandbar.broker.v1.PauseSandboxRequest.minimum:type_name -> sandbar.provider.v1.Keeps
-	2,   // 21: sandbar.broker.v1.PauseSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
-	2,   // 22: sandbar.broker.v1.ResumeSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
-	59,  // 23: sandbar.broker.v1.ExtendSandboxRequest.expires_at:type_name -> google.protobuf.Timestamp
-	2,   // 24: sandbar.broker.v1.ExtendSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
-	61,  // 25: sandbar.broker.v1.ForkSandboxRequest.minimum:type_name -> sandbar.provider.v1.Keeps
-	50,  // 26: sandbar.broker.v1.ForkSandboxRequest.labels:type_name -> sandbar.broker.v1.ForkSandboxRequest.LabelsEntry
-	2,   // 27: sandbar.broker.v1.ForkSandboxResponse.sandboxes:type_name -> sandbar.broker.v1.Sandbox
-	61,  // 28: sandbar.broker.v1.Snapshot.kept:type_name -> sandbar.provider.v1.Keeps
-	59,  // 29: sandbar.broker.v1.Snapshot.created_at:type_name -> google.protobuf.Timestamp
-	51,  // 30: sandbar.broker.v1.Snapshot.labels:type_name -> sandbar.broker.v1.Snapshot.LabelsEntry
-	61,  // 31: sandbar.broker.v1.CreateSnapshotRequest.minimum:type_name -> sandbar.provider.v1.Keeps
-	52,  // 32: sandbar.broker.v1.CreateSnapshotRequest.labels:type_name -> sandbar.broker.v1.CreateSnapshotRequest.LabelsEntry
-	20,  // 33: sandbar.broker.v1.CreateSnapshotResponse.snapshot:type_name -> sandbar.broker.v1.Snapshot
-	20,  // 34: sandbar.broker.v1.ListSnapshotsResponse.snapshots:type_name -> sandbar.broker.v1.Snapshot
-	61,  // 35: sandbar.broker.v1.RestoreSnapshotRequest.minimum:type_name -> sandbar.provider.v1.Keeps
-	53,  // 36: sandbar.broker.v1.RestoreSnapshotRequest.labels:type_name -> sandbar.broker.v1.RestoreSnapshotRequest.LabelsEntry
-	60,  // 37: sandbar.broker.v1.RestoreSnapshotRequest.lifetime:type_name -> google.protobuf.Duration
-	3,   // 38: sandbar.broker.v1.RestoreSnapshotRequest.idle:type_name -> sandbar.broker.v1.Idle
-	2,   // 39: sandbar.broker.v1.RestoreSnapshotResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
-	54,  // 40: sandbar.broker.v1.CreateVolumeRequest.labels:type_name -> sandbar.broker.v1.CreateVolumeRequest.LabelsEntry
-	31,  // 41: sandbar.broker.v1.CreateVolumeResponse.volume:type_name -> sandbar.broker.v1.Volume
-	62,  // 42: sandbar.broker.v1.Volume.volume:type_name -> sandbar.provider.v1.Volume
-	31,  // 43: sandbar.broker.v1.ListVolumesResponse.volumes:type_name -> sandbar.broker.v1.Volume
-	55,  // 44: sandbar.broker.v1.ListVolumesResponse.unreachable:type_name -> sandbar.broker.v1.ListVolumesResponse.UnreachableEntry
-	59,  // 45: sandbar.broker.v1.GetServerResponse.started_at:type_name -> google.protobuf.Timestamp
-	60,  // 46: sandbar.broker.v1.GetServerResponse.idle_exit:type_name -> google.protobuf.Duration
-	42,  // 47: sandbar.broker.v1.ListProvidersResponse.providers:type_name -> sandbar.broker.v1.Provider
-	1,   // 48: sandbar.broker.v1.Provider.state:type_name -> sandbar.broker.v1.PluginState
-	63,  // 49: sandbar.broker.v1.Provider.capabilities:type_name -> sandbar.provider.v1.Capability
-	64,  // 50: sandbar.broker.v1.ProbeProviderResponse.probe:type_name -> sandbar.provider.v1.ProbeResponse
-	42,  // 51: sandbar.broker.v1.RestartProviderResponse.provider:type_name -> sandbar.broker.v1.Provider
-	4,   // 52: sandbar.broker.v1.SandboxService.CreateSandbox:input_type -> sandbar.broker.v1.CreateSandboxRequest
-	6,   // 53: sandbar.broker.v1.SandboxService.GetSandbox:input_type -> sandbar.broker.v1.GetSandboxRequest
-	8,   // 54: sandbar.broker.v1.SandboxService.ListSandboxes:input_type -> sandbar.broker.v1.ListSandboxesRequest
-	10,  // 55: sandbar.broker.v1.SandboxService.DeleteSandbox:input_type -> sandbar.broker.v1.DeleteSandboxRequest
-	12,  // 56: sandbar.broker.v1.SandboxService.PauseSandbox:input_type -> sandbar.broker.v1.PauseSandboxRequest
-	14,  // 57: sandbar.broker.v1.SandboxService.ResumeSandbox:input_type -> sandbar.broker.v1.ResumeSandboxRequest
-	16,  // 58: sandbar.broker.v1.SandboxService.ExtendSandbox:input_type -> sandbar.broker.v1.ExtendSandboxRequest
-	18,  // 59: sandbar.broker.v1.SandboxService.ForkSandbox:input_type -> sandbar.broker.v1.ForkSandboxRequest
-	21,  // 60: sandbar.broker.v1.SandboxService.CreateSnapshot:input_type -> sandbar.broker.v1.CreateSnapshotRequest
-	23,  // 61: sandbar.broker.v1.SandboxService.ListSnapshots:input_type -> sandbar.broker.v1.ListSnapshotsRequest
-	25,  // 62: sandbar.broker.v1.SandboxService.DeleteSnapshot:input_type -> sandbar.broker.v1.DeleteSnapshotRequest
-	27,  // 63: sandbar.broker.v1.SandboxService.RestoreSnapshot:input_type -> sandbar.broker.v1.RestoreSnapshotRequest
-	65,  // 64: sandbar.broker.v1.SandboxService.StartExec:input_type -> sandbar.provider.v1.StartExecRequest
-	66,  // 65: sandbar.broker.v1.SandboxService.AttachExec:input_type -> sandbar.provider.v1.AttachExecRequest
-	67,  // 66: sandbar.broker.v1.SandboxService.GetExec:input_type -> sandbar.provider.v1.GetExecRequest
-	68,  // 67: sandbar.broker.v1.SandboxService.SignalExec:input_type -> sandbar.provider.v1.SignalExecRequest
-	69,  // 68: sandbar.broker.v1.SandboxService.ListExecs:input_type -> sandbar.provider.v1.ListExecsRequest
-	70,  // 69: sandbar.broker.v1.SandboxService.ReadFile:input_type -> sandbar.provider.v1.ReadFileRequest
-	71,  // 70: sandbar.broker.v1.SandboxService.WriteFile:input_type -> sandbar.provider.v1.WriteFileRequest
-	72,  // 71: sandbar.broker.v1.SandboxService.StatFile:input_type -> sandbar.provider.v1.StatFileRequest
-	73,  // 72: sandbar.broker.v1.SandboxService.ListFiles:input_type -> sandbar.provider.v1.ListFilesRequest
-	74,  // 73: sandbar.broker.v1.SandboxService.MakeDirectory:input_type -> sandbar.provider.v1.MakeDirectoryRequest
-	75,  // 74: sandbar.broker.v1.SandboxService.RemoveFile:input_type -> sandbar.provider.v1.RemoveFileRequest
-	76,  // 75: sandbar.broker.v1.SandboxService.MoveFile:input_type -> sandbar.provider.v1.MoveFileRequest
-	77,  // 76: sandbar.broker.v1.SandboxService.DiffFiles:input_type -> sandbar.provider.v1.DiffFilesRequest
-	78,  // 77: sandbar.broker.v1.SandboxService.DownloadArchive:input_type -> sandbar.provider.v1.DownloadArchiveRequest
-	79,  // 78: sandbar.broker.v1.SandboxService.UploadArchive:input_type -> sandbar.provider.v1.UploadArchiveRequest
-	80,  // 79: sandbar.broker.v1.SandboxService.ListPorts:input_type -> sandbar.provider.v1.ListPortsRequest
-	81,  // 80: sandbar.broker.v1.SandboxService.OpenTunnel:input_type -> sandbar.provider.v1.OpenTunnelRequest
-	82,  // 81: sandbar.broker.v1.SandboxService.GetUsage:input_type -> sandbar.provider.v1.GetUsageRequest
-	29,  // 82: sandbar.broker.v1.SandboxService.CreateVolume:input_type -> sandbar.broker.v1.CreateVolumeRequest
-	32,  // 83: sandbar.broker.v1.SandboxService.ListVolumes:input_type -> sandbar.broker.v1.ListVolumesRequest
-	34,  // 84: sandbar.broker.v1.SandboxService.DeleteVolume:input_type -> sandbar.broker.v1.DeleteVolumeRequest
-	36,  // 85: sandbar.broker.v1.AdminService.GetServer:input_type -> sandbar.broker.v1.GetServerRequest
-	38,  // 86: sandbar.broker.v1.AdminService.StopServer:input_type -> sandbar.broker.v1.StopServerRequest
-	40,  // 87: sandbar.broker.v1.AdminService.ListProviders:input_type -> sandbar.broker.v1.ListProvidersRequest
-	43,  // 88: sandbar.broker.v1.AdminService.ProbeProvider:input_type -> sandbar.broker.v1.ProbeProviderRequest
-	45,  // 89: sandbar.broker.v1.AdminService.RestartProvider:input_type -> sandbar.broker.v1.RestartProviderRequest
-	5,   // 90: sandbar.broker.v1.SandboxService.CreateSandbox:output_type -> sandbar.broker.v1.CreateSandboxResponse
-	7,   // 91: sandbar.broker.v1.SandboxService.GetSandbox:output_type -> sandbar.broker.v1.GetSandboxResponse
-	9,   // 92: sandbar.broker.v1.SandboxService.ListSandboxes:output_type -> sandbar.broker.v1.ListSandboxesResponse
-	11,  // 93: sandbar.broker.v1.SandboxService.DeleteSandbox:output_type -> sandbar.broker.v1.DeleteSandboxResponse
-	13,  // 94: sandbar.broker.v1.SandboxService.PauseSandbox:output_type -> sandbar.broker.v1.PauseSandboxResponse
-	15,  // 95: sandbar.broker.v1.SandboxService.ResumeSandbox:output_type -> sandbar.broker.v1.ResumeSandboxResponse
-	17,  // 96: sandbar.broker.v1.SandboxService.ExtendSandbox:output_type -> sandbar.broker.v1.ExtendSandboxResponse
-	19,  // 97: sandbar.broker.v1.SandboxService.ForkSandbox:output_type -> sandbar.broker.v1.ForkSandboxResponse
-	22,  // 98: sandbar.broker.v1.SandboxService.CreateSnapshot:output_type -> sandbar.broker.v1.CreateSnapshotResponse
-	24,  // 99: sandbar.broker.v1.SandboxService.ListSnapshots:output_type -> sandbar.broker.v1.ListSnapshotsResponse
-	26,  // 100: sandbar.broker.v1.SandboxService.DeleteSnapshot:output_type -> sandbar.broker.v1.DeleteSnapshotResponse
-	28,  // 101: sandbar.broker.v1.SandboxService.RestoreSnapshot:output_type -> sandbar.broker.v1.RestoreSnapshotResponse
-	83,  // 102: sandbar.broker.v1.SandboxService.StartExec:output_type -> sandbar.provider.v1.StartExecResponse
-	84,  // 103: sandbar.broker.v1.SandboxService.AttachExec:output_type -> sandbar.provider.v1.AttachExecResponse
-	85,  // 104: sandbar.broker.v1.SandboxService.GetExec:output_type -> sandbar.provider.v1.GetExecResponse
-	86,  // 105: sandbar.broker.v1.SandboxService.SignalExec:output_type -> sandbar.provider.v1.SignalExecResponse
-	87,  // 106: sandbar.broker.v1.SandboxService.ListExecs:output_type -> sandbar.provider.v1.ListExecsResponse
-	88,  // 107: sandbar.broker.v1.SandboxService.ReadFile:output_type -> sandbar.provider.v1.ReadFileResponse
-	89,  // 108: sandbar.broker.v1.SandboxService.WriteFile:output_type -> sandbar.provider.v1.WriteFileResponse
-	90,  // 109: sandbar.broker.v1.SandboxService.StatFile:output_type -> sandbar.provider.v1.StatFileResponse
-	91,  // 110: sandbar.broker.v1.SandboxService.ListFiles:output_type -> sandbar.provider.v1.ListFilesResponse
-	92,  // 111: sandbar.broker.v1.SandboxService.MakeDirectory:output_type -> sandbar.provider.v1.MakeDirectoryResponse
-	93,  // 112: sandbar.broker.v1.SandboxService.RemoveFile:output_type -> sandbar.provider.v1.RemoveFileResponse
-	94,  // 113: sandbar.broker.v1.SandboxService.MoveFile:output_type -> sandbar.provider.v1.MoveFileResponse
-	95,  // 114: sandbar.broker.v1.SandboxService.DiffFiles:output_type -> sandbar.provider.v1.DiffFilesResponse
-	96,  // 115: sandbar.broker.v1.SandboxService.DownloadArchive:output_type -> sandbar.provider.v1.DownloadArchiveResponse
-	97,  // 116: sandbar.broker.v1.SandboxService.UploadArchive:output_type -> sandbar.provider.v1.UploadArchiveResponse
-	98,  // 117: sandbar.broker.v1.SandboxService.ListPorts:output_type -> sandbar.provider.v1.ListPortsResponse
-	99,  // 118: sandbar.broker.v1.SandboxService.OpenTunnel:output_type -> sandbar.provider.v1.OpenTunnelResponse
-	100, // 119: sandbar.broker.v1.SandboxService.GetUsage:output_type -> sandbar.provider.v1.GetUsageResponse
-	30,  // 120: sandbar.broker.v1.SandboxService.CreateVolume:output_type -> sandbar.broker.v1.CreateVolumeResponse
-	33,  // 121: sandbar.broker.v1.SandboxService.ListVolumes:output_type -> sandbar.broker.v1.ListVolumesResponse
-	35,  // 122: sandbar.broker.v1.SandboxService.DeleteVolume:output_type -> sandbar.broker.v1.DeleteVolumeResponse
-	37,  // 123: sandbar.broker.v1.AdminService.GetServer:output_type -> sandbar.broker.v1.GetServerResponse
-	39,  // 124: sandbar.broker.v1.AdminService.StopServer:output_type -> sandbar.broker.v1.StopServerResponse
-	41,  // 125: sandbar.broker.v1.AdminService.ListProviders:output_type -> sandbar.broker.v1.ListProvidersResponse
-	44,  // 126: sandbar.broker.v1.AdminService.ProbeProvider:output_type -> sandbar.broker.v1.ProbeProviderResponse
-	46,  // 127: sandbar.broker.v1.AdminService.RestartProvider:output_type -> sandbar.broker.v1.RestartProviderResponse
-	90,  // [90:128] is the sub-list for method output_type
-	52,  // [52:90] is the sub-list for method input_type
-	52,  // [52:52] is the sub-list for extension type_name
-	52,  // [52:52] is the sub-list for extension extendee
-	0,   // [0:52] is the sub-list for field type_name
+	68,  // 11: sandbar.broker.v1.CreateSandboxRequest.spec:type_name -> sandbar.provider.v1.SandboxSpec
+	58,  // 12: sandbar.broker.v1.CreateSandboxRequest.labels:type_name -> sandbar.broker.v1.CreateSandboxRequest.LabelsEntry
+	71,  // 13: sandbar.broker.v1.CreateSandboxRequest.lifetime:type_name -> google.protobuf.Duration
+	4,   // 14: sandbar.broker.v1.CreateSandboxRequest.idle:type_name -> sandbar.broker.v1.Idle
+	59,  // 15: sandbar.broker.v1.CreateSandboxRequest.provider_labels:type_name -> sandbar.broker.v1.CreateSandboxRequest.ProviderLabelsEntry
+	72,  // 16: sandbar.broker.v1.CreateSandboxRequest.pause_keeps:type_name -> sandbar.provider.v1.Keeps
+	3,   // 17: sandbar.broker.v1.CreateSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
+	5,   // 18: sandbar.broker.v1.PlanSandboxRequest.create:type_name -> sandbar.broker.v1.CreateSandboxRequest
+	11,  // 19: sandbar.broker.v1.PlanSandboxResponse.placement:type_name -> sandbar.broker.v1.Placement
+	11,  // 20: sandbar.broker.v1.ExplainSandboxResponse.placement:type_name -> sandbar.broker.v1.Placement
+	70,  // 21: sandbar.broker.v1.Placement.decided_at:type_name -> google.protobuf.Timestamp
+	12,  // 22: sandbar.broker.v1.Placement.candidates:type_name -> sandbar.broker.v1.PlacementCandidate
+	15,  // 23: sandbar.broker.v1.Placement.attempts:type_name -> sandbar.broker.v1.PlacementAttempt
+	13,  // 24: sandbar.broker.v1.PlacementCandidate.obstacles:type_name -> sandbar.broker.v1.PlacementObstacle
+	14,  // 25: sandbar.broker.v1.PlacementCandidate.score:type_name -> sandbar.broker.v1.PlacementScore
+	1,   // 26: sandbar.broker.v1.PlacementObstacle.rule:type_name -> sandbar.broker.v1.PlacementRule
+	70,  // 27: sandbar.broker.v1.PlacementObstacle.until:type_name -> google.protobuf.Timestamp
+	71,  // 28: sandbar.broker.v1.PlacementScore.latency:type_name -> google.protobuf.Duration
+	70,  // 29: sandbar.broker.v1.PlacementAttempt.at:type_name -> google.protobuf.Timestamp
+	3,   // 30: sandbar.broker.v1.GetSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
+	60,  // 31: sandbar.broker.v1.ListSandboxesRequest.labels:type_name -> sandbar.broker.v1.ListSandboxesRequest.LabelsEntry
+	67,  // 32: sandbar.broker.v1.ListSandboxesRequest.states:type_name -> sandbar.provider.v1.SandboxState
+	3,   // 33: sandbar.broker.v1.ListSandboxesResponse.sandboxes:type_name -> sandbar.broker.v1.Sandbox
+	72,  // 34: sandbar.broker.v1.PauseSandboxRequest.minimum:type_name -> sandbar.provider.v1.Keeps
+	3,   // 35: sandbar.broker.v1.PauseSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
+	3,   // 36: sandbar.broker.v1.ResumeSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
+	70,  // 37: sandbar.broker.v1.ExtendSandboxRequest.expires_at:type_name -> google.protobuf.Timestamp
+	3,   // 38: sandbar.broker.v1.ExtendSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
+	72,  // 39: sandbar.broker.v1.ForkSandboxRequest.minimum:type_name -> sandbar.provider.v1.Keeps
+	61,  // 40: sandbar.broker.v1.ForkSandboxRequest.labels:type_name -> sandbar.broker.v1.ForkSandboxRequest.LabelsEntry
+	3,   // 41: sandbar.broker.v1.ForkSandboxResponse.sandboxes:type_name -> sandbar.broker.v1.Sandbox
+	72,  // 42: sandbar.broker.v1.Snapshot.kept:type_name -> sandbar.provider.v1.Keeps
+	70,  // 43: sandbar.broker.v1.Snapshot.created_at:type_name -> google.protobuf.Timestamp
+	62,  // 44: sandbar.broker.v1.Snapshot.labels:type_name -> sandbar.broker.v1.Snapshot.LabelsEntry
+	72,  // 45: sandbar.broker.v1.CreateSnapshotRequest.minimum:type_name -> sandbar.provider.v1.Keeps
+	63,  // 46: sandbar.broker.v1.CreateSnapshotRequest.labels:type_name -> sandbar.broker.v1.CreateSnapshotRequest.LabelsEntry
+	30,  // 47: sandbar.broker.v1.CreateSnapshotResponse.snapshot:type_name -> sandbar.broker.v1.Snapshot
+	30,  // 48: sandbar.broker.v1.ListSnapshotsResponse.snapshots:type_name -> sandbar.broker.v1.Snapshot
+	72,  // 49: sandbar.broker.v1.RestoreSnapshotRequest.minimum:type_name -> sandbar.provider.v1.Keeps
+	64,  // 50: sandbar.broker.v1.RestoreSnapshotRequest.labels:type_name -> sandbar.broker.v1.RestoreSnapshotRequest.LabelsEntry
+	71,  // 51: sandbar.broker.v1.RestoreSnapshotRequest.lifetime:type_name -> google.protobuf.Duration
+	4,   // 52: sandbar.broker.v1.RestoreSnapshotRequest.idle:type_name -> sandbar.broker.v1.Idle
+	3,   // 53: sandbar.broker.v1.RestoreSnapshotResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
+	65,  // 54: sandbar.broker.v1.CreateVolumeRequest.labels:type_name -> sandbar.broker.v1.CreateVolumeRequest.LabelsEntry
+	41,  // 55: sandbar.broker.v1.CreateVolumeResponse.volume:type_name -> sandbar.broker.v1.Volume
+	73,  // 56: sandbar.broker.v1.Volume.volume:type_name -> sandbar.provider.v1.Volume
+	41,  // 57: sandbar.broker.v1.ListVolumesResponse.volumes:type_name -> sandbar.broker.v1.Volume
+	66,  // 58: sandbar.broker.v1.ListVolumesResponse.unreachable:type_name -> sandbar.broker.v1.ListVolumesResponse.UnreachableEntry
+	70,  // 59: sandbar.broker.v1.GetServerResponse.started_at:type_name -> google.protobuf.Timestamp
+	71,  // 60: sandbar.broker.v1.GetServerResponse.idle_exit:type_name -> google.protobuf.Duration
+	52,  // 61: sandbar.broker.v1.ListProvidersResponse.providers:type_name -> sandbar.broker.v1.Provider
+	2,   // 62: sandbar.broker.v1.Provider.state:type_name -> sandbar.broker.v1.PluginState
+	74,  // 63: sandbar.broker.v1.Provider.capabilities:type_name -> sandbar.provider.v1.Capability
+	75,  // 64: sandbar.broker.v1.ProbeProviderResponse.probe:type_name -> sandbar.provider.v1.ProbeResponse
+	52,  // 65: sandbar.broker.v1.RestartProviderResponse.provider:type_name -> sandbar.broker.v1.Provider
+	5,   // 66: sandbar.broker.v1.SandboxService.CreateSandbox:input_type -> sandbar.broker.v1.CreateSandboxRequest
+	7,   // 67: sandbar.broker.v1.SandboxService.PlanSandbox:input_type -> sandbar.broker.v1.PlanSandboxRequest
+	9,   // 68: sandbar.broker.v1.SandboxService.ExplainSandbox:input_type -> sandbar.broker.v1.ExplainSandboxRequest
+	16,  // 69: sandbar.broker.v1.SandboxService.GetSandbox:input_type -> sandbar.broker.v1.GetSandboxRequest
+	18,  // 70: sandbar.broker.v1.SandboxService.ListSandboxes:input_type -> sandbar.broker.v1.ListSandboxesRequest
+	20,  // 71: sandbar.broker.v1.SandboxService.DeleteSandbox:input_type -> sandbar.broker.v1.DeleteSandboxRequest
+	22,  // 72: sandbar.broker.v1.SandboxService.PauseSandbox:input_type -> sandbar.broker.v1.PauseSandboxRequest
+	24,  // 73: sandbar.broker.v1.SandboxService.ResumeSandbox:input_type -> sandbar.broker.v1.ResumeSandboxRequest
+	26,  // 74: sandbar.broker.v1.SandboxService.ExtendSandbox:input_type -> sandbar.broker.v1.ExtendSandboxRequest
+	28,  // 75: sandbar.broker.v1.SandboxService.ForkSandbox:input_type -> sandbar.broker.v1.ForkSandboxRequest
+	31,  // 76: sandbar.broker.v1.SandboxService.CreateSnapshot:input_type -> sandbar.broker.v1.CreateSnapshotRequest
+	33,  // 77: sandbar.broker.v1.SandboxService.ListSnapshots:input_type -> sandbar.broker.v1.ListSnapshotsRequest
+	35,  // 78: sandbar.broker.v1.SandboxService.DeleteSnapshot:input_type -> sandbar.broker.v1.DeleteSnapshotRequest
+	37,  // 79: sandbar.broker.v1.SandboxService.RestoreSnapshot:input_type -> sandbar.broker.v1.RestoreSnapshotRequest
+	76,  // 80: sandbar.broker.v1.SandboxService.StartExec:input_type -> sandbar.provider.v1.StartExecRequest
+	77,  // 81: sandbar.broker.v1.SandboxService.AttachExec:input_type -> sandbar.provider.v1.AttachExecRequest
+	78,  // 82: sandbar.broker.v1.SandboxService.GetExec:input_type -> sandbar.provider.v1.GetExecRequest
+	79,  // 83: sandbar.broker.v1.SandboxService.SignalExec:input_type -> sandbar.provider.v1.SignalExecRequest
+	80,  // 84: sandbar.broker.v1.SandboxService.ListExecs:input_type -> sandbar.provider.v1.ListExecsRequest
+	81,  // 85: sandbar.broker.v1.SandboxService.ReadFile:input_type -> sandbar.provider.v1.ReadFileRequest
+	82,  // 86: sandbar.broker.v1.SandboxService.WriteFile:input_type -> sandbar.provider.v1.WriteFileRequest
+	83,  // 87: sandbar.broker.v1.SandboxService.StatFile:input_type -> sandbar.provider.v1.StatFileRequest
+	84,  // 88: sandbar.broker.v1.SandboxService.ListFiles:input_type -> sandbar.provider.v1.ListFilesRequest
+	85,  // 89: sandbar.broker.v1.SandboxService.MakeDirectory:input_type -> sandbar.provider.v1.MakeDirectoryRequest
+	86,  // 90: sandbar.broker.v1.SandboxService.RemoveFile:input_type -> sandbar.provider.v1.RemoveFileRequest
+	87,  // 91: sandbar.broker.v1.SandboxService.MoveFile:input_type -> sandbar.provider.v1.MoveFileRequest
+	88,  // 92: sandbar.broker.v1.SandboxService.DiffFiles:input_type -> sandbar.provider.v1.DiffFilesRequest
+	89,  // 93: sandbar.broker.v1.SandboxService.DownloadArchive:input_type -> sandbar.provider.v1.DownloadArchiveRequest
+	90,  // 94: sandbar.broker.v1.SandboxService.UploadArchive:input_type -> sandbar.provider.v1.UploadArchiveRequest
+	91,  // 95: sandbar.broker.v1.SandboxService.ListPorts:input_type -> sandbar.provider.v1.ListPortsRequest
+	92,  // 96: sandbar.broker.v1.SandboxService.OpenTunnel:input_type -> sandbar.provider.v1.OpenTunnelRequest
+	93,  // 97: sandbar.broker.v1.SandboxService.GetUsage:input_type -> sandbar.provider.v1.GetUsageRequest
+	39,  // 98: sandbar.broker.v1.SandboxService.CreateVolume:input_type -> sandbar.broker.v1.CreateVolumeRequest
+	42,  // 99: sandbar.broker.v1.SandboxService.ListVolumes:input_type -> sandbar.broker.v1.ListVolumesRequest
+	44,  // 100: sandbar.broker.v1.SandboxService.DeleteVolume:input_type -> sandbar.broker.v1.DeleteVolumeRequest
+	46,  // 101: sandbar.broker.v1.AdminService.GetServer:input_type -> sandbar.broker.v1.GetServerRequest
+	48,  // 102: sandbar.broker.v1.AdminService.StopServer:input_type -> sandbar.broker.v1.StopServerRequest
+	50,  // 103: sandbar.broker.v1.AdminService.ListProviders:input_type -> sandbar.broker.v1.ListProvidersRequest
+	53,  // 104: sandbar.broker.v1.AdminService.ProbeProvider:input_type -> sandbar.broker.v1.ProbeProviderRequest
+	55,  // 105: sandbar.broker.v1.AdminService.RestartProvider:input_type -> sandbar.broker.v1.RestartProviderRequest
+	6,   // 106: sandbar.broker.v1.SandboxService.CreateSandbox:output_type -> sandbar.broker.v1.CreateSandboxResponse
+	8,   // 107: sandbar.broker.v1.SandboxService.PlanSandbox:output_type -> sandbar.broker.v1.PlanSandboxResponse
+	10,  // 108: sandbar.broker.v1.SandboxService.ExplainSandbox:output_type -> sandbar.broker.v1.ExplainSandboxResponse
+	17,  // 109: sandbar.broker.v1.SandboxService.GetSandbox:output_type -> sandbar.broker.v1.GetSandboxResponse
+	19,  // 110: sandbar.broker.v1.SandboxService.ListSandboxes:output_type -> sandbar.broker.v1.ListSandboxesResponse
+	21,  // 111: sandbar.broker.v1.SandboxService.DeleteSandbox:output_type -> sandbar.broker.v1.DeleteSandboxResponse
+	23,  // 112: sandbar.broker.v1.SandboxService.PauseSandbox:output_type -> sandbar.broker.v1.PauseSandboxResponse
+	25,  // 113: sandbar.broker.v1.SandboxService.ResumeSandbox:output_type -> sandbar.broker.v1.ResumeSandboxResponse
+	27,  // 114: sandbar.broker.v1.SandboxService.ExtendSandbox:output_type -> sandbar.broker.v1.ExtendSandboxResponse
+	29,  // 115: sandbar.broker.v1.SandboxService.ForkSandbox:output_type -> sandbar.broker.v1.ForkSandboxResponse
+	32,  // 116: sandbar.broker.v1.SandboxService.CreateSnapshot:output_type -> sandbar.broker.v1.CreateSnapshotResponse
+	34,  // 117: sandbar.broker.v1.SandboxService.ListSnapshots:output_type -> sandbar.broker.v1.ListSnapshotsResponse
+	36,  // 118: sandbar.broker.v1.SandboxService.DeleteSnapshot:output_type -> sandbar.broker.v1.DeleteSnapshotResponse
+	38,  // 119: sandbar.broker.v1.SandboxService.RestoreSnapshot:output_type -> sandbar.broker.v1.RestoreSnapshotResponse
+	94,  // 120: sandbar.broker.v1.SandboxService.StartExec:output_type -> sandbar.provider.v1.StartExecResponse
+	95,  // 121: sandbar.broker.v1.SandboxService.AttachExec:output_type -> sandbar.provider.v1.AttachExecResponse
+	96,  // 122: sandbar.broker.v1.SandboxService.GetExec:output_type -> sandbar.provider.v1.GetExecResponse
+	97,  // 123: sandbar.broker.v1.SandboxService.SignalExec:output_type -> sandbar.provider.v1.SignalExecResponse
+	98,  // 124: sandbar.broker.v1.SandboxService.ListExecs:output_type -> sandbar.provider.v1.ListExecsResponse
+	99,  // 125: sandbar.broker.v1.SandboxService.ReadFile:output_type -> sandbar.provider.v1.ReadFileResponse
+	100, // 126: sandbar.broker.v1.SandboxService.WriteFile:output_type -> sandbar.provider.v1.WriteFileResponse
+	101, // 127: sandbar.broker.v1.SandboxService.StatFile:output_type -> sandbar.provider.v1.StatFileResponse
+	102, // 128: sandbar.broker.v1.SandboxService.ListFiles:output_type -> sandbar.provider.v1.ListFilesResponse
+	103, // 129: sandbar.broker.v1.SandboxService.MakeDirectory:output_type -> sandbar.provider.v1.MakeDirectoryResponse
+	104, // 130: sandbar.broker.v1.SandboxService.RemoveFile:output_type -> sandbar.provider.v1.RemoveFileResponse
+	105, // 131: sandbar.broker.v1.SandboxService.MoveFile:output_type -> sandbar.provider.v1.MoveFileResponse
+	106, // 132: sandbar.broker.v1.SandboxService.DiffFiles:output_type -> sandbar.provider.v1.DiffFilesResponse
+	107, // 133: sandbar.broker.v1.SandboxService.DownloadArchive:output_type -> sandbar.provider.v1.DownloadArchiveResponse
+	108, // 134: sandbar.broker.v1.SandboxService.UploadArchive:output_type -> sandbar.provider.v1.UploadArchiveResponse
+	109, // 135: sandbar.broker.v1.SandboxService.ListPorts:output_type -> sandbar.provider.v1.ListPortsResponse
+	110, // 136: sandbar.broker.v1.SandboxService.OpenTunnel:output_type -> sandbar.provider.v1.OpenTunnelResponse
+	111, // 137: sandbar.broker.v1.SandboxService.GetUsage:output_type -> sandbar.provider.v1.GetUsageResponse
+	40,  // 138: sandbar.broker.v1.SandboxService.CreateVolume:output_type -> sandbar.broker.v1.CreateVolumeResponse
+	43,  // 139: sandbar.broker.v1.SandboxService.ListVolumes:output_type -> sandbar.broker.v1.ListVolumesResponse
+	45,  // 140: sandbar.broker.v1.SandboxService.DeleteVolume:output_type -> sandbar.broker.v1.DeleteVolumeResponse
+	47,  // 141: sandbar.broker.v1.AdminService.GetServer:output_type -> sandbar.broker.v1.GetServerResponse
+	49,  // 142: sandbar.broker.v1.AdminService.StopServer:output_type -> sandbar.broker.v1.StopServerResponse
+	51,  // 143: sandbar.broker.v1.AdminService.ListProviders:output_type -> sandbar.broker.v1.ListProvidersResponse
+	54,  // 144: sandbar.broker.v1.AdminService.ProbeProvider:output_type -> sandbar.broker.v1.ProbeProviderResponse
+	56,  // 145: sandbar.broker.v1.AdminService.RestartProvider:output_type -> sandbar.broker.v1.RestartProviderResponse
+	106, // [106:146] is the sub-list for method output_type
+	66,  // [66:106] is the sub-list for method input_type
+	66,  // [66:66] is the sub-list for extension type_name
+	66,  // [66:66] is the sub-list for extension extendee
+	0,   // [0:66] is the sub-list for field type_name
 }
 
 func init() { file_sandbar_broker_v1_broker_proto_init() }
@@ -3237,14 +4052,14 @@ func file_sandbar_broker_v1_broker_proto_init() {
 	if File_sandbar_broker_v1_broker_proto != nil {
 		return
 	}
-	file_sandbar_broker_v1_broker_proto_msgTypes[18].OneofWrappers = []any{}
+	file_sandbar_broker_v1_broker_proto_msgTypes[27].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sandbar_broker_v1_broker_proto_rawDesc), len(file_sandbar_broker_v1_broker_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   54,
+			NumEnums:      3,
+			NumMessages:   64,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -47,6 +47,12 @@ const (
 	// SandboxServiceCreateSandboxProcedure is the fully-qualified name of the SandboxService's
 	// CreateSandbox RPC.
 	SandboxServiceCreateSandboxProcedure = "/sandbar.broker.v1.SandboxService/CreateSandbox"
+	// SandboxServicePlanSandboxProcedure is the fully-qualified name of the SandboxService's
+	// PlanSandbox RPC.
+	SandboxServicePlanSandboxProcedure = "/sandbar.broker.v1.SandboxService/PlanSandbox"
+	// SandboxServiceExplainSandboxProcedure is the fully-qualified name of the SandboxService's
+	// ExplainSandbox RPC.
+	SandboxServiceExplainSandboxProcedure = "/sandbar.broker.v1.SandboxService/ExplainSandbox"
 	// SandboxServiceGetSandboxProcedure is the fully-qualified name of the SandboxService's GetSandbox
 	// RPC.
 	SandboxServiceGetSandboxProcedure = "/sandbar.broker.v1.SandboxService/GetSandbox"
@@ -158,6 +164,12 @@ type SandboxServiceClient interface {
 	// CreateSandbox places and makes a sandbox. With an idempotency key, the same
 	// call again returns the same sandbox.
 	CreateSandbox(context.Context, *connect.Request[v1.CreateSandboxRequest]) (*connect.Response[v1.CreateSandboxResponse], error)
+	// PlanSandbox says where CreateSandbox would put a sandbox, and why, and makes
+	// nothing.
+	PlanSandbox(context.Context, *connect.Request[v1.PlanSandboxRequest]) (*connect.Response[v1.PlanSandboxResponse], error)
+	// ExplainSandbox says why a sandbox is where it is, as it was decided when the
+	// sandbox was made. It knows deleted ones by id for a day.
+	ExplainSandbox(context.Context, *connect.Request[v1.ExplainSandboxRequest]) (*connect.Response[v1.ExplainSandboxResponse], error)
 	GetSandbox(context.Context, *connect.Request[v1.GetSandboxRequest]) (*connect.Response[v1.GetSandboxResponse], error)
 	// ListSandboxes returns the newest first.
 	ListSandboxes(context.Context, *connect.Request[v1.ListSandboxesRequest]) (*connect.Response[v1.ListSandboxesResponse], error)
@@ -211,6 +223,18 @@ func NewSandboxServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			httpClient,
 			baseURL+SandboxServiceCreateSandboxProcedure,
 			connect.WithSchema(sandboxServiceMethods.ByName("CreateSandbox")),
+			connect.WithClientOptions(opts...),
+		),
+		planSandbox: connect.NewClient[v1.PlanSandboxRequest, v1.PlanSandboxResponse](
+			httpClient,
+			baseURL+SandboxServicePlanSandboxProcedure,
+			connect.WithSchema(sandboxServiceMethods.ByName("PlanSandbox")),
+			connect.WithClientOptions(opts...),
+		),
+		explainSandbox: connect.NewClient[v1.ExplainSandboxRequest, v1.ExplainSandboxResponse](
+			httpClient,
+			baseURL+SandboxServiceExplainSandboxProcedure,
+			connect.WithSchema(sandboxServiceMethods.ByName("ExplainSandbox")),
 			connect.WithClientOptions(opts...),
 		),
 		getSandbox: connect.NewClient[v1.GetSandboxRequest, v1.GetSandboxResponse](
@@ -411,6 +435,8 @@ func NewSandboxServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 // sandboxServiceClient implements SandboxServiceClient.
 type sandboxServiceClient struct {
 	createSandbox   *connect.Client[v1.CreateSandboxRequest, v1.CreateSandboxResponse]
+	planSandbox     *connect.Client[v1.PlanSandboxRequest, v1.PlanSandboxResponse]
+	explainSandbox  *connect.Client[v1.ExplainSandboxRequest, v1.ExplainSandboxResponse]
 	getSandbox      *connect.Client[v1.GetSandboxRequest, v1.GetSandboxResponse]
 	listSandboxes   *connect.Client[v1.ListSandboxesRequest, v1.ListSandboxesResponse]
 	deleteSandbox   *connect.Client[v1.DeleteSandboxRequest, v1.DeleteSandboxResponse]
@@ -448,6 +474,16 @@ type sandboxServiceClient struct {
 // CreateSandbox calls sandbar.broker.v1.SandboxService.CreateSandbox.
 func (c *sandboxServiceClient) CreateSandbox(ctx context.Context, req *connect.Request[v1.CreateSandboxRequest]) (*connect.Response[v1.CreateSandboxResponse], error) {
 	return c.createSandbox.CallUnary(ctx, req)
+}
+
+// PlanSandbox calls sandbar.broker.v1.SandboxService.PlanSandbox.
+func (c *sandboxServiceClient) PlanSandbox(ctx context.Context, req *connect.Request[v1.PlanSandboxRequest]) (*connect.Response[v1.PlanSandboxResponse], error) {
+	return c.planSandbox.CallUnary(ctx, req)
+}
+
+// ExplainSandbox calls sandbar.broker.v1.SandboxService.ExplainSandbox.
+func (c *sandboxServiceClient) ExplainSandbox(ctx context.Context, req *connect.Request[v1.ExplainSandboxRequest]) (*connect.Response[v1.ExplainSandboxResponse], error) {
+	return c.explainSandbox.CallUnary(ctx, req)
 }
 
 // GetSandbox calls sandbar.broker.v1.SandboxService.GetSandbox.
@@ -615,6 +651,12 @@ type SandboxServiceHandler interface {
 	// CreateSandbox places and makes a sandbox. With an idempotency key, the same
 	// call again returns the same sandbox.
 	CreateSandbox(context.Context, *connect.Request[v1.CreateSandboxRequest]) (*connect.Response[v1.CreateSandboxResponse], error)
+	// PlanSandbox says where CreateSandbox would put a sandbox, and why, and makes
+	// nothing.
+	PlanSandbox(context.Context, *connect.Request[v1.PlanSandboxRequest]) (*connect.Response[v1.PlanSandboxResponse], error)
+	// ExplainSandbox says why a sandbox is where it is, as it was decided when the
+	// sandbox was made. It knows deleted ones by id for a day.
+	ExplainSandbox(context.Context, *connect.Request[v1.ExplainSandboxRequest]) (*connect.Response[v1.ExplainSandboxResponse], error)
 	GetSandbox(context.Context, *connect.Request[v1.GetSandboxRequest]) (*connect.Response[v1.GetSandboxResponse], error)
 	// ListSandboxes returns the newest first.
 	ListSandboxes(context.Context, *connect.Request[v1.ListSandboxesRequest]) (*connect.Response[v1.ListSandboxesResponse], error)
@@ -664,6 +706,18 @@ func NewSandboxServiceHandler(svc SandboxServiceHandler, opts ...connect.Handler
 		SandboxServiceCreateSandboxProcedure,
 		svc.CreateSandbox,
 		connect.WithSchema(sandboxServiceMethods.ByName("CreateSandbox")),
+		connect.WithHandlerOptions(opts...),
+	)
+	sandboxServicePlanSandboxHandler := connect.NewUnaryHandler(
+		SandboxServicePlanSandboxProcedure,
+		svc.PlanSandbox,
+		connect.WithSchema(sandboxServiceMethods.ByName("PlanSandbox")),
+		connect.WithHandlerOptions(opts...),
+	)
+	sandboxServiceExplainSandboxHandler := connect.NewUnaryHandler(
+		SandboxServiceExplainSandboxProcedure,
+		svc.ExplainSandbox,
+		connect.WithSchema(sandboxServiceMethods.ByName("ExplainSandbox")),
 		connect.WithHandlerOptions(opts...),
 	)
 	sandboxServiceGetSandboxHandler := connect.NewUnaryHandler(
@@ -862,6 +916,10 @@ func NewSandboxServiceHandler(svc SandboxServiceHandler, opts ...connect.Handler
 		switch r.URL.Path {
 		case SandboxServiceCreateSandboxProcedure:
 			sandboxServiceCreateSandboxHandler.ServeHTTP(w, r)
+		case SandboxServicePlanSandboxProcedure:
+			sandboxServicePlanSandboxHandler.ServeHTTP(w, r)
+		case SandboxServiceExplainSandboxProcedure:
+			sandboxServiceExplainSandboxHandler.ServeHTTP(w, r)
 		case SandboxServiceGetSandboxProcedure:
 			sandboxServiceGetSandboxHandler.ServeHTTP(w, r)
 		case SandboxServiceListSandboxesProcedure:
@@ -937,6 +995,14 @@ type UnimplementedSandboxServiceHandler struct{}
 
 func (UnimplementedSandboxServiceHandler) CreateSandbox(context.Context, *connect.Request[v1.CreateSandboxRequest]) (*connect.Response[v1.CreateSandboxResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sandbar.broker.v1.SandboxService.CreateSandbox is not implemented"))
+}
+
+func (UnimplementedSandboxServiceHandler) PlanSandbox(context.Context, *connect.Request[v1.PlanSandboxRequest]) (*connect.Response[v1.PlanSandboxResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sandbar.broker.v1.SandboxService.PlanSandbox is not implemented"))
+}
+
+func (UnimplementedSandboxServiceHandler) ExplainSandbox(context.Context, *connect.Request[v1.ExplainSandboxRequest]) (*connect.Response[v1.ExplainSandboxResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sandbar.broker.v1.SandboxService.ExplainSandbox is not implemented"))
 }
 
 func (UnimplementedSandboxServiceHandler) GetSandbox(context.Context, *connect.Request[v1.GetSandboxRequest]) (*connect.Response[v1.GetSandboxResponse], error) {

@@ -1,0 +1,156 @@
+package placement
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	brokerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1"
+	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
+)
+
+// obstacles returns all that rules a candidate out. One that is not the named
+// one has just that obstacle: what else it lacks is of no use to anybody.
+func obstacles(req Requirements, c Candidate, now time.Time) []*brokerv1.PlacementObstacle {
+	if req.Provider != "" && req.Provider != c.Name {
+		return []*brokerv1.PlacementObstacle{{
+			Rule: brokerv1.PlacementRule_PLACEMENT_RULE_NOT_NAMED, Field: "provider",
+			Message: fmt.Sprintf("provider is %q: that is another one", req.Provider),
+		}}
+	}
+	var f finding
+	f.configured(req, c)
+	if c.Described != nil {
+		f.needs(req, c)
+		f.amounts(req, c)
+	}
+	if req.Provider == "" {
+		if c.Described != nil {
+			f.volumes(req, c)
+		}
+		f.live(c, now)
+	}
+	return f.out
+}
+
+// finding collects obstacles.
+type finding struct{ out []*brokerv1.PlacementObstacle }
+
+func (f *finding) add(rule brokerv1.PlacementRule, n Need, format string, args ...any) *brokerv1.PlacementObstacle {
+	o := &brokerv1.PlacementObstacle{Rule: rule, Field: n.Field, Capability: n.Capability, Message: fmt.Sprintf(format, args...)}
+	f.out = append(f.out, o)
+	return o
+}
+
+// asked is how a message begins.
+func asked(n Need) string {
+	if n.Value == "" {
+		return n.Field + " is set"
+	}
+	return n.Field + " is " + strconv.Quote(n.Value)
+}
+
+// configured is about what the operator wrote.
+func (f *finding) configured(req Requirements, c Candidate) {
+	if c.Weight <= 0 && req.Provider == "" {
+		f.add(brokerv1.PlacementRule_PLACEMENT_RULE_WEIGHT_ZERO, Need{}, "its weight is 0: it is for requests that name it")
+	}
+	for _, key := range slices.Sorted(maps.Keys(req.Labels)) {
+		n := Need{Field: "provider_labels[" + key + "]", Value: req.Labels[key]}
+		switch have, ok := c.Labels[key]; {
+		case !ok:
+			f.add(brokerv1.PlacementRule_PLACEMENT_RULE_LABEL, n, "%s: it has no such label", asked(n))
+		case have != n.Value:
+			f.add(brokerv1.PlacementRule_PLACEMENT_RULE_LABEL, n, "%s: its label is %q", asked(n), have)
+		}
+	}
+	n := Need{Field: "spec.region", Value: req.Region, Capability: "placement.region"}
+	switch {
+	case req.Region == "" || req.Region == c.Region:
+	case c.Region != "":
+		f.add(brokerv1.PlacementRule_PLACEMENT_RULE_REGION, n, "%s: it is in %q", asked(n), c.Region)
+	case c.Described != nil:
+		f.capability(c, n)
+	}
+}
+
+func (f *finding) needs(req Requirements, c Candidate) {
+	for _, n := range req.Needs {
+		f.capability(c, n)
+	}
+}
+
+func (f *finding) capability(c Candidate, n Need) {
+	have := declared(c, n.Capability)
+	switch {
+	case have == nil:
+		f.add(brokerv1.PlacementRule_PLACEMENT_RULE_CAPABILITY_MISSING, n, "%s: it does not have %s", asked(n), n.Capability)
+	case have.GetState() != providerv1.CapabilityState_CAPABILITY_STATE_SUPPORTED:
+		f.add(brokerv1.PlacementRule_PLACEMENT_RULE_CAPABILITY_DISABLED, n, "%s: %s is switched off there, %s", asked(n), n.Capability, have.GetReason())
+	}
+}
+
+func declared(c Candidate, id string) *providerv1.Capability {
+	for _, have := range c.Described.GetCapabilities() {
+		if have.GetId() == id {
+			return have
+		}
+	}
+	return nil
+}
+
+// amounts compares with limits of capabilities that the provider has; that it
+// has none of them is told by needs.
+func (f *finding) amounts(req Requirements, c Candidate) {
+	for _, a := range req.Amounts {
+		have := declared(c, a.Capability)
+		most, limited := have.GetLimits()[a.Limit]
+		if limited && a.N > most && have.GetState() == providerv1.CapabilityState_CAPABILITY_STATE_SUPPORTED {
+			f.add(brokerv1.PlacementRule_PLACEMENT_RULE_LIMIT, a.Need, "%s: its limit is %s", asked(a.Need), a.Show(most))
+		}
+	}
+}
+
+func (f *finding) volumes(req Requirements, c Candidate) {
+	for _, n := range req.Volumes {
+		have := declared(c, n.Capability)
+		if have.GetState() == providerv1.CapabilityState_CAPABILITY_STATE_SUPPORTED && !slices.Contains(c.Volumes, n.Value) {
+			f.add(brokerv1.PlacementRule_PLACEMENT_RULE_VOLUME, n, "%s: it has no such volume", asked(n))
+		}
+	}
+}
+
+// live is about now. Only this goes away by itself.
+func (f *finding) live(c Candidate, now time.Time) {
+	switch {
+	case c.NotReady != "":
+		f.add(brokerv1.PlacementRule_PLACEMENT_RULE_NOT_READY, Need{}, "it cannot be asked now: %s", c.NotReady)
+	case c.Described == nil:
+		f.add(brokerv1.PlacementRule_PLACEMENT_RULE_NOT_READY, Need{}, "it cannot be asked now: it has not started yet")
+	}
+	m := c.Measured
+	if now.Before(m.CoolUntil) {
+		o := f.add(brokerv1.PlacementRule_PLACEMENT_RULE_COOLING_DOWN, Need{}, "it asked for fewer calls, and is left alone for %s more", rest(now, m.CoolUntil))
+		o.Until = timestamppb.New(m.CoolUntil)
+	}
+	switch circuit := m.Circuit(now); {
+	case circuit == Open:
+		o := f.add(brokerv1.PlacementRule_PLACEMENT_RULE_CIRCUIT_OPEN, Need{}, "creations fail there (%d in a row), and it is left alone for %s more", m.Streak, rest(now, m.OpenUntil))
+		o.Until = timestamppb.New(m.OpenUntil)
+	case circuit == HalfOpen && c.Probing:
+		f.add(brokerv1.PlacementRule_PLACEMENT_RULE_CIRCUIT_PROBING, Need{}, "creations failed there (%d in a row), and another one is finding out whether it works again", m.Streak)
+	}
+}
+
+// rest is the time to wait, in whole seconds unless it is less than one.
+func rest(now, until time.Time) time.Duration {
+	d := until.Sub(now)
+	if d < time.Second {
+		return d.Round(time.Millisecond)
+	}
+	return d.Round(time.Second)
+}

@@ -1,0 +1,102 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/sandbar-dev/sandbar/broker/placement"
+	"github.com/sandbar-dev/sandbar/broker/state"
+	brokerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1"
+)
+
+func insertPlacement(ctx context.Context, tx *sql.Tx, seq int64, p *brokerv1.Placement) error {
+	if p == nil {
+		return nil
+	}
+	body, err := proto.Marshal(p)
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `INSERT INTO placements (seq, body) VALUES (?, ?)`, seq, body)
+	return err
+}
+
+// Placement returns why a sandbox is where it is.
+func (s *Store) Placement(ctx context.Context, id string) (*brokerv1.Placement, error) {
+	var body []byte
+	err := s.read.QueryRowContext(ctx, `SELECT p.body FROM sandboxes s LEFT JOIN placements p ON p.seq = s.seq WHERE s.id = ?`, id).Scan(&body)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return nil, state.ErrNotFound
+	case err != nil:
+		return nil, fmt.Errorf("read placement of sandbox %s: %w", id, err)
+	case body == nil:
+		return nil, nil
+	}
+	p := &brokerv1.Placement{}
+	if err := proto.Unmarshal(body, p); err != nil {
+		return nil, fmt.Errorf("decode placement of sandbox %s: %w", id, err)
+	}
+	return p, nil
+}
+
+// CountSandboxes counts live sandboxes by provider, from an index alone.
+func (s *Store) CountSandboxes(ctx context.Context) (_ map[string]int, err error) {
+	rows, err := s.read.QueryContext(ctx, `SELECT provider, count(*) FROM sandboxes WHERE gone = 0 GROUP BY provider`)
+	if err != nil {
+		return nil, fmt.Errorf("count sandboxes: %w", err)
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	out := make(map[string]int)
+	for rows.Next() {
+		var provider string
+		var n int
+		if err := rows.Scan(&provider, &n); err != nil {
+			return nil, fmt.Errorf("count sandboxes: %w", err)
+		}
+		out[provider] = n
+	}
+	return out, rows.Err()
+}
+
+// Measurements returns what is stored about providers.
+func (s *Store) Measurements(ctx context.Context) (_ map[string]placement.Measurement, err error) {
+	rows, err := s.read.QueryContext(ctx, `SELECT provider, good, bad, seconds, at, streak, open_until, openings, cool_until FROM measurements`)
+	if err != nil {
+		return nil, fmt.Errorf("read measurements: %w", err)
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	out := make(map[string]placement.Measurement)
+	for rows.Next() {
+		var provider string
+		var m placement.Measurement
+		var at, open, cool sql.NullInt64
+		if err := rows.Scan(&provider, &m.Good, &m.Bad, &m.Seconds, &at, &m.Streak, &open, &m.Openings, &cool); err != nil {
+			return nil, fmt.Errorf("read measurements: %w", err)
+		}
+		m.At, m.OpenUntil, m.CoolUntil = fromNanos(at), fromNanos(open), fromNanos(cool)
+		out[provider] = m
+	}
+	return out, rows.Err()
+}
+
+const putMeasurementSQL = `INSERT OR REPLACE INTO measurements
+(provider, good, bad, seconds, at, streak, open_until, openings, cool_until) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`
+
+// PutMeasurements stores measurements of providers.
+func (s *Store) PutMeasurements(ctx context.Context, all map[string]placement.Measurement) error {
+	return s.inTx(ctx, func(tx *sql.Tx) error {
+		for provider, m := range all {
+			_, err := tx.ExecContext(ctx, putMeasurementSQL, provider, m.Good, m.Bad, m.Seconds, nanos(m.At),
+				m.Streak, nanos(m.OpenUntil), m.Openings, nanos(m.CoolUntil))
+			if err != nil {
+				return fmt.Errorf("store measurement of %s: %w", provider, err)
+			}
+		}
+		return nil
+	})
+}
