@@ -2,8 +2,12 @@ package pluginhost_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -64,5 +68,30 @@ func TestCloseDrains(t *testing.T) {
 	}
 	if _, err := ask(testContext(t), only(t, h), "facts"); !fault.Has(err, providerv1.ErrorReason_ERROR_REASON_DRAINING) {
 		t.Errorf("call after close: %v", err)
+	}
+}
+
+// freeze stops a process, and returns when each of its threads stands still:
+// those that run do so until they see the signal.
+func freeze(t *testing.T, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	if err != nil || len(tasks) == 0 {
+		t.Fatalf("threads of process %d: %v %v", pid, tasks, err)
+	}
+	for _, task := range tasks {
+		for {
+			stat, err := os.ReadFile(task)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, fields, ok := strings.Cut(string(stat), ") "); ok && strings.HasPrefix(fields, "T") {
+				break
+			}
+			runtime.Gosched()
+		}
 	}
 }
