@@ -114,6 +114,7 @@ func (s *started) line() string {
 	s.w.t.Helper()
 	line, err := s.out.ReadString('\n')
 	if err != nil {
+		_ = s.Wait() // what it said is complete then
 		s.w.t.Fatalf("%q: read a line: %v; stderr %q", s.Args, err, s.errs.String())
 	}
 	return strings.TrimSuffix(line, "\n")

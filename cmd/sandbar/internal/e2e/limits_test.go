@@ -109,7 +109,8 @@ func TestLifetimeAndIdle(t *testing.T) {
 	w.ok("extend", "longer", "1h")
 	w.create("--name", "bored", "--idle", "1s")
 	w.create("--name", "sleepy", "--idle", "1s", "--idle-action", "pause")
-	w.create("--name", "busy", "--idle", "5s")
+	// Long enough for a loaded machine to start the command in time.
+	w.create("--name", "busy", "--idle", "20s")
 	busy, release := w.startHeld("exec", "busy", "--", "sh", "-c", "echo ready; cat")
 	busy.line()
 	w.eventually("expiry and idle policy", func() (bool, string) {
