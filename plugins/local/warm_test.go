@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -316,12 +317,14 @@ func warmChild(state, moment string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := shim.SpawnMember(ctx, binary, store.MemberDir("m1"), lock, &shim.Boot{
+	member, err := shim.SpawnMember(ctx, binary, store.MemberDir("m1"), lock, &shim.Boot{
 		Root: shim.Root{Host: true}, RetainBytes: 1 << 20,
 		Member: &shim.MemberSpec{MemoryBytes: 1 << 30, DiskBytes: 1 << 30, Pids: 1024},
-	}); err != nil {
+	})
+	if err != nil {
 		return err
 	}
+	defer runtime.KeepAlive(member) // the collector would close what says that the plugin lives
 	rec := &record.Sandbox{
 		Sandbox: &providerv1.Sandbox{
 			Identity:  &providerv1.Identity{SandboxId: childID, Owner: owner},
@@ -386,6 +389,13 @@ func TestAKilledPluginLeavesASandboxOrNothing(t *testing.T) {
 		killAt(t, p.state, "renamed")
 		p.run()
 		sb := &providerv1.SandboxRef{SandboxId: childID, Handle: &providerv1.Handle{Version: 1}}
+		t.Cleanup(func() {
+			if t.Failed() {
+				got, err := p.get(sb)
+				log, _ := os.ReadFile(filepath.Join(p.state, "sandboxes", childID, "shim.log"))
+				t.Logf("the sandbox is %v, %v; its shim says %s", got, err, log)
+			}
+		})
 		eventually(t, "the sandbox runs", func() bool {
 			got, err := p.get(sb)
 			return err == nil && got.GetState() == providerv1.SandboxState_SANDBOX_STATE_RUNNING

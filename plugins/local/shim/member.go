@@ -89,11 +89,7 @@ var errDismissed = errors.New("the plugin of this pool member ended")
 // dies between the rename and its message leaves a sandbox, and one that dies
 // before leaves nothing.
 func (s *server) awaitAdoption(in *json.Decoder, answers io.Writer) error {
-	folder, err := os.Open(s.guest.life.dir)
-	if err != nil {
-		return s.dismiss(fmt.Errorf("open folder of pool member: %w", err))
-	}
-	defer func() { _ = folder.Close() }()
+	defer func() { _ = s.folder.Close() }()
 	heard := make(chan struct{})
 	go func() { // ends with the pipe, which the plugin's end closes
 		defer close(heard)
@@ -105,7 +101,7 @@ func (s *server) awaitAdoption(in *json.Decoder, answers io.Writer) error {
 	case <-s.guest.sb.Done():
 		return s.dismiss(errors.New("the guest of this pool member ended by itself"))
 	}
-	dir, rec, err := record.Adopted(descriptorPath(folder), s.guest.life.dir)
+	dir, rec, err := record.Adopted(descriptorPath(s.folder), s.guest.life.dir)
 	if err != nil {
 		return s.dismiss(fmt.Errorf("%w: %w", errDismissed, err))
 	}

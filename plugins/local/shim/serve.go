@@ -81,8 +81,10 @@ type server struct {
 	sdk      *sdk.Server
 	execs    *exec.Table
 	listener net.Listener
-	// member is set while the shim is nobody's sandbox.
+	// member is set while the shim is nobody's sandbox. folder is its folder then,
+	// wherever that is: the plugin may rename it as soon as the shim is ready.
 	member bool
+	folder *os.File
 }
 
 func start(ctx context.Context, dir string, in *json.Decoder, log *slog.Logger) (_ *server, err error) {
@@ -109,7 +111,11 @@ func start(ctx context.Context, dir string, in *json.Decoder, log *slog.Logger) 
 	if err = errors.Join(err, <-door); err == nil && boot.Checkpoint != "" {
 		s.guest.meter, err = newMeter(ctx, s.guest.sb, rec.Usage)
 	}
-	if err == nil && !s.member {
+	switch {
+	case err != nil:
+	case s.member:
+		s.folder, err = os.Open(dir)
+	default:
 		err = l.running()
 	}
 	if err != nil {

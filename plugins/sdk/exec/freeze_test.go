@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,10 +19,13 @@ type pausedPipe struct {
 	left     chan []byte
 	deadline chan time.Time
 	until    time.Time
+	close    func()
+	closed   chan struct{}
 }
 
 func newPausedPipe(left string) *pausedPipe {
-	p := &pausedPipe{left: make(chan []byte, 1), deadline: make(chan time.Time, 1)}
+	p := &pausedPipe{left: make(chan []byte, 1), deadline: make(chan time.Time, 1), closed: make(chan struct{})}
+	p.close = sync.OnceFunc(func() { close(p.closed) })
 	if left != "" {
 		p.left <- []byte(left)
 	}
@@ -52,8 +56,16 @@ func (p *pausedPipe) Read(b []byte) (int, error) {
 		case p.until = <-p.deadline:
 		case <-passed:
 			return 0, os.ErrDeadlineExceeded
+		case <-p.closed:
+			return 0, os.ErrClosed
 		}
 	}
+}
+
+// Close ends a Read.
+func (p *pausedPipe) Close() error {
+	p.close()
+	return nil
 }
 
 // telling is one that can say that it is empty.
@@ -63,7 +75,7 @@ func (p telling) Empty() bool { return len(p.left) == 0 }
 
 // pausedProcess is one whose only stream is out.
 type pausedProcess struct {
-	out   io.Reader
+	out   io.ReadCloser
 	ended chan struct{}
 }
 
@@ -84,17 +96,17 @@ func (p *pausedProcess) Signal(context.Context, providerv1.ExecSignal) error { r
 
 func (p *pausedProcess) Resize(context.Context, *providerv1.Terminal) error { return nil }
 
-func (p *pausedProcess) Close() error { return nil }
+func (p *pausedProcess) Close() error { return p.out.Close() }
 
 // TestFreezeTakesNoTimeForEmptyStreams, and loses nothing of others.
 func TestFreezeTakesNoTimeForEmptyStreams(t *testing.T) {
 	for _, c := range []struct {
 		name   string
-		stream func() io.Reader
+		stream func() io.ReadCloser
 		takes  time.Duration
 	}{
-		{"empty and says so", func() io.Reader { return telling{newPausedPipe("")} }, 0},
-		{"empty", func() io.Reader { return newPausedPipe("") }, freezeDrain},
+		{"empty and says so", func() io.ReadCloser { return telling{newPausedPipe("")} }, 0},
+		{"empty", func() io.ReadCloser { return newPausedPipe("") }, freezeDrain},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
