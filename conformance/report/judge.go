@@ -74,7 +74,7 @@ func (r *Report) judgeProfile(p *Profile, declared []string) {
 		}
 		binding := c.Level == Must && !c.Provisional
 		p.Counts.add(c, binding)
-		if binding && (c.Outcome == Pass || c.Outcome == Fail) {
+		if binding && ran(c.Outcome) {
 			p.Executed++
 		}
 		if binding && c.Outcome == Pass {
@@ -97,6 +97,11 @@ func (r *Report) judgeProfile(p *Profile, declared []string) {
 	default:
 		p.Verdict, p.Reason = Conformant, ""
 	}
+}
+
+// ran reports whether a case with this outcome came to an end of its own.
+func ran(outcome string) bool {
+	return slices.Contains([]string{Pass, Fail, KnownFail, UnexpectedPass}, outcome)
 }
 
 func (c *Counts) add(k Case, binding bool) {

@@ -123,7 +123,7 @@ type Profile struct {
 	Reason string `json:"reason"`
 	// Requires are the capabilities without which a plugin does not have it.
 	Requires []string `json:"requires"`
-	// Executed counts MUST cases with a verdict of their own.
+	// Executed counts MUST cases that passed or failed, as expected or not.
 	Executed int    `json:"executed"`
 	Counts   Counts `json:"counts"`
 }

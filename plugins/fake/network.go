@@ -2,6 +2,7 @@ package fake
 
 import (
 	"net"
+	"net/netip"
 	"os"
 	"syscall"
 	"time"
@@ -80,6 +81,24 @@ func (p *process) Accept(fd int) (int, error) {
 	}
 }
 
+// Connect implements system.Process.
+func (p *process) Connect(to netip.AddrPort) (int, error) {
+	p.Checkpoint()
+	if !to.Addr().IsLoopback() {
+		return 0, syscall.ENETUNREACH
+	}
+	p.cloud.mu.Lock()
+	var conn *socket
+	if l := p.box.live.ports[uint32(to.Port())]; l != nil {
+		conn = l.connect()
+	}
+	p.cloud.mu.Unlock()
+	if conn == nil {
+		return 0, syscall.ECONNREFUSED
+	}
+	return p.install(slot{open: newOpen(conn, os.O_RDWR)}, 0)
+}
+
 // Shutdown implements system.Process.
 func (p *process) Shutdown(fd int) error {
 	p.Checkpoint()
@@ -95,16 +114,24 @@ func (p *process) Shutdown(fd int) error {
 	return nil
 }
 
-// dial makes a connection to l and returns its other end. The caller holds the
+// connect makes a connection to l and returns its other end. The caller holds the
 // cloud's mutex. Nil: nobody accepts.
-func (l *listener) dial() *duplex {
+func (l *listener) connect() *socket {
 	if l.closed || len(l.waiting) == backlog {
 		return nil
 	}
 	in, out := newPipe(1), newPipe(1)
 	l.waiting = append(l.waiting, &socket{in: in, out: out})
 	l.changed.ring()
-	return &duplex{in: readEnd(out), out: writeEnd(in)}
+	return &socket{in: out, out: in}
+}
+
+// dial is connect from outside the sandbox.
+func (l *listener) dial() *duplex {
+	if s := l.connect(); s != nil {
+		return &duplex{in: readEnd(s.in), out: writeEnd(s.out)}
+	}
+	return nil
 }
 
 // socket is the sandbox's end of a connection. The cloud's mutex guards ended.

@@ -1,4 +1,4 @@
-// Package network holds the cases about ports and tunnels.
+// Package network holds the cases about ports, tunnels and what leaves.
 package network
 
 import (
@@ -8,4 +8,4 @@ import (
 )
 
 // Cases returns the area's cases.
-func Cases() []engine.Case { return slices.Concat(tunnels(), ends()) }
+func Cases() []engine.Case { return slices.Concat(tunnels(), ends(), egress()) }

@@ -36,6 +36,16 @@ func creates(id, bug string, create func(context.Context, *fake.Driver, *provide
 	}
 }
 
+// userless knows one user, and does not say so well.
+type userless struct{ *undeclared }
+
+func (d *userless) CreateSandbox(ctx context.Context, req *providerv1.CreateSandboxRequest) (*providerv1.Sandbox, error) {
+	if req.GetSpec().GetUser() != "" {
+		return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_SPEC_UNSATISFIABLE, "there is one user")
+	}
+	return d.Driver.CreateSandbox(ctx, req) //nolint:wrapcheck // it is the same call
+}
+
 // withoutFirst makes the sandbox without what is refused.
 func withoutFirst(reason providerv1.ErrorReason, less func(*providerv1.SandboxSpec)) func(context.Context, *fake.Driver, *providerv1.CreateSandboxRequest) (*providerv1.Sandbox, error) {
 	return func(ctx context.Context, d *fake.Driver, req *providerv1.CreateSandboxRequest) (*providerv1.Sandbox, error) {
@@ -71,6 +81,10 @@ func createMutants() []Mutant {
 				req.Spec.Workdir = ""
 				return d.CreateSandbox(ctx, req)
 			}),
+		{
+			ID: "create/satisfies~user-refused", Kills: "create/satisfies", Bug: "commands run as one user only, and a sandbox for another is refused without its name",
+			Driver: func(d *fake.Driver) sdk.Driver { return &userless{&undeclared{Driver: d, ids: []string{"exec.user"}}} },
+		},
 		creates("create/refuses-as-a-whole~partly", "mounts that cannot be had are left out",
 			withoutFirst(providerv1.ErrorReason_ERROR_REASON_VOLUME_NOT_FOUND, func(s *providerv1.SandboxSpec) { s.Mounts = nil })),
 		creates("create/refuses-as-a-whole~leaves", "what was made before the refusal stays",

@@ -18,9 +18,9 @@ import (
 	"github.com/sandbar-dev/sandbar/proto/handshake"
 )
 
-// echoScript serves echo on a port with whatever the guest has for it
+// EchoScript serves echo on the port in $1 with whatever the guest has for it
 // (REQ-GUEST-003); 9 if it has nothing.
-const echoScript = `port=$1
+const EchoScript = `port=$1
 if command -v sandbar-probe > /dev/null 2>&1; then exec sandbar-probe echo $port; fi
 if command -v python3 > /dev/null 2>&1; then exec python3 -c '
 import socket, sys, threading
@@ -52,7 +52,7 @@ exit 9`
 // Echo starts a server inside that sends back what it gets, and waits until it
 // can be reached. The case is skipped if the guest has nothing to serve with.
 func (b *Box) Echo(port uint32) *Command {
-	cmd := b.Start(Argv("sh", "-c", echoScript, "echo", strconv.FormatUint(uint64(port), 10)))
+	cmd := b.Start(Argv("sh", "-c", EchoScript, "echo", strconv.FormatUint(uint64(port), 10)))
 	Eventually(b.t, Patience(b.t), "the guest's echo server to listen", func(context.Context) bool {
 		if e := cmd.Get(); e.GetState() == providerv1.ExecState_EXEC_STATE_EXITED {
 			if e.GetExit().GetCode() == 9 {

@@ -1,6 +1,7 @@
 package system
 
 import (
+	"net/netip"
 	"time"
 )
 
@@ -106,8 +107,11 @@ type Signals interface {
 	Caught() (Signal, bool)
 }
 
-// Network is the calls about TCP on the loopback interface.
+// Network is the calls about TCP on the loopback interface, the only one.
 type Network interface {
+	// Connect returns a connection to an IP address. syscall.ECONNREFUSED if nothing
+	// listens there, syscall.ENETUNREACH if it is not this sandbox.
+	Connect(to netip.AddrPort) (conn int, err error)
 	// Listen returns a listening descriptor. syscall.EADDRINUSE.
 	Listen(port uint16) (fd int, err error)
 	Accept(fd int) (conn int, err error)

@@ -50,6 +50,8 @@
 //	exit CODE                 ends with CODE
 //	listen PORT               prints "listening" and does as sandbar-probe echo
 //	sandbar-probe echo PORT   echoes each connection, up to its half-close
+//	sandbar-probe send tcp|udp ADDRESS PORT TEXT
+//	                          sends TEXT, with 1 if that is not possible
 //	trap                      prints "ready", then each signal it gets; SIGTERM ends it
 //	winsize                   prints the terminal's size now and on each change
 package userland

@@ -89,7 +89,7 @@ func (a *app) printMutation(m conformance.Mutation, matrix bool) error {
 	}
 	header := []string{"CASE", "MUTANT", "KILLED", "FOUND"}
 	if matrix {
-		header = append(header, "ALSO FAIL", "STRAY")
+		header = append(header, "ALSO FAIL", "NOT SURE TO", "STRAY")
 	}
 	rows := make([][]string, 0, len(m.Mutants)+len(m.Unproven))
 	killed := 0
@@ -104,7 +104,7 @@ func (a *app) printMutation(m conformance.Mutation, matrix bool) error {
 		}
 		row := []string{r.Case, strings.TrimPrefix(r.ID, r.Case+"~") + ": " + r.Bug, verdict, clipped(oneLine(found))}
 		if matrix {
-			row = append(row, alsoFail(r), strings.Join(r.Strays, " "))
+			row = append(row, alsoFail(r), strings.Join(r.Spared, " "), strings.Join(r.Strays, " "))
 		}
 		rows = append(rows, row)
 	}
