@@ -34,6 +34,9 @@ type cloud struct {
 	snapshots map[string]*savedTree
 	volumes   map[volumeKey]*volume
 	watchers  map[*watcher]struct{}
+	// flows wait, by id, for flowWatchers to decide.
+	flows        map[string]*flow
+	flowWatchers map[*flowWatcher]struct{}
 }
 
 // usedKey remembers an idempotency key beyond the life of what it made.
@@ -156,6 +159,7 @@ func newCloud(dir string, log *slog.Logger, now func() time.Time) (*cloud, error
 		log: log, now: now, store: &store{dir: dir},
 		boxes: map[string]*box{}, owners: map[string][]*box{}, keys: map[string]usedKey{},
 		snapshots: map[string]*savedTree{}, volumes: map[volumeKey]*volume{}, watchers: map[*watcher]struct{}{},
+		flows: map[string]*flow{}, flowWatchers: map[*flowWatcher]struct{}{},
 	}
 	if dir == "" {
 		return c, nil

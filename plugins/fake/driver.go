@@ -77,7 +77,7 @@ func (d *Driver) vendor() *cloud {
 var capabilities = []string{
 	"archive.download", "archive.upload",
 	"compute.cpu", "compute.disk", "compute.memory", "compute.pids",
-	"egress.deny",
+	"egress.capture", "egress.deny", "egress.update",
 	"exec.list", "exec.pty", "exec.signal", "exec.stdin", "exec.user",
 	"fork", "fork.disk",
 	"fs.diff", "fs.owner", "fs.read", "fs.write", "fs.write.partial",

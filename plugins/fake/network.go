@@ -82,21 +82,27 @@ func (p *process) Accept(fd int) (int, error) {
 }
 
 // Connect implements system.Process.
-func (p *process) Connect(to netip.AddrPort) (int, error) {
+func (p *process) Connect(network string, to netip.AddrPort) (int, error) {
 	p.Checkpoint()
-	if !to.Addr().IsLoopback() {
-		return 0, syscall.ENETUNREACH
-	}
-	p.cloud.mu.Lock()
-	var conn *socket
-	if l := p.box.live.ports[uint32(to.Port())]; l != nil {
-		conn = l.connect()
-	}
-	p.cloud.mu.Unlock()
-	if conn == nil {
-		return 0, syscall.ECONNREFUSED
+	conn, err := p.connect(network, to)
+	if err != nil {
+		return 0, err
 	}
 	return p.install(slot{open: newOpen(conn, os.O_RDWR)}, 0)
+}
+
+func (p *process) connect(network string, to netip.AddrPort) (*socket, error) {
+	if !to.Addr().IsLoopback() {
+		return p.leave(network, to)
+	}
+	p.cloud.mu.Lock()
+	defer p.cloud.mu.Unlock()
+	if l := p.box.live.ports[uint32(to.Port())]; l != nil && network == "tcp" {
+		if conn := l.connect(); conn != nil {
+			return conn, nil
+		}
+	}
+	return nil, syscall.ECONNREFUSED
 }
 
 // Shutdown implements system.Process.

@@ -74,7 +74,7 @@ func memory(t *engine.T) {
 func disk(t *engine.T) {
 	size := stage.Number(t, "disk_mib", 64)
 	box := stage.Create(t, limited(&providerv1.Resources{DiskBytes: int64(size) * mib}))
-	out := box.Sh(`cd /tmp; for n in 1 2 3 4 5 6; do said=$(dd if=/dev/zero of=fill$n bs=1M count=` + strconv.Itoa(size/4) + ` 2>&1) || { echo "$said"; exit 9; }; done`)
+	out := box.Sh(`cd /tmp; for n in 1 2 3 4 5 6; do said=$(dd if=/dev/zero of=fill$n bs=1M count=` + strconv.Itoa(size/4) + ` 2>&1) || { echo "$said"; exit 9; }; echo $n; done`)
 	out.Code(9)
 	if !strings.Contains(string(out.Stdout), "No space left") {
 		t.Errorf("the write that filled the disk says %s: want that no space is left", stage.Excerpt(out.Stdout))

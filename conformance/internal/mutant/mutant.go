@@ -54,7 +54,7 @@ type Mutant struct {
 func All() []Mutant {
 	all := slices.Concat(
 		identityMutants(), capabilityMutants(), lifecycleMutants(), errorMutants(), execMutants(), ptyMutants(),
-		fileMutants(), persistenceMutants(), networkMutants(), resilienceMutants(),
+		fileMutants(), persistenceMutants(), networkMutants(), egressMutants(), resilienceMutants(),
 	)
 	slices.SortFunc(all, func(a, b Mutant) int { return cmp.Compare(a.ID, b.ID) })
 	return all

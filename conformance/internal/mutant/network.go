@@ -151,23 +151,6 @@ func networkMutants() []Mutant {
 				})}
 			}),
 		},
-		{
-			ID: "egress/closed~tcp", Kills: "egress/closed", Bug: "connections to the machine that the provider runs on leave",
-			Wrap: leaking(func(*providerv1.Egress) []string { return []string{"tcp"} }),
-		},
-		{
-			ID: "egress/closed~udp", Kills: "egress/closed", Bug: "connections are held back, datagrams are not",
-			Wrap: leaking(func(*providerv1.Egress) []string { return []string{"udp"} }),
-		},
-		{
-			ID: "egress/closed~unset", Kills: "egress/closed", Bug: "without a policy everything leaves",
-			Wrap: leaking(func(policy *providerv1.Egress) []string {
-				if policy != nil {
-					return nil
-				}
-				return []string{"tcp", "udp"}
-			}),
-		},
 	}
 }
 

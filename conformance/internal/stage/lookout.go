@@ -15,7 +15,8 @@ import (
 )
 
 // sendScript sends a text by TCP or UDP with whatever the guest has for it
-// (REQ-GUEST-003): 0 if it was sent, 9 if the guest has nothing, else anything.
+// (REQ-GUEST-003), and prints what comes back by TCP: 0 if it was sent, 9 if the
+// guest has nothing, else anything.
 const sendScript = `how=$1 host=$2 port=$3 text=$4
 if command -v sandbar-probe > /dev/null 2>&1; then exec sandbar-probe send $how $host $port $text; fi
 if command -v python3 > /dev/null 2>&1; then exec python3 -c '
@@ -24,26 +25,60 @@ how, host, port, text = sys.argv[1:5]
 kind = socket.SOCK_STREAM if how == "tcp" else socket.SOCK_DGRAM
 family, kind, proto, _, to = socket.getaddrinfo(host, int(port), 0, kind)[0]
 s = socket.socket(family, kind, proto)
-s.settimeout(3)
+s.settimeout(10)
 s.connect(to)
-s.send(text.encode())
+s.sendall(text.encode())
+if how == "tcp":
+    s.shutdown(socket.SHUT_WR)
+    while True:
+        d = s.recv(65536)
+        if not d:
+            break
+        sys.stdout.buffer.write(d)
 ' $how $host $port $text 2> /dev/null; fi
 if command -v node > /dev/null 2>&1; then exec node -e '
 const [how, host, port, text] = process.argv.slice(1);
-setTimeout(() => process.exit(1), 3000).unref();
+const late = setTimeout(() => process.exit(1), 10000);
 if (how == "tcp") {
-  const c = require("net").connect(+port, host, () => c.end(text, () => process.exit(0)));
-  c.on("error", () => process.exit(1));
+  const c = require("net").connect(+port, host, () => c.end(text));
+  c.on("error", () => process.exit(1)).on("end", () => clearTimeout(late)).pipe(process.stdout);
 } else {
   const s = require("dgram").createSocket(host.includes(":") ? "udp6" : "udp4");
   s.on("error", () => process.exit(1));
   s.send(text, +port, host, e => process.exit(e ? 1 : 0));
 }' $how $host $port $text; fi
 if command -v perl > /dev/null 2>&1; then exec perl -MIO::Socket::IP -e '
-$s = IO::Socket::IP->new(Proto => $ARGV[0], PeerHost => $ARGV[1], PeerPort => $ARGV[2], Timeout => 3) or exit 1;
+alarm 10;
+$s = IO::Socket::IP->new(Proto => $ARGV[0], PeerHost => $ARGV[1], PeerPort => $ARGV[2]) or exit 1;
 $s->send($ARGV[3]) or exit 1;
+exit 0 if $ARGV[0] eq "udp";
+shutdown $s, 1;
+while ($n = sysread $s, $d, 65536) { print $d }
+exit(defined $n ? 0 : 1);
 ' $how $host $port $text; fi
 exit 9`
+
+// lookupScript prints the IPv4 address of a name: 9 if the guest has nothing to ask
+// with.
+const lookupScript = `if command -v sandbar-probe > /dev/null 2>&1; then exec sandbar-probe lookup $1; fi
+if command -v python3 > /dev/null 2>&1; then exec python3 -c '
+import socket, sys
+print(socket.gethostbyname(sys.argv[1]))' $1 2> /dev/null; fi
+if command -v node > /dev/null 2>&1; then exec node -e '
+require("dns").lookup(process.argv[1], 4, (e, a) => { if (e) process.exit(1); console.log(a) })' $1; fi
+if command -v perl > /dev/null 2>&1; then exec perl -MSocket -e '
+$a = gethostbyname $ARGV[0] or exit 1; print inet_ntoa($a), "\n"' $1; fi
+exit 9`
+
+// StartSend starts sending a text from inside.
+func (b *Box) StartSend(how, host string, port uint16, text string) *Command {
+	return b.Start(Argv("sh", "-c", sendScript, "send", how, host, strconv.FormatUint(uint64(port), 10), text))
+}
+
+// StartLookup starts asking for the address of a name from inside.
+func (b *Box) StartLookup(name string) *Command {
+	return b.Start(Argv("sh", "-c", lookupScript, "lookup", name))
+}
 
 // Send sends a text from inside and says whether the guest took it as sent. The
 // case is skipped if the guest has nothing to send with.
@@ -53,9 +88,14 @@ func (b *Box) Send(how string, to netip.AddrPort, text string) bool {
 
 // SendTo is Send to a host that may be a name.
 func (b *Box) SendTo(how, host string, port uint16, text string) bool {
-	out := b.Run("sh", "-c", sendScript, "send", how, host, strconv.FormatUint(uint64(port), 10), text)
+	return Sent(b.t, b.StartSend(how, host, port, text).Wait())
+}
+
+// Sent says whether a command that sends, or asks for a name, could do so. The case
+// is skipped if the guest has nothing to do it with.
+func Sent(t *engine.T, out Output) bool {
 	if out.Exit.GetCode() == 9 {
-		b.t.Skip(engine.Prerequisite, "python3, node, perl or sandbar-probe inside")
+		t.Skip(engine.Prerequisite, "python3, node, perl or sandbar-probe inside")
 	}
 	return out.Exit.GetCode() == 0
 }

@@ -10,8 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"google.golang.org/grpc"
-
 	"github.com/sandbar-dev/sandbar/conformance/internal/engine"
 	"github.com/sandbar-dev/sandbar/conformance/internal/subject"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
@@ -70,10 +68,10 @@ func (b *Box) Echo(port uint32) *Command {
 	return cmd
 }
 
-// Tunnel is one connection to a port inside.
+// Tunnel is one connection to a port inside, or from inside.
 type Tunnel struct {
 	t      *engine.T
-	stream grpc.BidiStreamingClient[providerv1.OpenTunnelRequest, providerv1.OpenTunnelResponse]
+	stream frames
 	cancel context.CancelFunc
 	ended  chan struct{}
 
@@ -95,8 +93,7 @@ func (b *Box) Unread(port uint32) {
 	go func() {
 		data := make([]byte, handshake.FrameBytes)
 		for sent.Load() < 64<<20 {
-			frame := &providerv1.TunnelFrame{Frame: &providerv1.TunnelFrame_Data{Data: data}}
-			if t.stream.Send(&providerv1.OpenTunnelRequest{Frame: frame}) != nil {
+			if t.stream.Send(&providerv1.TunnelFrame{Frame: &providerv1.TunnelFrame_Data{Data: data}}) != nil {
 				return // Close cut it
 			}
 			sent.Add(int64(len(data)))
@@ -125,20 +122,26 @@ func (b *Box) open(port uint32) (*Tunnel, error) {
 		cancel()
 		return nil, err
 	}
-	open := &providerv1.TunnelOpen{Target: &providerv1.TunnelOpen_Port{Port: &providerv1.PortTarget{Sandbox: b.Ref, Port: port}}}
-	// An error of Send is told by Recv.
-	_ = stream.Send(&providerv1.OpenTunnelRequest{Frame: &providerv1.TunnelFrame{Frame: &providerv1.TunnelFrame_Open{Open: open}}})
-	first, err := stream.Recv()
-	if err == nil && first.GetFrame().GetOpened() == nil {
+	target := &providerv1.TunnelOpen{Target: &providerv1.TunnelOpen_Port{Port: &providerv1.PortTarget{Sandbox: b.Ref, Port: port}}}
+	return opened(b.t, cancel, tunnelFrames{stream}, &providerv1.TunnelFrame{Frame: &providerv1.TunnelFrame_Open{Open: target}})
+}
+
+// opened sends the first frames of a stream, and waits for it to be open.
+func opened(t *engine.T, cancel context.CancelFunc, stream frames, first ...*providerv1.TunnelFrame) (*Tunnel, error) {
+	for _, f := range first {
+		_ = stream.Send(f) // Recv tells the error
+	}
+	answer, err := stream.Recv()
+	if err == nil && answer.GetOpened() == nil {
 		err = errors.New("the first frame is not opened")
 	}
 	if err != nil {
 		cancel()
 		return nil, err
 	}
-	t := &Tunnel{t: b.t, stream: stream, cancel: cancel, ended: make(chan struct{}), changed: make(chan struct{})}
-	b.t.Cleanup(func(context.Context) { t.Close() })
-	return t, nil
+	c := &Tunnel{t: t, stream: stream, cancel: cancel, ended: make(chan struct{}), changed: make(chan struct{})}
+	t.Cleanup(func(context.Context) { c.Close() })
+	return c, nil
 }
 
 // Tunnel opens a tunnel.
@@ -151,9 +154,9 @@ func (b *Box) Tunnel(port uint32) *Tunnel {
 func (t *Tunnel) read() {
 	defer close(t.ended)
 	for {
-		resp, err := t.stream.Recv()
+		frame, err := t.stream.Recv()
 		t.mu.Lock()
-		switch f := resp.GetFrame().GetFrame().(type) {
+		switch f := frame.GetFrame().(type) {
 		case *providerv1.TunnelFrame_Data:
 			if t.half {
 				t.t.Errorf("a tunnel carried data after its half-close")
@@ -181,8 +184,7 @@ func (t *Tunnel) read() {
 func (t *Tunnel) Send(data []byte) {
 	for len(data) > 0 {
 		n := min(len(data), handshake.FrameBytes)
-		frame := &providerv1.TunnelFrame{Frame: &providerv1.TunnelFrame_Data{Data: data[:n]}}
-		if err := t.stream.Send(&providerv1.OpenTunnelRequest{Frame: frame}); err != nil {
+		if err := t.stream.Send(&providerv1.TunnelFrame{Frame: &providerv1.TunnelFrame_Data{Data: data[:n]}}); err != nil {
 			return // how the tunnel ended is what the case looks at
 		}
 		data = data[n:]
@@ -191,19 +193,31 @@ func (t *Tunnel) Send(data []byte) {
 
 // HalfClose says that nothing more is sent.
 func (t *Tunnel) HalfClose() {
-	frame := &providerv1.TunnelFrame{Frame: &providerv1.TunnelFrame_HalfClose{HalfClose: &providerv1.TunnelHalfClose{}}}
-	_ = t.stream.Send(&providerv1.OpenTunnelRequest{Frame: frame})
+	_ = t.stream.Send(&providerv1.TunnelFrame{Frame: &providerv1.TunnelFrame_HalfClose{HalfClose: &providerv1.TunnelHalfClose{}}})
 }
 
 // Expect waits for exactly these bytes, in addition to what was expected before.
 func (t *Tunnel) Expect(want []byte) {
-	t.await("what was sent to come back", func() bool { return len(t.received) >= len(want) || t.err != nil })
+	t.await("what was sent to come back", func() bool { return len(t.received) >= len(want) || t.over() })
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.received) < len(want) || !bytes.Equal(t.received[:len(want)], want) {
-		t.t.Fatalf("through the tunnel came %d bytes, %s: want the %d that were sent", len(t.received), Excerpt(t.received), len(want))
+		t.t.Fatalf("through the tunnel came %d bytes, %s%s: want the %d that were sent", len(t.received), Excerpt(t.received), t.end(), len(want))
 	}
 	t.received = t.received[len(want):]
+}
+
+// Take waits for something to come and returns all that has come.
+func (t *Tunnel) Take() []byte {
+	t.await("something to come", func() bool { return len(t.received) > 0 || t.over() })
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.received) == 0 {
+		t.t.Fatalf("nothing came through the tunnel%s: want something", t.end())
+	}
+	got := t.received
+	t.received = nil
+	return got
 }
 
 // ExpectHalfClose waits for the other side's half-close.
@@ -221,7 +235,23 @@ func (t *Tunnel) ExpectHalfClose() {
 
 // ExpectEnd waits for the tunnel to be over, however it ends.
 func (t *Tunnel) ExpectEnd(why string) {
-	t.await("the tunnel to end, because "+why, func() bool { return t.half || t.reset != "" || t.err != nil })
+	t.await("the tunnel to end, because "+why, t.over)
+}
+
+// over says whether nothing more comes. The caller holds mu.
+func (t *Tunnel) over() bool { return t.half || t.reset != "" || t.err != nil }
+
+// end says how it ended, if it did. The caller holds mu.
+func (t *Tunnel) end() string {
+	switch {
+	case t.reset != "":
+		return ", and a reset: " + t.reset
+	case t.half:
+		return ", and a half-close"
+	case t.err != nil:
+		return ", and the end: " + subject.Describe(t.err)
+	}
+	return ""
 }
 
 func (t *Tunnel) await(what string, is func() bool) {

@@ -107,11 +107,16 @@ type Signals interface {
 	Caught() (Signal, bool)
 }
 
-// Network is the calls about TCP on the loopback interface, the only one.
+// Resolver is what answers queries for names, if anything does.
+var Resolver = netip.MustParseAddrPort("10.0.0.53:53")
+
+// Network is the calls about sockets. Datagrams go to one address, and have no
+// listeners inside.
 type Network interface {
-	// Connect returns a connection to an IP address. syscall.ECONNREFUSED if nothing
-	// listens there, syscall.ENETUNREACH if it is not this sandbox.
-	Connect(to netip.AddrPort) (conn int, err error)
+	// Connect returns a connection to an IP address, by tcp or udp. It waits while it
+	// is not decided whether the connection may leave. syscall.ECONNREFUSED if nothing
+	// listens there or it may not, syscall.ENETUNREACH if nothing leaves.
+	Connect(network string, to netip.AddrPort) (conn int, err error)
 	// Listen returns a listening descriptor. syscall.EADDRINUSE.
 	Listen(port uint16) (fd int, err error)
 	Accept(fd int) (conn int, err error)

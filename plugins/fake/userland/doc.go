@@ -51,7 +51,8 @@
 //	listen PORT               prints "listening" and does as sandbar-probe echo
 //	sandbar-probe echo PORT   echoes each connection, up to its half-close
 //	sandbar-probe send tcp|udp ADDRESS PORT TEXT
-//	                          sends TEXT, with 1 if that is not possible
+//	                          sends TEXT, and by TCP prints the answer; 1 if it cannot
+//	sandbar-probe lookup NAME prints the IPv4 addresses of a name; 1 if there are none
 //	trap                      prints "ready", then each signal it gets; SIGTERM ends it
 //	winsize                   prints the terminal's size now and on each change
 package userland

@@ -3,10 +3,8 @@ package userland
 import (
 	"io"
 	"net"
-	"net/netip"
 	"slices"
 	"strconv"
-	"syscall"
 	"time"
 
 	"github.com/sandbar-dev/sandbar/plugins/fake/system"
@@ -110,30 +108,10 @@ func probe(p system.Process, argv []string) int {
 		return serve(p, "sandbar-probe", argv[2], "")
 	case len(argv) == 6 && argv[1] == "send" && (argv[2] == "tcp" || argv[2] == "udp"):
 		return send(p, argv[2], net.JoinHostPort(argv[3], argv[4]), argv[5])
+	case len(argv) == 3 && argv[1] == "lookup":
+		return lookup(p, argv[2])
 	}
-	return complain(p, 2, "sandbar-probe: want echo PORT, or send tcp|udp ADDRESS PORT TEXT")
-}
-
-// send sends text to an address. There are no names to look up.
-func send(p system.Process, network, address, text string) int {
-	to, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return complain(p, 1, "sandbar-probe: %s: %s", address, Message(syscall.EHOSTUNREACH))
-	}
-	if network == "udp" {
-		if to.Addr().IsLoopback() {
-			return 0 // nobody listens, and nobody who sends would know
-		}
-		return complain(p, 1, "sandbar-probe: %s: %s", address, Message(syscall.ENETUNREACH))
-	}
-	conn, err := p.Connect(to)
-	if err != nil {
-		return complain(p, 1, "sandbar-probe: %s: %s", address, Message(err))
-	}
-	if _, err := p.Write(conn, []byte(text)); err != nil {
-		return complain(p, 1, "sandbar-probe: %s: %s", address, Message(err))
-	}
-	return 0
+	return complain(p, 2, "sandbar-probe: want echo PORT, send tcp|udp ADDRESS PORT TEXT, or lookup NAME")
 }
 
 // serve echoes every connection to a port, each in a process of its own.
