@@ -21,8 +21,9 @@ type Store struct {
 	read    queries
 	begin   func(context.Context, *sql.TxOptions) (*sql.Tx, error)
 	// byID and byName read one sandbox. Every call about a sandbox does, and
-	// compiling the statement each time is most of its cost.
-	byID, byName *sql.Stmt
+	// compiling the statement each time is most of its cost. insert and update are
+	// long enough for that to show beside the disk.
+	byID, byName, insert, update *sql.Stmt
 }
 
 var _ state.Store = (*Store)(nil)
@@ -30,24 +31,34 @@ var _ state.Store = (*Store)(nil)
 // New returns a store on databases whose schema is up to date; read may be write.
 // It owns both, also if it fails.
 func New(ctx context.Context, d Dialect, write, read *sql.DB) (*Store, error) {
-	s := &Store{dialect: d, db: []*sql.DB{write}, write: queries{write, d}, read: queries{read, d}, begin: write.BeginTx}
+	s := &Store{dialect: d, db: []*sql.DB{write}, write: queries{on: write, dialect: d}, read: queries{on: read, dialect: d}, begin: write.BeginTx}
 	if read != write {
 		s.db = append(s.db, read)
 	}
-	if err := s.prepare(ctx, read); err != nil {
+	if err := s.prepare(ctx, write, read); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
 	return s, nil
 }
 
 // prepare compiles what is asked all the time; closing the connections frees it.
-func (s *Store) prepare(ctx context.Context, read *sql.DB) (err error) {
+func (s *Store) prepare(ctx context.Context, write, read *sql.DB) (err error) {
 	const one = `SELECT ` + sandboxColumns + ` FROM sandboxes s WHERE `
-	if s.byID, err = read.PrepareContext(ctx, s.dialect.bind(one+`s.id = ?`)); err != nil {
-		return err
+	for _, p := range []struct {
+		stmt  **sql.Stmt
+		on    *sql.DB
+		query string
+	}{
+		{&s.byID, read, one + `s.id = ?`},
+		{&s.byName, read, one + `s.name = ? AND s.name <> '' AND s.gone = 0`},
+		{&s.insert, write, insertSandboxSQL},
+		{&s.update, write, updateSandboxSQL},
+	} {
+		if *p.stmt, err = p.on.PrepareContext(ctx, s.dialect.bind(p.query)); err != nil {
+			return err
+		}
 	}
-	s.byName, err = read.PrepareContext(ctx, s.dialect.bind(one+`s.name = ? AND s.name <> '' AND s.gone = 0`))
-	return err
+	return nil
 }
 
 // Close closes the database.
@@ -82,6 +93,7 @@ type queries struct {
 		QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 	}
 	dialect Dialect
+	tx      *sql.Tx // nil outside of one
 }
 
 func (q queries) exec(ctx context.Context, query string, args ...any) (sql.Result, error) {
@@ -124,7 +136,7 @@ func (s *Store) inOneTx(ctx context.Context, fn func(queries) error) error {
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
 	}
-	if err := fn(queries{tx, s.dialect}); err != nil {
+	if err := fn(queries{on: tx, dialect: s.dialect, tx: tx}); err != nil {
 		return errors.Join(err, ignoreDone(tx.Rollback()))
 	}
 	if err := tx.Commit(); err != nil {

@@ -24,7 +24,7 @@ func (s *Store) InsertSandboxes(ctx context.Context, req *state.Request, sandbox
 			return err
 		}
 		for _, sb := range sandboxes {
-			if err := insertSandbox(ctx, tx, sb); err != nil {
+			if err := s.insertSandbox(ctx, tx, sb); err != nil {
 				return err
 			}
 		}
@@ -37,14 +37,14 @@ const insertSandboxSQL = `INSERT INTO sandboxes
  retry_at, attempts, expires_at, idle_ns, last_active_at, due_at, version, body)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING seq`
 
-func insertSandbox(ctx context.Context, tx queries, sb *state.Sandbox) error {
+func (s *Store) insertSandbox(ctx context.Context, tx queries, sb *state.Sandbox) error {
 	body, err := proto.Marshal(sb.Body)
 	if err != nil {
 		return fmt.Errorf("encode sandbox %s: %w", sb.ID(), err)
 	}
 	st := sb.Status
 	var seq int64
-	err = tx.queryRow(ctx, insertSandboxSQL,
+	err = tx.tx.StmtContext(ctx, s.insert).QueryRowContext(ctx,
 		sb.ID(), sb.Body.GetName(), sb.Body.GetProvider(), int64(st.State), int64(st.Pending), int64(st.Prior), st.Reason,
 		flag(st.Gone), nanos(sb.GoneAt), sb.Operation.GetIdempotencyKey(), notNil(sb.Operation.GetRequestDigest()), sb.RequestKey,
 		nanos(sb.RetryAt), sb.Attempts, nanos(sb.Expires()), idleNanos(sb), sb.LastActive().UnixNano(), nanos(sb.DueAt()), sb.Version, body).Scan(&seq)
@@ -138,7 +138,7 @@ func (s *Store) UpdateSandbox(ctx context.Context, sb *state.Sandbox) error {
 		return fmt.Errorf("encode sandbox %s: %w", sb.ID(), err)
 	}
 	st := sb.Status
-	res, err := s.write.exec(ctx, updateSandboxSQL,
+	res, err := s.update.ExecContext(ctx,
 		sb.Body.GetName(), int64(st.State), int64(st.Pending), int64(st.Prior), st.Reason, flag(st.Gone), nanos(sb.GoneAt), nanos(sb.RetryAt), sb.Attempts,
 		nanos(sb.Expires()), idleNanos(sb), sb.LastActive().UnixNano(), nanos(sb.DueAt()), body, sb.ID(), sb.Version)
 	if err != nil {
