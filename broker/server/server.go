@@ -16,6 +16,7 @@ import (
 
 	"github.com/sandbar-dev/sandbar/broker"
 	"github.com/sandbar-dev/sandbar/broker/api"
+	"github.com/sandbar-dev/sandbar/broker/state"
 	"github.com/sandbar-dev/sandbar/broker/state/sqlite"
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	brokerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1"
@@ -30,7 +31,7 @@ const shutdownGrace = 10 * time.Second
 type server struct {
 	opts     Options
 	fleet    Fleet
-	store    *sqlite.Store
+	store    state.Store
 	service  *broker.Service
 	activity activity
 	started  time.Time

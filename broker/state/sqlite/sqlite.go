@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"crypto/rand"
 	"database/sql"
 	"embed"
 	"errors"
@@ -10,13 +9,12 @@ import (
 	"io/fs"
 	"net/url"
 	"strings"
-	"time"
 
 	"github.com/pressly/goose/v3"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 
-	"github.com/sandbar-dev/sandbar/broker/state"
+	"github.com/sandbar-dev/sandbar/broker/state/relational"
 )
 
 //go:embed migrations/*.sql
@@ -26,21 +24,9 @@ var migrations embed.FS
 // than the page cache of another connection.
 const readers = 4
 
-// Store keeps state in one file. It implements state.Store and is safe for
-// concurrent use.
-type Store struct {
-	write *sql.DB
-	read  *sql.DB
-	// byID and byName read one sandbox. Every call about a sandbox does, and
-	// compiling the statement each time is most of its cost.
-	byID, byName *sql.Stmt
-}
-
-var _ state.Store = (*Store)(nil)
-
 // Open opens the database file at path, makes it if it is missing, and brings
 // its schema up to date. The folder must exist. The caller closes the store.
-func Open(ctx context.Context, path string) (*Store, error) {
+func Open(ctx context.Context, path string) (*relational.Store, error) {
 	write, err := connect(path, 1, false)
 	if err != nil {
 		return nil, fmt.Errorf("open state %q: %w", path, err)
@@ -52,21 +38,11 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open state %q: %w", path, err), write.Close())
 	}
-	s := &Store{write: write, read: read}
-	if err := s.prepare(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("open state %q: %w", path, err), s.Close())
+	s, err := relational.New(ctx, relational.Dialect{Refused: refused}, write, read)
+	if err != nil {
+		return nil, fmt.Errorf("open state %q: %w", path, err)
 	}
 	return s, nil
-}
-
-// prepare compiles what is asked all the time; closing the connections frees it.
-func (s *Store) prepare(ctx context.Context) (err error) {
-	const one = `SELECT ` + sandboxColumns + ` FROM sandboxes s WHERE `
-	if s.byID, err = s.read.PrepareContext(ctx, one+`s.id = ?`); err != nil {
-		return err
-	}
-	s.byName, err = s.read.PrepareContext(ctx, one+`s.name = ? AND s.name <> '' AND s.gone = 0`)
-	return err
 }
 
 func connect(path string, connections int, readOnly bool) (*sql.DB, error) {
@@ -95,76 +71,23 @@ func migrate(ctx context.Context, db *sql.DB) error {
 	if err != nil {
 		return err
 	}
-	p, err := goose.NewProvider(goose.DialectSQLite3, db, dir)
-	if err != nil {
-		return err
-	}
-	_, err = p.Up(ctx)
-	return err
+	return relational.Migrate(ctx, goose.DialectSQLite3, db, dir)
 }
 
-// Close closes the database.
-func (s *Store) Close() error { return errors.Join(s.read.Close(), s.write.Close()) }
-
-// Owner returns the broker's id.
-func (s *Store) Owner(ctx context.Context) (string, error) {
-	fresh := "brk_" + strings.ToLower(rand.Text()) // vendors want labels in lower case
-	_, err := s.write.ExecContext(ctx, `INSERT INTO meta (key, value) VALUES ('owner', ?) ON CONFLICT DO NOTHING`, fresh)
-	if err != nil {
-		return "", fmt.Errorf("store owner: %w", err)
-	}
-	var owner string
-	err = s.write.QueryRowContext(ctx, `SELECT value FROM meta WHERE key = 'owner'`).Scan(&owner)
-	if err != nil {
-		return "", fmt.Errorf("read owner: %w", err)
-	}
-	return owner, nil
-}
-
-// inTx runs fn in a write transaction.
-func (s *Store) inTx(ctx context.Context, fn func(*sql.Tx) error) error {
-	tx, err := s.write.BeginTx(ctx, nil)
-	if err != nil {
-		return fmt.Errorf("begin: %w", err)
-	}
-	if err := fn(tx); err != nil {
-		return errors.Join(err, ignoreDone(tx.Rollback()))
-	}
-	if err := tx.Commit(); err != nil {
-		return fmt.Errorf("commit: %w", err)
-	}
-	return nil
-}
-
-func ignoreDone(err error) error {
-	if errors.Is(err, sql.ErrTxDone) {
-		return nil
-	}
-	return err
-}
-
-// unique reports whether err says that a unique index refused, and for which
-// column, as table.column.
-func unique(err error, column string) bool {
+// refused reads the one place where SQLite names what refused: the message, which
+// ends with table.column and the code.
+func refused(err error) (table, column string) {
 	var e *sqlite.Error
 	if !errors.As(err, &e) {
-		return false
+		return "", ""
 	}
-	code := e.Code()
-	return (code == sqlite3.SQLITE_CONSTRAINT_UNIQUE || code == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY) &&
-		strings.Contains(e.Error(), column)
-}
-
-func nanos(t time.Time) sql.NullInt64 {
-	if t.IsZero() {
-		return sql.NullInt64{}
+	if code := e.Code(); code != sqlite3.SQLITE_CONSTRAINT_UNIQUE && code != sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY {
+		return "", ""
 	}
-	return sql.NullInt64{Int64: t.UnixNano(), Valid: true}
-}
-
-func fromNanos(n sql.NullInt64) time.Time {
-	if !n.Valid {
-		return time.Time{}
+	for word := range strings.FieldsSeq(e.Error()) {
+		if table, column, ok := strings.Cut(word, "."); ok {
+			return table, strings.TrimRight(column, ",")
+		}
 	}
-	return time.Unix(0, n.Int64).UTC()
+	return "", ""
 }

@@ -47,6 +47,8 @@ func Run(t *testing.T, open func(testing.TB) state.Store) {
 		"placements":       placements,
 		"counts":           counts,
 		"measurements":     measurements,
+		"crossing inserts": crossing,
+		"shared request":   sharedRequest,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}

@@ -1,4 +1,4 @@
-package sqlite
+package relational
 
 import (
 	"context"
@@ -22,7 +22,7 @@ func (s *Store) ListSandboxes(ctx context.Context, f state.Filter, p state.Page)
 		return nil, "", err
 	}
 	query, args := listQuery(f, before, p.Size+1)
-	rows, err := s.read.QueryContext(ctx, query, args...)
+	rows, err := s.read.query(ctx, query, args...)
 	if err != nil {
 		return nil, "", fmt.Errorf("list sandboxes: %w", err)
 	}
@@ -32,7 +32,7 @@ func (s *Store) ListSandboxes(ctx context.Context, f state.Filter, p state.Page)
 
 // listQuery walks the index of the first label if there is one, because it is
 // in the order of the listing and holds nothing else; other conditions are
-// checked row by row. CROSS JOIN keeps SQLite to that order.
+// checked row by row. CROSS JOIN keeps SQLite to that order; PostgreSQL chooses.
 func listQuery(f state.Filter, before int64, limit int) (string, []any) {
 	var q strings.Builder
 	var args []any
@@ -60,7 +60,7 @@ func listQuery(f state.Filter, before int64, limit int) (string, []any) {
 	if len(f.States) > 0 {
 		q.WriteString(` AND s.state IN (?` + strings.Repeat(", ?", len(f.States)-1) + `)`)
 		for _, st := range f.States {
-			args = append(args, st)
+			args = append(args, int64(st))
 		}
 	}
 	q.WriteString(` ORDER BY ` + order + ` DESC LIMIT ?`)

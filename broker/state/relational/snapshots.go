@@ -1,4 +1,4 @@
-package sqlite
+package relational
 
 import (
 	"context"
@@ -17,7 +17,7 @@ import (
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
 
-func insertRequest(ctx context.Context, tx *sql.Tx, req *state.Request) error {
+func insertRequest(ctx context.Context, tx queries, req *state.Request) error {
 	if req == nil {
 		return nil
 	}
@@ -25,9 +25,9 @@ func insertRequest(ctx context.Context, tx *sql.Tx, req *state.Request) error {
 	if err != nil {
 		return fmt.Errorf("encode request: %w", err)
 	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO requests (key, digest, ids, at) VALUES (?, ?, ?, ?)`,
+	_, err = tx.exec(ctx, `INSERT INTO requests (key, digest, ids, at) VALUES (?, ?, ?, ?)`,
 		req.Key, notNil(req.Digest), string(ids), req.At.UnixNano())
-	if unique(err, "requests.key") {
+	if tx.dialect.refused(err, "requests", "key") {
 		return state.ErrKeyTaken
 	}
 	if err != nil {
@@ -41,7 +41,7 @@ func (s *Store) Request(ctx context.Context, key string) (*state.Request, error)
 	req := &state.Request{Key: key}
 	var ids string
 	var at int64
-	err := s.read.QueryRowContext(ctx, `SELECT digest, ids, at FROM requests WHERE key = ?`, key).Scan(&req.Digest, &ids, &at)
+	err := s.read.queryRow(ctx, `SELECT digest, ids, at FROM requests WHERE key = ?`, key).Scan(&req.Digest, &ids, &at)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, state.ErrNotFound
 	}
@@ -83,16 +83,16 @@ func (s *Store) InsertSnapshot(ctx context.Context, req *state.Request, sn *stat
 	if err != nil {
 		return err
 	}
-	return s.inTx(ctx, func(tx *sql.Tx) error {
+	return s.inTx(ctx, func(tx queries) error {
 		if err := insertRequest(ctx, tx, req); err != nil {
 			return err
 		}
-		_, err := tx.ExecContext(ctx, `INSERT INTO snapshots
+		_, err := tx.exec(ctx, `INSERT INTO snapshots
 			(id, name, sandbox_id, ready, op_key, op_digest, request_key, handle, spec, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-			sn.ID(), sn.Body.GetName(), sn.Body.GetSandboxId(), sn.Ready, sn.Operation.GetIdempotencyKey(),
+			sn.ID(), sn.Body.GetName(), sn.Body.GetSandboxId(), flag(sn.Ready), sn.Operation.GetIdempotencyKey(),
 			notNil(sn.Operation.GetRequestDigest()), sn.RequestKey, p.handle, p.spec, p.body)
 		if err != nil {
-			return insertError(err, "snapshots", sn.ID())
+			return tx.insertError(err, "snapshots", sn.ID())
 		}
 		return nil
 	})
@@ -134,7 +134,7 @@ func (s *Store) Snapshot(ctx context.Context, idOrName string) (*state.Snapshot,
 	if !strings.Contains(idOrName, "_") {
 		where = `name = ? AND name <> ''`
 	}
-	_, sn, err := scanSnapshot(s.read.QueryRowContext(ctx, `SELECT `+snapshotColumns+` FROM snapshots WHERE `+where, idOrName))
+	_, sn, err := scanSnapshot(s.read.queryRow(ctx, `SELECT `+snapshotColumns+` FROM snapshots WHERE `+where, idOrName))
 	return sn, err
 }
 
@@ -144,8 +144,8 @@ func (s *Store) UpdateSnapshot(ctx context.Context, sn *state.Snapshot) error {
 	if err != nil {
 		return err
 	}
-	res, err := s.write.ExecContext(ctx, `UPDATE snapshots SET ready = ?, handle = ?, spec = ?, body = ? WHERE id = ?`,
-		sn.Ready, p.handle, p.spec, p.body, sn.ID())
+	res, err := s.write.exec(ctx, `UPDATE snapshots SET ready = ?, handle = ?, spec = ?, body = ? WHERE id = ?`,
+		flag(sn.Ready), p.handle, p.spec, p.body, sn.ID())
 	if err != nil {
 		return fmt.Errorf("update snapshot %s: %w", sn.ID(), err)
 	}
@@ -161,14 +161,14 @@ func (s *Store) UpdateSnapshot(ctx context.Context, sn *state.Snapshot) error {
 
 // RemoveSnapshot drops one and its request.
 func (s *Store) RemoveSnapshot(ctx context.Context, id string) error {
-	return s.inTx(ctx, func(tx *sql.Tx) error {
+	return s.inTx(ctx, func(tx queries) error {
 		var key string
-		err := tx.QueryRowContext(ctx, `DELETE FROM snapshots WHERE id = ? RETURNING request_key`, id).Scan(&key)
+		err := tx.queryRow(ctx, `DELETE FROM snapshots WHERE id = ? RETURNING request_key`, id).Scan(&key)
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil
 		}
 		if err == nil && key != "" {
-			_, err = tx.ExecContext(ctx, `DELETE FROM requests WHERE key = ?`, key)
+			_, err = tx.exec(ctx, `DELETE FROM requests WHERE key = ?`, key)
 		}
 		if err != nil {
 			return fmt.Errorf("remove snapshot %s: %w", id, err)
@@ -185,7 +185,7 @@ func (s *Store) ListSnapshots(ctx context.Context, sandboxID string, p state.Pag
 	if err != nil {
 		return nil, "", err
 	}
-	rows, err := s.read.QueryContext(ctx, `SELECT `+snapshotColumns+` FROM snapshots
+	rows, err := s.read.query(ctx, `SELECT `+snapshotColumns+` FROM snapshots
 		WHERE seq < ?1 AND (?2 = '' OR sandbox_id = ?2) ORDER BY seq DESC LIMIT ?3`, before, sandboxID, p.Size+1)
 	if err != nil {
 		return nil, "", fmt.Errorf("list snapshots: %w", err)

@@ -1,10 +1,11 @@
-package sqlite
+package relational
 
 import (
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,12 +19,12 @@ import (
 
 // InsertSandboxes stores new sandboxes.
 func (s *Store) InsertSandboxes(ctx context.Context, req *state.Request, sandboxes ...*state.Sandbox) error {
-	return s.inTx(ctx, func(tx *sql.Tx) error {
+	return s.inTx(ctx, func(tx queries) error {
 		if err := insertRequest(ctx, tx, req); err != nil {
 			return err
 		}
 		for _, sb := range sandboxes {
-			if err := insertSandbox(ctx, tx, sb); err != nil {
+			if err := s.insertSandbox(ctx, tx, sb); err != nil {
 				return err
 			}
 		}
@@ -34,48 +35,50 @@ func (s *Store) InsertSandboxes(ctx context.Context, req *state.Request, sandbox
 const insertSandboxSQL = `INSERT INTO sandboxes
 (id, name, provider, state, pending, prior, reason, gone, gone_at, op_key, op_digest, request_key,
  retry_at, attempts, expires_at, idle_ns, last_active_at, due_at, version, body)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING seq`
 
-func insertSandbox(ctx context.Context, tx *sql.Tx, sb *state.Sandbox) error {
+func (s *Store) insertSandbox(ctx context.Context, tx queries, sb *state.Sandbox) error {
 	body, err := proto.Marshal(sb.Body)
 	if err != nil {
 		return fmt.Errorf("encode sandbox %s: %w", sb.ID(), err)
 	}
 	st := sb.Status
-	res, err := tx.ExecContext(ctx, insertSandboxSQL,
-		sb.ID(), sb.Body.GetName(), sb.Body.GetProvider(), st.State, st.Pending, st.Prior, st.Reason, st.Gone, nanos(sb.GoneAt),
-		sb.Operation.GetIdempotencyKey(), notNil(sb.Operation.GetRequestDigest()), sb.RequestKey,
-		nanos(sb.RetryAt), sb.Attempts, nanos(sb.Expires()), idleNanos(sb), sb.LastActive().UnixNano(), nanos(sb.DueAt()), sb.Version, body)
+	var seq int64
+	err = tx.tx.StmtContext(ctx, s.insert).QueryRowContext(ctx,
+		sb.ID(), sb.Body.GetName(), sb.Body.GetProvider(), int64(st.State), int64(st.Pending), int64(st.Prior), st.Reason,
+		flag(st.Gone), nanos(sb.GoneAt), sb.Operation.GetIdempotencyKey(), notNil(sb.Operation.GetRequestDigest()), sb.RequestKey,
+		nanos(sb.RetryAt), sb.Attempts, nanos(sb.Expires()), idleNanos(sb), sb.LastActive().UnixNano(), nanos(sb.DueAt()), sb.Version, body).Scan(&seq)
 	if err != nil {
-		return insertError(err, "sandboxes", sb.ID())
-	}
-	seq, err := res.LastInsertId()
-	if err != nil {
-		return fmt.Errorf("insert sandbox %s: %w", sb.ID(), err)
+		return tx.insertError(err, "sandboxes", sb.ID())
 	}
 	if err := insertPlacement(ctx, tx, seq, sb.Placement); err != nil {
 		return fmt.Errorf("insert placement of sandbox %s: %w", sb.ID(), err)
 	}
-	for k, v := range sb.Body.GetLabels() {
-		if _, err := tx.ExecContext(ctx, `INSERT INTO sandbox_labels (key, value, seq) VALUES (?, ?, ?)`, k, v, seq); err != nil {
-			return fmt.Errorf("insert label %q of sandbox %s: %w", k, sb.ID(), err)
-		}
+	if err := insertLabels(ctx, tx, seq, sb.Body.GetLabels()); err != nil {
+		return fmt.Errorf("insert labels of sandbox %s: %w", sb.ID(), err)
 	}
 	return nil
 }
 
-func insertError(err error, table, id string) error {
-	if unique(err, table+".name") {
-		return state.ErrNameTaken
+// insertLabels stores all labels by one statement.
+func insertLabels(ctx context.Context, tx queries, seq int64, labels map[string]string) error {
+	if len(labels) == 0 {
+		return nil
 	}
-	return fmt.Errorf("insert %s into %s: %w", id, table, err)
+	args := make([]any, 0, 3*len(labels))
+	for k, v := range labels {
+		args = append(args, k, v, seq)
+	}
+	_, err := tx.exec(ctx, `INSERT INTO sandbox_labels (key, value, seq) VALUES (?, ?, ?)`+strings.Repeat(`, (?, ?, ?)`, len(labels)-1), args...)
+	return err
 }
 
-func notNil(b []byte) []byte {
-	if b == nil {
-		return []byte{}
+// insertError tells a name that is taken from trouble.
+func (q queries) insertError(err error, table, id string) error {
+	if q.dialect.refused(err, table, "name") {
+		return state.ErrNameTaken
 	}
-	return b
+	return fmt.Errorf("store %s in %s: %w", id, table, err)
 }
 
 func idleNanos(sb *state.Sandbox) int64 {
@@ -123,9 +126,10 @@ func (s *Store) Sandbox(ctx context.Context, idOrName string) (*state.Sandbox, e
 }
 
 const updateSandboxSQL = `UPDATE sandboxes SET
-name = ?, state = ?, pending = ?, prior = ?, reason = ?, gone = ?, gone_at = ?, retry_at = ?, attempts = ?,
-expires_at = ?, idle_ns = ?, last_active_at = max(last_active_at, ?), due_at = ?, version = version + 1, body = ?
-WHERE id = ? AND version = ?`
+name = ?1, state = ?2, pending = ?3, prior = ?4, reason = ?5, gone = ?6, gone_at = ?7, retry_at = ?8, attempts = ?9,
+expires_at = ?10, idle_ns = ?11, last_active_at = CASE WHEN last_active_at > ?12 THEN last_active_at ELSE ?12 END,
+due_at = ?13, version = version + 1, body = ?14
+WHERE id = ?15 AND version = ?16`
 
 // UpdateSandbox stores s if its version is the stored one.
 func (s *Store) UpdateSandbox(ctx context.Context, sb *state.Sandbox) error {
@@ -134,11 +138,11 @@ func (s *Store) UpdateSandbox(ctx context.Context, sb *state.Sandbox) error {
 		return fmt.Errorf("encode sandbox %s: %w", sb.ID(), err)
 	}
 	st := sb.Status
-	res, err := s.write.ExecContext(ctx, updateSandboxSQL,
-		sb.Body.GetName(), st.State, st.Pending, st.Prior, st.Reason, st.Gone, nanos(sb.GoneAt), nanos(sb.RetryAt), sb.Attempts,
+	res, err := s.update.ExecContext(ctx,
+		sb.Body.GetName(), int64(st.State), int64(st.Pending), int64(st.Prior), st.Reason, flag(st.Gone), nanos(sb.GoneAt), nanos(sb.RetryAt), sb.Attempts,
 		nanos(sb.Expires()), idleNanos(sb), sb.LastActive().UnixNano(), nanos(sb.DueAt()), body, sb.ID(), sb.Version)
 	if err != nil {
-		return insertError(err, "sandboxes", sb.ID())
+		return s.write.insertError(err, "sandboxes", sb.ID())
 	}
 	n, err := res.RowsAffected()
 	if err != nil {
@@ -153,13 +157,13 @@ func (s *Store) UpdateSandbox(ctx context.Context, sb *state.Sandbox) error {
 
 // The time it falls due moves along with its use, as state.Sandbox.DueAt has it.
 const touchSandboxSQL = `UPDATE sandboxes SET last_active_at = ?1,
-due_at = CASE WHEN retry_at IS NULL AND idle_ns > 0 AND state = ?3
-  THEN min(coalesce(expires_at, 9223372036854775807), ?1 + idle_ns) ELSE due_at END
+due_at = CASE WHEN retry_at IS NOT NULL OR idle_ns <= 0 OR state <> ?3 THEN due_at
+  WHEN expires_at < ?1 + idle_ns THEN expires_at ELSE ?1 + idle_ns END
 WHERE id = ?2 AND gone = 0 AND last_active_at < ?1`
 
 // TouchSandbox records use.
 func (s *Store) TouchSandbox(ctx context.Context, id string, at time.Time) error {
-	_, err := s.write.ExecContext(ctx, touchSandboxSQL, at.UnixNano(), id, providerv1.SandboxState_SANDBOX_STATE_RUNNING)
+	_, err := s.write.exec(ctx, touchSandboxSQL, at.UnixNano(), id, int64(providerv1.SandboxState_SANDBOX_STATE_RUNNING))
 	if err != nil {
 		return fmt.Errorf("touch sandbox %s: %w", id, err)
 	}
@@ -168,8 +172,8 @@ func (s *Store) TouchSandbox(ctx context.Context, id string, at time.Time) error
 
 // RemoveSandboxes drops sandboxes and their requests.
 func (s *Store) RemoveSandboxes(ctx context.Context, ids ...string) error {
-	return s.inTx(ctx, func(tx *sql.Tx) error {
-		for _, id := range ids {
+	return s.inTx(ctx, func(tx queries) error {
+		for _, id := range slices.Sorted(slices.Values(ids)) { // all callers in one order, or two could wait for each other
 			if err := removeSandbox(ctx, tx, id); err != nil {
 				return fmt.Errorf("remove sandbox %s: %w", id, err)
 			}
@@ -178,23 +182,28 @@ func (s *Store) RemoveSandboxes(ctx context.Context, ids ...string) error {
 	})
 }
 
-func removeSandbox(ctx context.Context, tx *sql.Tx, id string) error {
+func removeSandbox(ctx context.Context, tx queries, id string) error {
 	var key string
-	err := tx.QueryRowContext(ctx, `DELETE FROM sandboxes WHERE id = ? RETURNING request_key`, id).Scan(&key)
+	err := tx.queryRow(ctx, `DELETE FROM sandboxes WHERE id = ? RETURNING request_key`, id).Scan(&key)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil
 	}
 	if err != nil || key == "" {
 		return err
 	}
-	_, err = tx.ExecContext(ctx, `DELETE FROM requests WHERE key = ?1
+	// Of several who remove the last sandboxes of a request at once, the lock makes
+	// one the last, who sees that there are no others.
+	if err := tx.hold(ctx, `SELECT 1 FROM requests WHERE key = ?`, key); err != nil {
+		return err
+	}
+	_, err = tx.exec(ctx, `DELETE FROM requests WHERE key = ?1
 		AND NOT EXISTS (SELECT 1 FROM sandboxes WHERE request_key = ?1 AND request_key <> '')`, key)
 	return err
 }
 
 // DueSandboxes returns sandboxes that the reconciler has to look at.
 func (s *Store) DueSandboxes(ctx context.Context, now time.Time, limit int) ([]*state.Sandbox, error) {
-	rows, err := s.read.QueryContext(ctx, `SELECT `+sandboxColumns+` FROM sandboxes s
+	rows, err := s.read.query(ctx, `SELECT `+sandboxColumns+` FROM sandboxes s
 		WHERE s.due_at IS NOT NULL AND s.due_at <= ? ORDER BY s.due_at LIMIT ?`, now.UnixNano(), limit)
 	if err != nil {
 		return nil, fmt.Errorf("list due sandboxes: %w", err)
@@ -225,7 +234,7 @@ func collect(rows *sql.Rows, limit int) (_ []*state.Sandbox, more int64, err err
 // NextDue returns the earliest due time.
 func (s *Store) NextDue(ctx context.Context) (time.Time, error) {
 	var due sql.NullInt64
-	err := s.read.QueryRowContext(ctx, `SELECT min(due_at) FROM sandboxes WHERE due_at IS NOT NULL`).Scan(&due)
+	err := s.read.queryRow(ctx, `SELECT min(due_at) FROM sandboxes WHERE due_at IS NOT NULL`).Scan(&due)
 	if err != nil {
 		return time.Time{}, fmt.Errorf("read next due time: %w", err)
 	}
@@ -234,11 +243,11 @@ func (s *Store) NextDue(ctx context.Context) (time.Time, error) {
 
 // PurgeGone drops old tombstones and requests.
 func (s *Store) PurgeGone(ctx context.Context, cutoff time.Time) error {
-	return s.inTx(ctx, func(tx *sql.Tx) error {
-		if _, err := tx.ExecContext(ctx, `DELETE FROM sandboxes WHERE gone = 1 AND gone_at < ?`, cutoff.UnixNano()); err != nil {
+	return s.inTx(ctx, func(tx queries) error {
+		if _, err := tx.exec(ctx, `DELETE FROM sandboxes WHERE gone = 1 AND gone_at < ?`, cutoff.UnixNano()); err != nil {
 			return fmt.Errorf("purge sandboxes: %w", err)
 		}
-		_, err := tx.ExecContext(ctx, `DELETE FROM requests WHERE at < ?
+		_, err := tx.exec(ctx, `DELETE FROM requests WHERE at < ?
 			AND NOT EXISTS (SELECT 1 FROM sandboxes WHERE request_key = requests.key AND request_key <> '')
 			AND NOT EXISTS (SELECT 1 FROM snapshots WHERE request_key = requests.key AND request_key <> '')`, cutoff.UnixNano())
 		if err != nil {

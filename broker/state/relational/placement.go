@@ -1,10 +1,12 @@
-package sqlite
+package relational
 
 import (
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"google.golang.org/protobuf/proto"
 
@@ -13,7 +15,7 @@ import (
 	brokerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1"
 )
 
-func insertPlacement(ctx context.Context, tx *sql.Tx, seq int64, p *brokerv1.Placement) error {
+func insertPlacement(ctx context.Context, tx queries, seq int64, p *brokerv1.Placement) error {
 	if p == nil {
 		return nil
 	}
@@ -21,14 +23,14 @@ func insertPlacement(ctx context.Context, tx *sql.Tx, seq int64, p *brokerv1.Pla
 	if err != nil {
 		return err
 	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO placements (seq, body) VALUES (?, ?)`, seq, body)
+	_, err = tx.exec(ctx, `INSERT INTO placements (seq, body) VALUES (?, ?)`, seq, body)
 	return err
 }
 
 // Placement returns why a sandbox is where it is.
 func (s *Store) Placement(ctx context.Context, id string) (*brokerv1.Placement, error) {
 	var body []byte
-	err := s.read.QueryRowContext(ctx, `SELECT p.body FROM sandboxes s LEFT JOIN placements p ON p.seq = s.seq WHERE s.id = ?`, id).Scan(&body)
+	err := s.read.queryRow(ctx, `SELECT p.body FROM sandboxes s LEFT JOIN placements p ON p.seq = s.seq WHERE s.id = ?`, id).Scan(&body)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return nil, state.ErrNotFound
@@ -46,7 +48,7 @@ func (s *Store) Placement(ctx context.Context, id string) (*brokerv1.Placement, 
 
 // CountSandboxes counts live sandboxes by provider, from an index alone.
 func (s *Store) CountSandboxes(ctx context.Context) (_ map[string]int, err error) {
-	rows, err := s.read.QueryContext(ctx, `SELECT provider, count(*) FROM sandboxes WHERE gone = 0 GROUP BY provider`)
+	rows, err := s.read.query(ctx, `SELECT provider, count(*) FROM sandboxes WHERE gone = 0 GROUP BY provider`)
 	if err != nil {
 		return nil, fmt.Errorf("count sandboxes: %w", err)
 	}
@@ -65,7 +67,7 @@ func (s *Store) CountSandboxes(ctx context.Context) (_ map[string]int, err error
 
 // Measurements returns what is stored about providers.
 func (s *Store) Measurements(ctx context.Context) (_ map[string]placement.Measurement, err error) {
-	rows, err := s.read.QueryContext(ctx, `SELECT provider, good, bad, seconds, at, streak, open_until, openings, cool_until FROM measurements`)
+	rows, err := s.read.query(ctx, `SELECT provider, good, bad, seconds, at, streak, open_until, openings, cool_until FROM measurements`)
 	if err != nil {
 		return nil, fmt.Errorf("read measurements: %w", err)
 	}
@@ -84,14 +86,17 @@ func (s *Store) Measurements(ctx context.Context) (_ map[string]placement.Measur
 	return out, rows.Err()
 }
 
-const putMeasurementSQL = `INSERT OR REPLACE INTO measurements
-(provider, good, bad, seconds, at, streak, open_until, openings, cool_until) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`
+const putMeasurementSQL = `INSERT INTO measurements
+(provider, good, bad, seconds, at, streak, open_until, openings, cool_until) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (provider) DO UPDATE SET good = excluded.good, bad = excluded.bad, seconds = excluded.seconds, at = excluded.at,
+streak = excluded.streak, open_until = excluded.open_until, openings = excluded.openings, cool_until = excluded.cool_until`
 
 // PutMeasurements stores measurements of providers.
 func (s *Store) PutMeasurements(ctx context.Context, all map[string]placement.Measurement) error {
-	return s.inTx(ctx, func(tx *sql.Tx) error {
-		for provider, m := range all {
-			_, err := tx.ExecContext(ctx, putMeasurementSQL, provider, m.Good, m.Bad, m.Seconds, nanos(m.At),
+	return s.inTx(ctx, func(tx queries) error {
+		for _, provider := range slices.Sorted(maps.Keys(all)) { // all callers in one order, or two could wait for each other
+			m := all[provider]
+			_, err := tx.exec(ctx, putMeasurementSQL, provider, m.Good, m.Bad, m.Seconds, nanos(m.At),
 				m.Streak, nanos(m.OpenUntil), m.Openings, nanos(m.CoolUntil))
 			if err != nil {
 				return fmt.Errorf("store measurement of %s: %w", provider, err)

@@ -1,0 +1,58 @@
+package postgres
+
+import (
+	"errors"
+	"net/url"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// errURL quotes nothing: where a password stands in what is no URL, nobody knows.
+var errURL = errors.New("the URL of PostgreSQL cannot be read: want postgres://user@host:port/database, " +
+	"with special characters in user and password percent-encoded")
+
+// CheckURL reports what is wrong with the form of a URL. The error does not quote
+// it, because it may hold a password.
+func CheckURL(s string) error {
+	if u, err := url.Parse(s); err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
+		return errURL
+	}
+	return nil
+}
+
+// HasPassword reports whether a URL that CheckURL takes holds a password.
+func HasPassword(s string) bool { return len(passwords(s)) > 0 }
+
+func passwords(s string) []string {
+	u, err := url.Parse(s)
+	if err != nil {
+		return nil
+	}
+	var out []string
+	if p, ok := u.User.Password(); ok {
+		out = append(out, p)
+	}
+	for _, name := range []string{"password", "sslpassword"} {
+		if u.Query().Has(name) {
+			out = append(out, u.Query().Get(name))
+		}
+	}
+	return out
+}
+
+// sound is what the library says about a URL that CheckURL takes, without what it
+// may not repeat.
+func sound(s string, err error) string {
+	text := "it says no more"
+	var e *pgconn.ParseConfigError
+	if errors.As(err, &e) && e.Unwrap() != nil {
+		text = e.Unwrap().Error()
+	}
+	for _, p := range passwords(s) {
+		if p != "" {
+			text = strings.ReplaceAll(strings.ReplaceAll(text, p, "…"), url.QueryEscape(p), "…")
+		}
+	}
+	return text
+}

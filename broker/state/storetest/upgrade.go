@@ -1,0 +1,188 @@
+package storetest
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"io/fs"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/pressly/goose/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/testing/protocmp"
+
+	"github.com/sandbar-dev/sandbar/broker/placement"
+	"github.com/sandbar-dev/sandbar/broker/state"
+	brokerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1"
+)
+
+// Database is an empty database of one dialect.
+type Database struct {
+	Dialect    goose.Dialect
+	Migrations fs.FS
+	// SQL is a connection to it, which Upgrade closes.
+	SQL *sql.DB
+	// Bind writes the ? of a statement as the database reads them.
+	Bind func(string) string
+	// Open opens the store on it, which migrates it.
+	Open func(context.Context) (state.Store, error)
+}
+
+// Upgrade tests that what was stored under each schema that there ever was is
+// there under the newest.
+func Upgrade(t *testing.T, migrations fs.FS, database func(testing.TB) Database) {
+	t.Helper()
+	files, err := fs.Glob(migrations, "*.sql")
+	check(t, err)
+	for version := range files {
+		t.Run(fmt.Sprintf("from %05d", version+1), func(t *testing.T) {
+			d := database(t)
+			p, err := goose.NewProvider(d.Dialect, d.SQL, d.Migrations)
+			check(t, err)
+			_, err = p.UpTo(t.Context(), int64(version+1))
+			check(t, err)
+			old := history(t, d)
+			for _, h := range old {
+				if h.since <= version+1 {
+					h.store()
+				}
+			}
+			check(t, d.SQL.Close())
+			s, err := d.Open(t.Context())
+			check(t, err)
+			defer func() { check(t, s.Close()) }()
+			for _, h := range old {
+				h.verify(t, s, h.since <= version+1)
+			}
+		})
+	}
+	t.Run("newer than the program", func(t *testing.T) { newer(t, database(t)) })
+}
+
+// newer: a schema that a newer program made is not touched, and the error says
+// what to do.
+func newer(t *testing.T, d Database) {
+	s, err := d.Open(t.Context())
+	check(t, err)
+	check(t, s.Close())
+	_, err = d.SQL.ExecContext(t.Context(), `INSERT INTO goose_db_version (version_id, is_applied) VALUES (99999, true)`)
+	check(t, err)
+	check(t, d.SQL.Close())
+	s, err = d.Open(t.Context())
+	if err == nil {
+		check(t, s.Close())
+	}
+	const say = "the schema is version 99999 and this program knows up to"
+	if err == nil || !strings.Contains(err.Error(), say) {
+		t.Errorf("opened with %v, want an error with %q", err, say)
+	}
+}
+
+// chapter is something that can be stored since one version of the schema.
+type chapter struct {
+	since  int
+	store  func()
+	verify func(t *testing.T, s state.Store, stored bool)
+}
+
+// history stores by hand, as the programs of the time did: each statement stays
+// as it was written for its schema.
+func history(t *testing.T, d Database) []chapter {
+	exec := func(query string, args ...any) {
+		t.Helper()
+		_, err := d.SQL.ExecContext(t.Context(), d.Bind(query), args...)
+		check(t, err)
+	}
+	encode := func(m proto.Message) []byte {
+		b, err := proto.Marshal(m)
+		check(t, err)
+		return b
+	}
+	old := sandbox(1, func(sb *state.Sandbox) {
+		sb.Body.Name, sb.Body.Labels, sb.RequestKey, sb.Version = "old", map[string]string{"a": "b"}, "key", 7
+	})
+	gone := sandbox(2, func(sb *state.Sandbox) { sb.Status.Gone, sb.GoneAt = true, start })
+	snapshot := &brokerv1.Snapshot{SnapshotId: "snp_1", Name: "s", SandboxId: old.ID()}
+	place := &brokerv1.Placement{Provider: "p"}
+	return []chapter{
+		{since: 1, store: func() {
+			exec(`INSERT INTO meta (key, value) VALUES ('owner', 'brk_old')`)
+			for _, sb := range []*state.Sandbox{old, gone} {
+				var goneAt any
+				goneFlag := 0
+				if sb.Status.Gone {
+					goneFlag, goneAt = 1, sb.GoneAt.UnixNano()
+				}
+				exec(`INSERT INTO sandboxes (id, name, provider, state, pending, prior, reason, gone, gone_at, op_key, op_digest, request_key,
+					attempts, idle_ns, last_active_at, version, body) VALUES (?, ?, 'p', ?, 0, 0, '', ?, ?, ?, ?, ?, 0, 0, ?, ?, ?)`,
+					sb.ID(), sb.Body.GetName(), int64(sb.Status.State), goneFlag, goneAt, sb.Operation.GetIdempotencyKey(), sb.Operation.GetRequestDigest(),
+					sb.RequestKey, start.UnixNano(), sb.Version, encode(sb.Body))
+			}
+			exec(`INSERT INTO sandbox_labels (key, value, seq) SELECT 'a', 'b', seq FROM sandboxes WHERE id = ?`, old.ID())
+			exec(`INSERT INTO requests (key, digest, ids, at) VALUES ('key', ?, '["sbx_001"]', ?)`, []byte{9}, start.UnixNano())
+			exec(`INSERT INTO snapshots (id, name, sandbox_id, ready, op_key, op_digest, request_key, body) VALUES (?, ?, ?, 1, 'k', ?, '', ?)`,
+				snapshot.GetSnapshotId(), snapshot.GetName(), old.ID(), []byte{}, encode(snapshot))
+		}, verify: func(t *testing.T, s state.Store, _ bool) { verifyFirst(t, s, old, gone, snapshot) }},
+		{since: 2, store: func() {
+			exec(`INSERT INTO placements (seq, body) SELECT seq, ? FROM sandboxes WHERE id = ?`, encode(place), old.ID())
+			exec(`INSERT INTO measurements (provider, good, bad, seconds, at, streak, open_until, openings, cool_until)
+				VALUES ('p', 1.5, 0.25, 2.5, ?, 1, NULL, 2, ?)`, start.UnixNano(), start.Add(time.Second).UnixNano())
+		}, verify: func(t *testing.T, s state.Store, stored bool) { verifyPlacement(t, s, place, stored) }},
+	}
+}
+
+func verifyFirst(t *testing.T, s state.Store, old, gone *state.Sandbox, snapshot *brokerv1.Snapshot) {
+	t.Helper()
+	if owner, err := s.Owner(t.Context()); owner != "brk_old" || err != nil {
+		t.Errorf("owner is %q, %v", owner, err)
+	}
+	for _, sb := range []*state.Sandbox{old, gone} {
+		got, err := s.Sandbox(t.Context(), sb.ID())
+		check(t, err)
+		if diff := cmp.Diff(sb, got, protocmp.Transform()); diff != "" {
+			t.Errorf("%s: -want +got:\n%s", sb.ID(), diff)
+		}
+	}
+	rows, _, err := s.ListSandboxes(t.Context(), state.Filter{Labels: map[string]string{"a": "b"}}, state.Page{Size: 10})
+	check(t, err)
+	if len(rows) != 1 || rows[0].ID() != old.ID() {
+		t.Errorf("with its label there are %v", rows)
+	}
+	if r, err := s.Request(t.Context(), "key"); err != nil || len(r.IDs) != 1 || r.IDs[0] != old.ID() {
+		t.Errorf("its request is %+v, %v", r, err)
+	}
+	sn, err := s.Snapshot(t.Context(), "s")
+	check(t, err)
+	if diff := cmp.Diff(snapshot, sn.Body, protocmp.Transform()); diff != "" || !sn.Ready {
+		t.Errorf("snapshot, ready %t: -want +got:\n%s", sn.Ready, diff)
+	}
+	want(t, s.InsertSandboxes(t.Context(), nil, sandbox(3, func(sb *state.Sandbox) { sb.Body.Name = "old" })), state.ErrNameTaken)
+	check(t, s.UpdateSandbox(t.Context(), old))
+	check(t, s.InsertSandboxes(t.Context(), nil, sandbox(4)))
+}
+
+func verifyPlacement(t *testing.T, s state.Store, place *brokerv1.Placement, stored bool) {
+	t.Helper()
+	wanted := map[string]placement.Measurement{}
+	if stored {
+		wanted["p"] = placement.Measurement{Good: 1.5, Bad: 0.25, Seconds: 2.5, At: start, Streak: 1, Openings: 2, CoolUntil: start.Add(time.Second)}
+	} else {
+		place = nil
+	}
+	got, err := s.Placement(t.Context(), "sbx_001")
+	check(t, err)
+	if diff := cmp.Diff(place, got, protocmp.Transform()); diff != "" {
+		t.Errorf("placement: -want +got:\n%s", diff)
+	}
+	measured, err := s.Measurements(t.Context())
+	check(t, err)
+	if diff := cmp.Diff(wanted, measured); diff != "" {
+		t.Errorf("measurements: -want +got:\n%s", diff)
+	}
+	if n, err := s.CountSandboxes(t.Context()); n["p"] == 0 || err != nil {
+		t.Errorf("counted %v, %v", n, err)
+	}
+}
