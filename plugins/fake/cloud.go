@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -52,26 +51,26 @@ type volumeKey struct{ owner, name string }
 
 // box is one sandbox, as the vendor stores it.
 type box struct {
-	Seq       uint64    `json:"seq"`
-	VendorID  string    `json:"vendor_id"`
-	Identity  identity  `json:"identity"`
-	Operation operation `json:"operation"`
-	State     string    `json:"state"`
-	Reason    string    `json:"reason,omitempty"`
-	CreatedAt time.Time `json:"created_at"`
-	ExpiresAt time.Time `json:"expires_at,omitzero"`
+	Seq       uint64
+	VendorID  string
+	Identity  identity
+	Operation operation
+	State     string
+	Reason    string
+	CreatedAt time.Time
+	ExpiresAt time.Time
 	// Active is the time spent running before Since; Since is zero while paused.
-	Active time.Duration `json:"active"`
-	Since  time.Time     `json:"since,omitzero"`
-	Kept   keeps         `json:"kept,omitzero"`
-	// Spec is the request's, as JSON of the contract.
-	Spec protoJSON[providerv1.SandboxSpec, *providerv1.SandboxSpec] `json:"spec"`
+	Active time.Duration
+	Since  time.Time
+	Kept   keeps
+	// Spec is the request's.
+	Spec stored[providerv1.SandboxSpec, *providerv1.SandboxSpec]
 	// Base is what the sandbox started with; Root is what it has, nil while it is
 	// the same.
-	Base *node `json:"base"`
-	Root *node `json:"root,omitempty"`
+	Base *node
+	Root *node
 	// Overlays are the copies of volumes that are mounted with mode OVERLAY.
-	Overlays map[string]*node `json:"overlays,omitempty"`
+	Overlays map[string]*node
 
 	// live is what a restart of the plugin loses.
 	live live
@@ -92,20 +91,20 @@ type live struct {
 }
 
 type identity struct {
-	ID     string            `json:"id"`
-	Owner  string            `json:"owner"`
-	Labels map[string]string `json:"labels,omitempty"`
+	ID     string
+	Owner  string
+	Labels map[string]string
 }
 
 type operation struct {
-	Key    string `json:"key"`
-	Digest []byte `json:"digest"`
+	Key    string
+	Digest []byte
 }
 
 type keeps struct {
-	Disk      bool `json:"disk,omitempty"`
-	Memory    bool `json:"memory,omitempty"`
-	Processes bool `json:"processes,omitempty"`
+	Disk      bool
+	Memory    bool
+	Processes bool
 }
 
 func (k keeps) proto() *providerv1.Keeps {
@@ -119,37 +118,37 @@ const (
 
 // savedTree is a snapshot.
 type savedTree struct {
-	ID        string            `json:"id"`
-	Owner     string            `json:"owner"`
-	Sandbox   string            `json:"sandbox"`
-	Operation operation         `json:"operation"`
-	CreatedAt time.Time         `json:"created_at"`
-	Labels    map[string]string `json:"labels,omitempty"`
-	Spec      protoJSON[providerv1.SandboxSpec, *providerv1.SandboxSpec]
-	Root      *node `json:"root"`
+	ID        string
+	Owner     string
+	Sandbox   string
+	Operation operation
+	CreatedAt time.Time
+	Labels    map[string]string
+	Spec      stored[providerv1.SandboxSpec, *providerv1.SandboxSpec]
+	Root      *node
 }
 
 type volume struct {
-	Owner     string            `json:"owner"`
-	Name      string            `json:"name"`
-	CreatedAt time.Time         `json:"created_at"`
-	Labels    map[string]string `json:"labels,omitempty"`
-	Root      *node             `json:"root"`
+	Owner     string
+	Name      string
+	CreatedAt time.Time
+	Labels    map[string]string
+	Root      *node
 }
 
-// protoJSON stores a message inside a JSON document.
-type protoJSON[T any, P interface {
+// stored keeps a message inside a stored object.
+type stored[T any, P interface {
 	*T
 	proto.Message
 }] struct{ M P }
 
-// MarshalJSON implements json.Marshaler.
-func (p protoJSON[T, P]) MarshalJSON() ([]byte, error) { return protojson.Marshal(p.M) }
+// GobEncode implements gob.GobEncoder.
+func (s stored[T, P]) GobEncode() ([]byte, error) { return proto.Marshal(s.M) }
 
-// UnmarshalJSON implements json.Unmarshaler.
-func (p *protoJSON[T, P]) UnmarshalJSON(data []byte) error {
-	p.M = P(new(T))
-	return protojson.Unmarshal(data, p.M)
+// GobDecode implements gob.GobDecoder.
+func (s *stored[T, P]) GobDecode(data []byte) error {
+	s.M = P(new(T))
+	return proto.Unmarshal(data, s.M)
 }
 
 // newCloud returns the vendor side kept in dir, or in memory alone if dir is

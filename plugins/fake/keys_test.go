@@ -1,7 +1,8 @@
 package fake_test
 
 import (
-	"encoding/json"
+	"bytes"
+	"encoding/gob"
 	"os"
 	"path/filepath"
 	"testing"
@@ -74,12 +75,12 @@ func TestForkThatWasCutShortLeavesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		// The kill: one copy is stored, and the intent is.
-		intent, err := json.Marshal([]string{"sbx_2", "sbx_3"})
-		if err != nil {
+		var intent bytes.Buffer
+		if err := gob.NewEncoder(&intent).Encode([]string{"sbx_2", "sbx_3"}); err != nil {
 			t.Fatal(err)
 		}
-		file := filepath.Join(conf.GetStateDir(), "forks", req.GetOperation().GetIdempotencyKey()+".json")
-		if err := os.WriteFile(file, intent, 0o600); err != nil {
+		file := filepath.Join(conf.GetStateDir(), "forks", req.GetOperation().GetIdempotencyKey()+".gob")
+		if err := os.WriteFile(file, intent.Bytes(), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		second := serve(t, conf)

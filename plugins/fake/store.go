@@ -1,11 +1,12 @@
 package fake
 
 import (
+	"encoding/gob"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,16 +15,16 @@ import (
 
 // store keeps the vendor's objects as one file each, replaced by rename: a plugin
 // that is killed at any moment leaves every object whole. With no folder it
-// keeps nothing.
+// keeps nothing. The format is gob, which takes contents of files as they are:
+// programs write them again and again.
 type store struct{ dir string }
+
+// suffix of the name of a file that is whole.
+const suffix = ".gob"
 
 func (s *store) write(class, name string, object any) error {
 	if s.dir == "" {
 		return nil
-	}
-	data, err := json.Marshal(object)
-	if err != nil {
-		return fmt.Errorf("store %s %q: %w", class, name, err)
 	}
 	dir := filepath.Join(s.dir, class)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -33,10 +34,9 @@ func (s *store) write(class, name string, object any) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Close())
+	err = errors.Join(gob.NewEncoder(f).Encode(object), f.Close())
 	if err == nil {
-		err = os.Rename(f.Name(), filepath.Join(dir, name+".json"))
+		err = os.Rename(f.Name(), filepath.Join(dir, name+suffix))
 	}
 	if err != nil {
 		_ = os.Remove(f.Name())
@@ -49,15 +49,15 @@ func (s *store) remove(class, name string) error {
 	if s.dir == "" {
 		return nil
 	}
-	err := os.Remove(filepath.Join(s.dir, class, name+".json"))
+	err := os.Remove(filepath.Join(s.dir, class, name+suffix))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	return err
 }
 
-// read calls f with each stored object of a class.
-func (s *store) read(class string, f func(data []byte) error) error {
+// read calls f with a decoder for each stored object of a class.
+func (s *store) read(class string, f func(*gob.Decoder) error) error {
 	entries, err := os.ReadDir(filepath.Join(s.dir, class))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -67,21 +67,26 @@ func (s *store) read(class string, f func(data []byte) error) error {
 	}
 	for _, e := range entries {
 		file := filepath.Join(s.dir, class, e.Name())
-		if !strings.HasSuffix(file, ".json") {
+		if !strings.HasSuffix(file, suffix) {
 			if err := os.Remove(file); err != nil { // a write that was cut
 				return err
 			}
 			continue
 		}
-		data, err := os.ReadFile(file)
-		if err != nil {
-			return err
-		}
-		if err := f(data); err != nil {
+		if err := decode(file, f); err != nil {
 			return fmt.Errorf("%s: %w", file, err)
 		}
 	}
 	return nil
+}
+
+func decode(file string, f func(*gob.Decoder) error) error {
+	r, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = r.Close() }() // it was only read
+	return f(gob.NewDecoder(r))
 }
 
 // load reads everything. Programs ran in the plugin that is gone: a sandbox that
@@ -92,25 +97,32 @@ func (c *cloud) load() error {
 	}
 	var boxes []*box
 	err := errors.Join(
-		c.store.read("sandboxes", func(data []byte) error {
+		c.store.read("sandboxes", func(d *gob.Decoder) error {
 			b := &box{}
 			boxes = append(boxes, b)
-			return json.Unmarshal(data, b)
-		}),
-		c.store.read("snapshots", func(data []byte) error {
-			s := &savedTree{}
-			if err := json.Unmarshal(data, s); err != nil {
+			if err := d.Decode(b); err != nil {
 				return err
 			}
+			rejoin(b.Base, b.Root)
+			rejoin(slices.Collect(maps.Values(b.Overlays))...)
+			return nil
+		}),
+		c.store.read("snapshots", func(d *gob.Decoder) error {
+			s := &savedTree{}
+			if err := d.Decode(s); err != nil {
+				return err
+			}
+			rejoin(s.Root)
 			c.snapshots[s.ID] = s
 			c.spend(s.Operation, s.ID)
 			return nil
 		}),
-		c.store.read("volumes", func(data []byte) error {
+		c.store.read("volumes", func(d *gob.Decoder) error {
 			v := &volume{}
-			if err := json.Unmarshal(data, v); err != nil {
+			if err := d.Decode(v); err != nil {
 				return err
 			}
+			rejoin(v.Root)
 			c.volumes[volumeKey{v.Owner, v.Name}] = v
 			return nil
 		}),
@@ -136,9 +148,9 @@ const forkIntents = "forks"
 // undoForks removes the copies of forks that were cut short.
 func (c *cloud) undoForks() error {
 	var copies [][]string
-	err := c.store.read(forkIntents, func(data []byte) error {
+	err := c.store.read(forkIntents, func(d *gob.Decoder) error {
 		copies = append(copies, nil)
-		return json.Unmarshal(data, &copies[len(copies)-1])
+		return d.Decode(&copies[len(copies)-1])
 	})
 	if err != nil {
 		return err

@@ -1,7 +1,6 @@
 package fake
 
 import (
-	"encoding/json"
 	"maps"
 	"math/rand/v2"
 	"path"
@@ -17,17 +16,17 @@ import (
 
 // node is a file, folder or symbolic link. The cloud's mutex guards all trees.
 type node struct {
-	Kind  kind             `json:"kind"`
-	Mode  uint32           `json:"mode"`
-	UID   uint32           `json:"uid,omitempty"`
-	GID   uint32           `json:"gid,omitempty"`
-	MTime time.Time        `json:"mtime"`
-	Data  []byte           `json:"data,omitempty"`
-	Link  string           `json:"link,omitempty"`
-	Kids  map[string]*node `json:"kids,omitempty"`
+	Kind  kind
+	Mode  uint32
+	UID   uint32
+	GID   uint32
+	MTime time.Time
+	Data  []byte
+	Link  string
+	Kids  map[string]*node
 	// Inode tells names of one file from files of one content; 0: it has one name.
 	// In memory they share the node.
-	Inode uint64 `json:"inode,omitempty"`
+	Inode uint64
 }
 
 // linked is called before a file gets another name.
@@ -38,17 +37,14 @@ func (n *node) linked() *node {
 	return n
 }
 
-// UnmarshalJSON implements json.Unmarshaler. Names of one file share its node
-// again, as far as they are below n.
-func (n *node) UnmarshalJSON(data []byte) error {
-	type plain node
-	if err := json.Unmarshal(data, (*plain)(n)); err != nil {
-		return err
+// rejoin lets names of one file share its node again, as they did before the trees
+// were stored.
+func rejoin(trees ...*node) {
+	for _, n := range trees {
+		if n != nil {
+			n.share(map[uint64]*node{})
+		}
 	}
-	if n.Kids != nil {
-		n.share(map[uint64]*node{})
-	}
-	return nil
 }
 
 func (n *node) share(seen map[uint64]*node) {
