@@ -24,7 +24,7 @@ func limits() []engine.Case {
 		},
 		{
 			ID: "limits/disk", Title: "A full disk is an error of the write, and the sandbox goes on.",
-			Profile: engine.Core, Requirements: append([]string{"REQ-FS-007"}, req...), Needs: []string{"compute.disk"}, Cost: 20,
+			Profile: engine.Core, Requirements: append([]string{"REQ-FS-007"}, req...), Needs: []string{"compute.disk"}, Cost: 20, Budget: 2 * time.Minute,
 			Run: disk,
 		},
 		{
