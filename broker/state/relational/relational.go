@@ -24,6 +24,7 @@ type Store struct {
 	// compiling the statement each time is most of its cost. insert and update are
 	// long enough for that to show beside the disk.
 	byID, byName, insert, update *sql.Stmt
+	prepared                     []*sql.Stmt // to close
 }
 
 var _ state.Store = (*Store)(nil)
@@ -41,8 +42,9 @@ func New(ctx context.Context, d Dialect, write, read *sql.DB) (*Store, error) {
 	return s, nil
 }
 
-// prepare compiles what is asked all the time; closing the connections frees it.
-func (s *Store) prepare(ctx context.Context, write, read *sql.DB) (err error) {
+// prepare compiles what is asked all the time. Close closes what it made, also if
+// it fails.
+func (s *Store) prepare(ctx context.Context, write, read *sql.DB) error {
 	const one = `SELECT ` + sandboxColumns + ` FROM sandboxes s WHERE `
 	for _, p := range []struct {
 		stmt  **sql.Stmt
@@ -54,16 +56,22 @@ func (s *Store) prepare(ctx context.Context, write, read *sql.DB) (err error) {
 		{&s.insert, write, insertSandboxSQL},
 		{&s.update, write, updateSandboxSQL},
 	} {
-		if *p.stmt, err = p.on.PrepareContext(ctx, s.dialect.bind(p.query)); err != nil {
+		stmt, err := p.on.PrepareContext(ctx, s.dialect.bind(p.query)) //nolint:sqlclosecheck // by Close
+		if err != nil {
 			return err
 		}
+		*p.stmt = stmt
+		s.prepared = append(s.prepared, stmt)
 	}
 	return nil
 }
 
-// Close closes the database.
+// Close closes the statements, then the databases.
 func (s *Store) Close() error {
 	var errs []error
+	for _, stmt := range s.prepared {
+		errs = append(errs, stmt.Close())
+	}
 	for _, db := range s.db {
 		errs = append(errs, db.Close())
 	}

@@ -44,7 +44,9 @@ func (s *Store) insertSandbox(ctx context.Context, tx queries, sb *state.Sandbox
 	}
 	st := sb.Status
 	var seq int64
-	err = tx.tx.StmtContext(ctx, s.insert).QueryRowContext(ctx,
+	insert := tx.tx.StmtContext(ctx, s.insert)
+	defer insert.Close()
+	err = insert.QueryRowContext(ctx,
 		sb.ID(), sb.Body.GetName(), sb.Body.GetProvider(), int64(st.State), int64(st.Pending), int64(st.Prior), st.Reason,
 		flag(st.Gone), nanos(sb.GoneAt), sb.Operation.GetIdempotencyKey(), notNil(sb.Operation.GetRequestDigest()), sb.RequestKey,
 		nanos(sb.RetryAt), sb.Attempts, nanos(sb.Expires()), idleNanos(sb), sb.LastActive().UnixNano(), nanos(sb.DueAt()), sb.Version, body).Scan(&seq)
