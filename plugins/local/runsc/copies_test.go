@@ -140,19 +140,10 @@ func copiesAgainScenario(ctx context.Context, e *env) error {
 	if err := e.useCopies(); err != nil {
 		return err
 	}
-	began := time.Now()
-	sb, err := runsc.Restore(ctx, e.cfg, e.args[1])
+	sb, err := e.restored(ctx)
 	if err != nil {
 		return err
 	}
-	ex, err := sb.Exec("counter")
-	if err != nil {
-		return err
-	}
-	if _, err := ex.Stdout.Read(make([]byte, 2)); err != nil {
-		return err
-	}
-	fmt.Fprintln(e.out, "restore to first output", time.Since(began))
 	return errors.Join(
 		copiesDiffer(ctx, sb),
 		says(ctx, sb, "in the project", tool("cat", "/data/project/edited")),
@@ -161,4 +152,22 @@ func copiesAgainScenario(ctx context.Context, e *env) error {
 		says(ctx, sb, "", tool("write", "/data/project/new/rw/new", "for the host")),
 		copiesShareTheDisk(ctx, sb), sb.Loaded(), sb.Close(ctx), e.projectIsAsBefore(),
 	)
+}
+
+// restored is the saved guest of args[1], once its counter has gone on.
+func (e *env) restored(ctx context.Context) (*runsc.Sandbox, error) {
+	began := time.Now()
+	sb, err := runsc.Restore(ctx, e.cfg, e.args[1])
+	if err != nil {
+		return nil, err
+	}
+	ex, err := sb.Exec("counter")
+	if err != nil {
+		return nil, err
+	}
+	if _, err := ex.Stdout.Read(make([]byte, 2)); err != nil {
+		return nil, err
+	}
+	fmt.Fprintln(e.out, "restore to first output", time.Since(began))
+	return sb, nil
 }

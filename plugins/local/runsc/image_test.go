@@ -239,19 +239,10 @@ func imageAgainScenario(ctx context.Context, e *env) error {
 	if err := e.useImage(); err != nil {
 		return err
 	}
-	began := time.Now()
-	sb, err := runsc.Restore(ctx, e.cfg, e.args[1])
+	sb, err := e.restored(ctx)
 	if err != nil {
 		return err
 	}
-	ex, err := sb.Exec("counter")
-	if err != nil {
-		return err
-	}
-	if _, err := ex.Stdout.Read(make([]byte, 2)); err != nil {
-		return err
-	}
-	fmt.Fprintln(e.out, "restore to first output", time.Since(began))
 	return errors.Join(
 		says(ctx, sb, "changed", tool("cat", "/data/owned")),
 		says(ctx, sb, "open /data/gone: no such file or directory", tool("cat", "/data/gone")),
