@@ -33,7 +33,7 @@ build: ## Build all binaries into bin/
 .PHONY: test
 test: ## Run every test with the race detector (PKG=./broker/... for less)
 	@command -v gcc >/dev/null || { echo "the race detector needs a C compiler: install gcc" >&2; exit 1; }
-	CGO_ENABLED=1 $(GOTESTSUM) --format pkgname-and-test-fails -- -race -p 1 -timeout 15m $(TESTFLAGS) $(PKG)
+	CGO_ENABLED=1 $(GOTESTSUM) --format pkgname-and-test-fails -- -race -p 1 -timeout 40m $(TESTFLAGS) $(PKG)
 
 .PHONY: conformance
 conformance: build ## Test every provider and write docs/conformance (PROVIDERS="fake local")

@@ -53,7 +53,7 @@ func Again(t *testing.T, as User, run string, env ...string) {
 	if home == "" {
 		home = tmp
 	}
-	args := []string{"-test.timeout=10m"}
+	args := []string{"-test.timeout=" + left(t).String()}
 	if testing.Verbose() {
 		args = append(args, "-test.v")
 	}
@@ -102,4 +102,15 @@ func install(t *testing.T, as User) (tests, tmp string) {
 		t.Fatal(err)
 	}
 	return tests, tmp
+}
+
+// left is how long the second run may take: as long as the first may, but for the
+// time to tell what hung in it.
+func left(t *testing.T) time.Duration {
+	const telling = 30 * time.Second
+	deadline, ok := t.Deadline()
+	if !ok {
+		return 0 // none
+	}
+	return max(time.Until(deadline)-telling, time.Second)
 }
