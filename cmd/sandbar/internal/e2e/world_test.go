@@ -18,7 +18,7 @@ import (
 
 // patience bounds everything a test waits for. It is far above what anything
 // takes, so that a busy machine fails no test.
-const patience = 90 * time.Second
+const patience = 5 * time.Minute
 
 // world is one user's Sandbar.
 type world struct {
