@@ -15,6 +15,7 @@ GOTESTSUM := go tool -modfile=cmd/tools/check.mod gotestsum
 PKG := ./...
 TESTFLAGS :=
 ROUNDS := 30
+CREATES := 1000
 PROVIDERS := fake local
 # The minor of the suite: reports of another are about another contract.
 SUITE := $(shell sed -n 's/^const Version = "\([0-9]*\.[0-9]*\)\..*/\1/p' conformance/options.go)
@@ -47,6 +48,10 @@ mutate: build ## Test the conformance suite: every case must find the bug it is 
 bench: build ## Measure the binaries and write docs/performance.md (ROUNDS=100 for more)
 	go test -count=1 -timeout 60m -run '^TestMeasure$$' ./cmd/sandbar/internal/bench -args \
 		-bin '$(CURDIR)/bin' -rounds $(ROUNDS) -report '$(CURDIR)/docs/performance.md'
+
+.PHONY: exactly-once
+exactly-once: ## Create many sandboxes while answers are lost and the broker is killed (CREATES=1000)
+	go test -count=1 -timeout 60m -v -run '^TestManyCreates$$' ./cmd/sandbar/internal/exactlyonce -args -exactly.creates $(CREATES)
 
 .PHONY: lint
 lint: ## Run the linters

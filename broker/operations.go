@@ -51,16 +51,37 @@ func (s *Service) deleteLocked(ctx context.Context, sb *state.Sandbox, reason st
 	return s.callDelete(ctx, sb)
 }
 
-// callDelete sends a delete that is stored as a wish.
+// callDelete sends a delete that is stored as a wish. Of a sandbox whose create
+// may still be on its way the key is settled after that: the provider denies it,
+// or has meanwhile made what is then deleted.
 func (s *Service) callDelete(ctx context.Context, sb *state.Sandbox) error {
 	p, err := s.provider(sb.Body.GetProvider())
-	if err == nil {
-		_, err = p.DeleteSandbox(ctx, &providerv1.DeleteSandboxRequest{Sandbox: sb.Ref()})
+	if err != nil {
+		return s.notDeleted(ctx, sb, err)
 	}
-	if err == nil {
-		_, err = s.apply(ctx, sb, lifecycle.Absent(""))
-		return err
+	for {
+		if _, err := p.DeleteSandbox(ctx, &providerv1.DeleteSandboxRequest{Sandbox: sb.Ref()}); err != nil {
+			return s.notDeleted(ctx, sb, err)
+		}
+		actions, err := s.apply(ctx, sb, lifecycle.Removed(""))
+		if err != nil || !slices.Contains(actions, lifecycle.Ask) {
+			return err
+		}
+		truth := s.look(ctx, sb)
+		actions, err = s.applySettlement(ctx, sb, truth)
+		switch {
+		case err != nil:
+			return err
+		case truth.Outcome == provider.Unknown:
+			return withID(truth.Cause, sb.ID())
+		case !slices.Contains(actions, lifecycle.CallDelete):
+			return nil
+		}
 	}
+}
+
+// notDeleted stores that a delete failed and returns the error to tell.
+func (s *Service) notDeleted(ctx context.Context, sb *state.Sandbox, err error) error {
 	f := fault.From(err)
 	if _, err := s.apply(ctx, sb, failure(f)); err != nil {
 		return err

@@ -141,7 +141,7 @@ func (s *Service) look(ctx context.Context, sb *state.Sandbox) provider.Settleme
 	if err != nil {
 		return provider.Settlement{Cause: fault.From(err)}
 	}
-	if sb.Status.Pending == lifecycle.Create {
+	if sb.Status.Undecided() {
 		made := p.Settle(ctx, sb.Operation.GetIdempotencyKey())
 		if made.Outcome != provider.Found || made.Sandbox.GetIdentity().GetSandboxId() == sb.ID() {
 			return made

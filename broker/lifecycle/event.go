@@ -11,6 +11,7 @@ const (
 	askUse
 	observed
 	absent
+	removed
 	refused
 	lost
 	unreachable
@@ -18,7 +19,7 @@ const (
 
 var kindNames = map[kind]string{
 	askPause: "ask pause", askResume: "ask resume", askDelete: "ask delete", askUse: "ask use",
-	observed: "observed", absent: "absent", refused: "refused", lost: "lost", unreachable: "unreachable",
+	observed: "observed", absent: "absent", removed: "removed", refused: "refused", lost: "lost", unreachable: "unreachable",
 }
 
 // Event is something that happened to a sandbox. The functions below make them.
@@ -62,8 +63,13 @@ func Observed(state providerv1.SandboxState, reason string) Event {
 
 // Absent is the provider's proof that it has no such sandbox, be it because the
 // pending delete worked, because the pending create never did, or because the
-// sandbox vanished.
+// sandbox vanished. Of a sandbox that is Undecided only the answer to a question
+// by key is such a proof.
 func Absent(reason string) Event { return Event{kind: absent, reason: reason} }
+
+// Removed is the provider's word that the pending delete left nothing. It says
+// nothing about a create that is still on its way.
+func Removed(reason string) Event { return Event{kind: removed, reason: reason} }
 
 // Refused is an error of the pending operation with effect none. final says that
 // asking again would not help.
@@ -81,8 +87,7 @@ func Unreachable(reason string) Event { return Event{kind: unreachable, reason: 
 type Action int
 
 // The actions. Call* send the operation to the provider; Ask asks the provider
-// for the truth, by key while Pending is Create, else by id, now or after a
-// back-off; Forget drops the sandbox from the live ones.
+// for the truth, by key while it is Undecided, else by id, now or after a back-off; Forget drops the sandbox from the live ones.
 const (
 	CallPause Action = iota + 1
 	CallResume

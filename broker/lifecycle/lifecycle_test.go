@@ -17,7 +17,7 @@ import (
 func events() map[string]lifecycle.Event {
 	out := map[string]lifecycle.Event{
 		"ask pause": lifecycle.AskPause(), "ask resume": lifecycle.AskResume(), "ask delete": lifecycle.AskDelete(""), "ask use": lifecycle.AskUse(),
-		"absent": lifecycle.Absent(""), "refused": lifecycle.Refused("no", false), "refused for good": lifecycle.Refused("no", true),
+		"absent": lifecycle.Absent(""), "removed": lifecycle.Removed(""), "refused": lifecycle.Refused("no", false), "refused for good": lifecycle.Refused("no", true),
 		"lost": lifecycle.Lost("cut"), "unreachable": lifecycle.Unreachable("down"),
 	}
 	for n := range providerv1.SandboxState_name {
@@ -88,6 +88,21 @@ func TestTranscripts(t *testing.T) {
 			observed PAUSED -> PAUSED
 			ask resume -> RESUMING/resume: call resume
 			refused -> PAUSED`},
+		{"a delete of what may still be made", `
+			lost -> UNKNOWN/create: ask
+			ask delete -> DELETING/delete: call delete
+			removed -> DELETING/delete: ask
+			unreachable -> DELETING/delete: ask
+			observed RUNNING -> DELETING/delete: call delete
+			removed -> GONE: forget`},
+		{"a delete of what never will be", `
+			ask delete -> DELETING/delete: call delete
+			removed -> DELETING/delete: ask
+			absent -> GONE: forget`},
+		{"a refused delete of what may still be made", `
+			lost -> UNKNOWN/create: ask
+			ask delete -> DELETING/delete: call delete
+			refused for good -> UNKNOWN/create: ask`},
 		{"a delete is repeated until it is done", `
 			observed RUNNING -> RUNNING
 			ask delete -> DELETING/delete: call delete
@@ -170,7 +185,7 @@ func TestPromises(t *testing.T) {
 			if broken := promise(status, next, actions, err, name, made); broken != "" {
 				t.Fatalf("%s: %s -> %s %v: %s", show(status), name, show(next), actions, broken)
 			}
-			made = made || next.Pending != lifecycle.Create
+			made = made || !next.Undecided()
 			status = next
 		}
 	})
@@ -187,6 +202,8 @@ func promise(was, is lifecycle.Status, actions []lifecycle.Action, err error, ev
 		return "a refusal without the state"
 	case was.Gone && (!is.Gone || len(actions) > 0):
 		return "it came back"
+	case was.Undecided() && is.Gone && event == "removed":
+		return "its create may still arrive"
 	case made && (is.State == providerv1.SandboxState_SANDBOX_STATE_CREATING || is.Pending == lifecycle.Create):
 		return "it was made twice"
 	case is.Gone && !was.Gone && !has(lifecycle.Forget):

@@ -55,7 +55,8 @@ type Status struct {
 	// Pending is the operation whose outcome is not known for sure yet. It is
 	// Create exactly until the sandbox was seen alive or dead for the first time.
 	Pending Operation
-	// Prior is the state to return to when the provider refuses Pending.
+	// Prior is the state to return to when the provider refuses Pending. It is
+	// CREATING for a delete that was asked for while the sandbox was Undecided.
 	Prior providerv1.SandboxState
 	// Reason says why, for UNKNOWN and FAILED and wherever it helps.
 	Reason string
@@ -72,6 +73,13 @@ func New() Status {
 // Settled reports whether nothing is left to find out or to finish.
 func (s Status) Settled() bool {
 	return s.Gone || s.Pending == None && !transitional(s.State) && s.State != unknown
+}
+
+// Undecided reports whether it is not known if the sandbox was made. Its create
+// may still be on its way to the provider, so that it is not absent before the
+// provider has denied its key.
+func (s Status) Undecided() bool {
+	return !s.Gone && (s.Pending == Create || s.Pending == Delete && s.Prior == creating)
 }
 
 // Name returns a state as users write it, such as RUNNING.

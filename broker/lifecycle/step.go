@@ -32,6 +32,9 @@ func Step(s Status, e Event) (Status, []Action, error) {
 	case absent:
 		next, actions := s.absent(e)
 		return next, actions, nil
+	case removed:
+		next, actions := s.removed(e)
+		return next, actions, nil
 	case refused:
 		next, actions := s.refused(e)
 		return next, actions, nil
@@ -73,8 +76,13 @@ func (s Status) ask(e Event, op Operation, from, to, via providerv1.SandboxState
 // state, and the provider's delete can be repeated.
 func (s Status) askDelete(e Event) (Status, []Action, error) {
 	prior := s.State
-	if s.Pending == Delete {
+	switch s.Pending {
+	case Delete:
 		prior = s.Prior
+	case Create:
+		prior = creating
+	case None, Pause, Resume:
+		prior = known(prior)
 	}
 	return Status{State: deleting, Pending: Delete, Prior: prior, Reason: e.reason}, []Action{CallDelete}, nil
 }
@@ -111,7 +119,8 @@ func (s Status) observe(e Event) (Status, []Action) {
 		if e.state == deleting {
 			return s, []Action{Ask}
 		}
-		// It is still there, and the wish to delete stands.
+		// It is there, and the wish to delete stands.
+		s.Prior = known(e.state)
 		return s, []Action{CallDelete}
 	}
 	if e.state == creating && s.Pending != Create {
@@ -155,6 +164,15 @@ func (s Status) absent(e Event) (Status, []Action) {
 	return Status{State: failed, Reason: reason}, nil
 }
 
+// removed ends a sandbox, unless its create may still arrive: then the key has to
+// be denied first.
+func (s Status) removed(e Event) (Status, []Action) {
+	if s.Undecided() {
+		return s, []Action{Ask}
+	}
+	return s.absent(e)
+}
+
 func (s Status) refused(e Event) (Status, []Action) {
 	switch s.Pending {
 	case Create:
@@ -163,6 +181,9 @@ func (s Status) refused(e Event) (Status, []Action) {
 		if !e.final {
 			s.Reason = e.reason
 			return s, []Action{Ask}
+		}
+		if s.Undecided() {
+			return Status{State: unknown, Pending: Create, Prior: creating, Reason: e.reason}, []Action{Ask}
 		}
 		// A delete never asked the sandbox to be other than it was; what it is now
 		// is for the provider to say.

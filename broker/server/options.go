@@ -16,6 +16,7 @@ import (
 	"github.com/sandbar-dev/sandbar/broker/config"
 	"github.com/sandbar-dev/sandbar/broker/placement"
 	"github.com/sandbar-dev/sandbar/broker/pluginhost"
+	"github.com/sandbar-dev/sandbar/broker/state"
 	brokerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1"
 )
 
@@ -44,6 +45,9 @@ type Options struct {
 	Listener net.Listener
 	// Ready, if not nil, is called once the API answers.
 	Ready func() error
+	// Store, if not nil, is what the server remembers in, instead of a database in
+	// StateDir; Run closes it.
+	Store state.Store
 	// Fleet replaces the plugin host, for tests of what is above it.
 	Fleet Fleet
 }

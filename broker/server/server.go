@@ -44,6 +44,9 @@ type server struct {
 // server any more; then it ends everything it started and returns nil. ErrRunning
 // if another server has the state folder.
 func Run(ctx context.Context, opts Options) (err error) {
+	if opts.Store != nil {
+		defer func() { err = errors.Join(err, opts.Store.Close()) }()
+	}
 	opts, err = opts.withDefaults()
 	if err != nil {
 		return err
@@ -58,7 +61,7 @@ func Run(ctx context.Context, opts Options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, held.Close()) }()
-	s := &server{opts: opts, fleet: opts.Fleet, started: time.Now(), stop: make(chan struct{})}
+	s := &server{opts: opts, fleet: opts.Fleet, store: opts.Store, started: time.Now(), stop: make(chan struct{})}
 	s.activity.last = s.started
 	if s.fleet == nil {
 		hostOpts, err := opts.host()
@@ -67,10 +70,12 @@ func Run(ctx context.Context, opts Options) (err error) {
 		}
 		s.fleet = newHosted(hostOpts, opts.Config.DefaultProvider())
 	}
-	if s.store, err = sqlite.Open(ctx, filepath.Join(opts.StateDir, "state.db")); err != nil {
-		return err
+	if s.store == nil {
+		if s.store, err = sqlite.Open(ctx, filepath.Join(opts.StateDir, "state.db")); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, s.store.Close()) }()
 	}
-	defer func() { err = errors.Join(err, s.store.Close()) }()
 	return s.run(ctx)
 }
 

@@ -174,6 +174,9 @@ func (a *Attachment) Run(ctx context.Context, dial Dial) (Result, error) {
 		if ctx.Err() != nil {
 			return result, fmt.Errorf("follow command: %w", context.Cause(ctx))
 		}
+		if attachments > 0 && a.evicted(err) {
+			continue
+		}
 		if a.progress() != before || opened && time.Since(began) > reattachMax {
 			failures, good = 0, time.Now()
 		}
@@ -194,6 +197,15 @@ func (a *Attachment) result(attachments int) Result {
 	r := a.ledger.Result()
 	r.Attachments = attachments
 	return r
+}
+
+// evicted reports whether an attachment was refused because output that was not
+// shown yet is gone, as another reader had acknowledged it. The next one begins
+// with what is left. A first attachment that asks for what is gone is refused.
+func (a *Attachment) evicted(err error) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return fault.Has(err, providerv1.ErrorReason_ERROR_REASON_OFFSET_EVICTED) && a.ledger.SkipEvicted()
 }
 
 // progress changes when anything was gained.

@@ -82,6 +82,16 @@ func (l *Ledger) Open() *providerv1.ExecInput {
 	return &providerv1.ExecInput{Frame: &providerv1.ExecInput_Open{Open: open}}
 }
 
+// SkipEvicted lets the next attachment begin at the oldest output that there still
+// is; what was before that counts as missing. It reports whether that is news.
+func (l *Ledger) SkipEvicted() bool {
+	if l.open.GetFromOldest() {
+		return false
+	}
+	l.open.FromOldest = true
+	return true
+}
+
 // Accept takes one frame. It returns the output in it, if any, which the caller
 // delivers and then reports by Delivered. A *fault.Error that the frame carries
 // is returned as it is; any other error means that the peer broke the protocol.

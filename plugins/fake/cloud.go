@@ -36,6 +36,10 @@ type cloud struct {
 	// flows wait, by id, for flowWatchers to decide.
 	flows        map[string]*flow
 	flowWatchers map[*flowWatcher]struct{}
+	// lag is how far listings are behind; ghosts are the deleted sandboxes that they
+	// still show.
+	lag    time.Duration
+	ghosts []ghost
 }
 
 // usedKey remembers an idempotency key beyond the life of what it made.
@@ -240,6 +244,7 @@ func (c *cloud) remove(id string) bool {
 		c.log.Error("removing a stored sandbox failed", "sandbox_id", id, "error", err)
 	}
 	c.notify(b)
+	c.haunt(b)
 	procs := make([]*process, 0, len(b.live.procs))
 	for p := range b.live.procs {
 		procs = append(procs, p)

@@ -35,11 +35,18 @@ type Driver struct {
 	dir      string
 	settings settings
 	faults   *faults
+
+	// late are calls that happen after their answer was lost.
+	late    sync.WaitGroup
+	closed  chan struct{}
+	closing sync.Once
 }
 
 // settings are the checked values of Configure.
 type settings struct {
-	latency  time.Duration
+	latency time.Duration
+	// lag is how far a listing is behind.
+	lag      time.Duration
 	regions  []string
 	maxBoxes int
 	// disable are capabilities that are switched off, with all that need them.
@@ -59,13 +66,17 @@ func New(opts Options) *Driver {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	d := &Driver{opts: opts, settings: settings{regions: defaultRegions}, faults: &faults{}}
+	d := &Driver{opts: opts, settings: settings{regions: defaultRegions}, faults: &faults{}, closed: make(chan struct{})}
 	d.cloud, _ = newCloud("", opts.Logger, opts.Now) // without a folder there is nothing to fail
 	return d
 }
 
 // Close ends all programs. What is stored stays.
-func (d *Driver) Close() { d.vendor().close() }
+func (d *Driver) Close() {
+	d.closing.Do(func() { close(d.closed) })
+	d.late.Wait()
+	d.vendor().close()
+}
 
 func (d *Driver) vendor() *cloud {
 	d.mu.RLock()
@@ -99,6 +110,7 @@ func (d *Driver) Describe(context.Context) (*providerv1.DescribeResponse, error)
 		Capabilities: declared(d.config().disable),
 		Settings: []*providerv1.Setting{
 			{Name: "latency", Type: providerv1.SettingType_SETTING_TYPE_DURATION, Description: "How long every call takes at least; default 0s."},
+			{Name: "listing_lag", Type: providerv1.SettingType_SETTING_TYPE_DURATION, Description: "How long a listing does not show a new sandbox and still shows a deleted one; default 0s."},
 			{Name: "faults", Type: providerv1.SettingType_SETTING_TYPE_STRING_LIST, Description: "Faults to inject, such as CreateSandbox:lost_answer:2; default none."},
 			{Name: "regions", Type: providerv1.SettingType_SETTING_TYPE_STRING_LIST, Description: "Regions a sandbox may ask for; default fake-east and fake-west."},
 			{Name: "max_sandboxes", Type: providerv1.SettingType_SETTING_TYPE_INTEGER, Description: "Sandboxes alive at once, above which QUOTA_EXCEEDED is answered; default 0, no limit."},
@@ -113,12 +125,16 @@ func (d *Driver) Describe(context.Context) (*providerv1.DescribeResponse, error)
 func (d *Driver) Configure(_ context.Context, req *providerv1.ConfigureRequest) error {
 	fields := req.GetSettings().GetFields()
 	next := settings{regions: defaultRegions, maxBoxes: int(fields["max_sandboxes"].GetNumberValue())}
-	if text := fields["latency"].GetStringValue(); text != "" {
-		latency, err := time.ParseDuration(text)
-		if err != nil || latency < 0 {
-			return fault.Field("settings.latency", text, "want a duration of 0s or more")
+	for name, to := range map[string]*time.Duration{"latency": &next.latency, "listing_lag": &next.lag} {
+		text := fields[name].GetStringValue()
+		if text == "" {
+			continue
 		}
-		next.latency = latency
+		d, err := time.ParseDuration(text)
+		if err != nil || d < 0 {
+			return fault.Field("settings."+name, text, "want a duration of 0s or more")
+		}
+		*to = d
 	}
 	if list := texts(fields["regions"]); len(list) > 0 {
 		next.regions = list
@@ -149,6 +165,12 @@ func (d *Driver) Configure(_ context.Context, req *providerv1.ConfigureRequest) 
 		d.cloud.close()
 		d.cloud, d.dir = c, dir
 	}
+	if d.dir != "" {
+		if err := injected.resume(d.cloud.store); err != nil {
+			return fault.Field("state_dir", d.dir, "want a folder the plugin can read and write: "+err.Error())
+		}
+	}
+	d.cloud.setLag(next.lag)
 	d.settings, d.faults = next, injected
 	return nil
 }
@@ -178,18 +200,38 @@ func during[T any](ctx context.Context, d *Driver, method string, f func(*cloud)
 	if err := pauseFor(ctx, latency); err != nil {
 		return nil, err
 	}
-	fired := injected.fire(method)
+	fired, err := injected.fire(method)
+	if err != nil {
+		return nil, err
+	}
 	if err := fired.before(ctx); err != nil {
 		return nil, err
 	}
+	if fired == "late" {
+		d.later(lateness, func() { _, _ = f(c) }) // whatever comes of it, its answer is lost
+		return nil, fired.after(ctx)
+	}
 	out, err := f(c)
 	if err == nil {
-		err = fired.after()
+		err = fired.after(ctx)
 	}
 	if err != nil {
 		return nil, err
 	}
 	return out, nil
+}
+
+// later does something after a while, unless the driver is closed before.
+func (d *Driver) later(wait time.Duration, do func()) {
+	d.late.Go(func() {
+		timer := time.NewTimer(wait)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			do()
+		case <-d.closed:
+		}
+	})
 }
 
 // pauseFor waits, or returns ctx's error.

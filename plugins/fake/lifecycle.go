@@ -142,44 +142,6 @@ func (d *Driver) GetSandbox(ctx context.Context, req *providerv1.GetSandboxReque
 	})
 }
 
-// ListSandboxes implements sdk.Driver. A page token is the sequence number of the
-// last sandbox seen, so that it never goes stale.
-func (d *Driver) ListSandboxes(ctx context.Context, req *providerv1.ListSandboxesRequest) (*providerv1.ListSandboxesResponse, error) {
-	return during(ctx, d, "ListSandboxes", func(c *cloud) (*providerv1.ListSandboxesResponse, error) {
-		after, err := parseToken(req.GetPageToken())
-		if err != nil {
-			return nil, err
-		}
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		out := &providerv1.ListSandboxesResponse{}
-		var last uint64
-		for _, b := range c.owners[req.GetOwner()] {
-			if b.Seq <= after || (!b.ExpiresAt.IsZero() && !c.now().Before(b.ExpiresAt)) {
-				continue
-			}
-			if len(out.GetSandboxes()) == int(req.GetPageSize()) {
-				out.NextPageToken = strconv.FormatUint(last, 10)
-				break
-			}
-			out.Sandboxes = append(out.Sandboxes, c.proto(b))
-			last = b.Seq
-		}
-		return out, nil
-	})
-}
-
-func parseToken(token string) (uint64, error) {
-	if token == "" {
-		return 0, nil
-	}
-	n, err := strconv.ParseUint(token, 10, 64)
-	if err != nil {
-		return 0, fault.Field("page_token", token, "want the token of the page before")
-	}
-	return n, nil
-}
-
 // DeleteSandbox implements sdk.Driver.
 func (d *Driver) DeleteSandbox(ctx context.Context, req *providerv1.DeleteSandboxRequest) (*providerv1.DeleteSandboxResponse, error) {
 	return during(ctx, d, "DeleteSandbox", func(c *cloud) (*providerv1.DeleteSandboxResponse, error) {

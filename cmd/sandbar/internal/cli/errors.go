@@ -16,6 +16,7 @@ import (
 const (
 	codeFailure        = 1
 	codeUsage          = 2
+	codeIncomplete     = 123
 	codeInfrastructure = 125
 	codeNotExecutable  = 126
 	codeNotFound       = 127

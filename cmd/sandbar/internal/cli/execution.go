@@ -114,9 +114,19 @@ func (e *execution) run(ctx context.Context, sandbox string) error {
 	e.wg.Wait()
 	_ = raw.Restore()
 	if err != nil {
+		e.sayShown(ctx, res)
 		return err
 	}
 	return e.verdict(res, werr)
+}
+
+// sayShown says how far the output got that the command's end was not the end of.
+func (e *execution) sayShown(ctx context.Context, res *execio.Result) {
+	if ctx.Err() != nil || res == nil {
+		return
+	}
+	e.app.warn("the output is shown up to byte %d of standard output and byte %d of standard error; what came after that is missing",
+		max(res.Shown.Stdout, 0), max(res.Shown.Stderr, 0))
 }
 
 // start starts the command. An interrupted start is undone: nobody would ever
@@ -200,11 +210,9 @@ func (e *execution) verdict(res *execio.Result, writeErr error) error {
 	if sentence != "" {
 		e.app.warn("%s", sentence)
 	}
-	if n := res.Missing.Stdout + res.Missing.Stderr; n > 0 {
-		e.app.warn("%d bytes of output were lost", n)
-		if code == 0 {
-			code = codeInfrastructure
-		}
+	if lost := res.Missing; lost.Stdout+lost.Stderr > 0 {
+		e.app.warn("%d bytes of standard output and %d of standard error are missing above; the command itself ended with code %d", lost.Stdout, lost.Stderr, code)
+		code = codeIncomplete
 	}
 	if writeErr != nil && !errors.Is(writeErr, syscall.EPIPE) {
 		return fmt.Errorf("write standard output: %w", writeErr)

@@ -38,6 +38,7 @@ type grammar struct {
 	Daemon      daemonCmd      `cmd:"" group:"System" help:"Show or stop your own broker."`
 	Plugin      pluginCmd      `cmd:"" group:"System" help:"List, inspect and verify provider plugins."`
 	Conformance conformanceCmd `cmd:"" group:"System" help:"Test whether a provider keeps the contract."`
+	Bench       benchCmd       `cmd:"" group:"System" help:"Measure a broker and its provider, and whether anything is left."`
 	Version     versionCmd     `cmd:"" group:"System" help:"Show the version."`
 	Completion  completionCmd  `cmd:"" group:"System" help:"Print a completion script for a shell."`
 	Mutant      mutantCmd      `cmd:"" name:"__mutant" hidden:"" help:"Serve a provider with a bug, for tests of the suite."`

@@ -75,3 +75,20 @@ func TestInterruptBeforeTheSandboxIsKnown(t *testing.T) {
 		t.Errorf("%d sandboxes left", n)
 	}
 }
+
+// TestInterruptedBench: a measurement that is interrupted removes what it made,
+// also what it was not told of.
+func TestInterruptedBench(t *testing.T) {
+	b, address := broker(t, func(b *apitest.Broker) { b.HoldCreate = true })
+	p := onPipes(t, address, "bench", "--mode", "burst", "-n", "5")
+	if got := <-b.Calls(); got != "CreateSandbox" {
+		t.Fatalf("first call %s", got)
+	}
+	if err := p.cmd.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	p.ends(128 + int(syscall.SIGINT))
+	if n := b.Sandboxes(); n != 0 {
+		t.Errorf("%d sandboxes left", n)
+	}
+}

@@ -45,8 +45,10 @@ type Offsets struct{ Stdout, Stderr int64 }
 
 // Result is how an attachment ended.
 type Result struct {
-	// Exit is nil only if Options.Until ended the attachment.
+	// Exit is nil if Options.Until ended the attachment, or an error did.
 	Exit *providerv1.ExitStatus
+	// Shown is up to where output was written; -1: that stream was not asked for.
+	Shown Offsets
 	// Missing counts bytes that were produced and are no longer to be had.
 	Missing Offsets
 }
@@ -56,7 +58,7 @@ var errUntil = errors.New("output up to the asked offset was shown")
 
 // Attach carries the streams until the command has ended and all its output has
 // been written, the context ends, or the exec is known to be gone. Cancelling
-// detaches and never kills.
+// detaches and never kills. With an error the result says what was shown.
 func Attach(ctx context.Context, o Options) (*Result, error) {
 	a := session.New(o.open(), session.Options{Stdout: o.Stdout, Stderr: o.Stderr, Patience: o.GiveUp})
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -85,14 +87,13 @@ func Attach(ctx context.Context, o Options) (*Result, error) {
 		o.CloseStdin()
 	}
 	wg.Wait()
-	out := &Result{Exit: res.Exit, Missing: Offsets{res.StdoutMissing, res.StderrMissing}}
+	out := &Result{
+		Exit: res.Exit, Shown: Offsets{res.StdoutNext, res.StderrNext}, Missing: Offsets{res.StdoutMissing, res.StderrMissing},
+	}
 	if errors.Is(err, errUntil) {
-		return out, nil
+		err = nil
 	}
-	if err != nil {
-		return nil, err
-	}
-	return out, nil
+	return out, err
 }
 
 func (o *Options) open() *providerv1.ExecOpen {

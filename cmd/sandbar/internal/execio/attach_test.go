@@ -183,7 +183,7 @@ func TestLostForEverIsAnError(t *testing.T) {
 		res, err := execio.Attach(t.Context(), execio.Options{
 			Sandbox: "s", ExecID: "e", Open: p.open, Stdout: io.Discard, GiveUp: 5 * time.Second, OnLost: func(error) { losses++ },
 		})
-		if err == nil || res != nil || !strings.Contains(err.Error(), "ended before") {
+		if err == nil || res.Exit != nil || res.Shown.Stdout != 0 || !strings.Contains(err.Error(), "ended before") {
 			t.Errorf("Attach = %v, %v; want an error that says so", res, err)
 		}
 		if losses < 3 {
