@@ -9,13 +9,13 @@ import (
 
 	"github.com/sandbar-dev/sandbar/broker/state"
 	"github.com/sandbar-dev/sandbar/broker/telemetry"
-	"github.com/sandbar-dev/sandbar/proto/tracing"
+	"github.com/sandbar-dev/sandbar/proto/tracing/span"
 )
 
 // about says in the span of a call which sandbox it is about, once that is known.
 func about(ctx context.Context, sb *state.Sandbox) {
-	if span := trace.SpanFromContext(ctx); span.IsRecording() {
-		span.SetAttributes(tracing.AttrSandbox.String(sb.ID()), tracing.AttrProvider.String(sb.Body.GetProvider()))
+	if s := trace.SpanFromContext(ctx); s.IsRecording() {
+		s.SetAttributes(span.Sandbox.String(sb.ID()), span.Provider.String(sb.Body.GetProvider()))
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 	"github.com/sandbar-dev/sandbar/proto/tracing"
+	"github.com/sandbar-dev/sandbar/proto/tracing/span"
 )
 
 // observer counts calls and makes a span of each. It sees the service's own errors, before they become
@@ -25,12 +26,12 @@ type observer struct {
 // begin begins a call that end ends.
 func (o observer) begin(ctx context.Context, procedure string, header http.Header) (_ context.Context, end func(error)) {
 	name := strings.TrimPrefix(procedure, "/")
-	ctx, span := o.tracer.Start(tracing.Extract(ctx, propagation.HeaderCarrier(header)), name,
-		trace.WithSpanKind(trace.SpanKindServer), tracing.RPC("connectrpc", name))
+	ctx, sp := o.tracer.Start(span.Extract(ctx, propagation.HeaderCarrier(header)), name,
+		trace.WithSpanKind(trace.SpanKindServer), span.RPC("connectrpc", name))
 	counted := o.metrics.RPC(ctx, procedure)
 	return ctx, func(err error) {
 		counted(err)
-		tracing.End(span, err)
+		span.End(sp, err)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
+	"github.com/sandbar-dev/sandbar/proto/tracing/span"
 )
 
 // traced reports whether calls of a method are part of traces: those of the
@@ -27,7 +28,7 @@ func name(method string) string { return strings.TrimPrefix(method, "/") }
 // md lets gRPC's metadata carry the context of a trace.
 type md metadata.MD
 
-// Get implements Carrier.
+// Get implements span.Carrier.
 func (c md) Get(key string) string {
 	if v := metadata.MD(c).Get(key); len(v) > 0 {
 		return v[0]
@@ -35,10 +36,10 @@ func (c md) Get(key string) string {
 	return ""
 }
 
-// Set implements Carrier.
+// Set implements span.Carrier.
 func (c md) Set(key, value string) { metadata.MD(c).Set(key, value) }
 
-// Keys implements Carrier.
+// Keys implements span.Carrier.
 func (c md) Keys() []string {
 	out := make([]string, 0, len(c))
 	for k := range c {
@@ -53,7 +54,7 @@ func outgoing(ctx context.Context) context.Context {
 	if !ok {
 		out = metadata.MD{}
 	} // else it is a copy
-	Inject(ctx, md(out))
+	span.Inject(ctx, md(out))
 	return metadata.NewOutgoingContext(ctx, out)
 }
 
@@ -69,9 +70,9 @@ func (t *Tracer) call(ctx context.Context, method string, req, reply any, cc *gr
 	if !traced(ctx, method) {
 		return invoke(ctx, method, req, reply, cc, opts...)
 	}
-	ctx, span := t.tracer.Start(ctx, name(method), trace.WithSpanKind(trace.SpanKindClient), RPC("grpc", name(method)), trace.WithAttributes(About(req)...))
+	ctx, sp := t.tracer.Start(ctx, name(method), trace.WithSpanKind(trace.SpanKindClient), span.RPC("grpc", name(method)), trace.WithAttributes(span.About(req)...))
 	err := invoke(outgoing(ctx), method, req, reply, cc, opts...)
-	End(span, err)
+	span.End(sp, err)
 	return err
 }
 
@@ -80,13 +81,13 @@ func (t *Tracer) open(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.Clien
 		return open(ctx, desc, cc, method, opts...)
 	}
 	life := ctx
-	ctx, span := t.tracer.Start(ctx, name(method), trace.WithSpanKind(trace.SpanKindClient), RPC("grpc", name(method)))
+	ctx, sp := t.tracer.Start(ctx, name(method), trace.WithSpanKind(trace.SpanKindClient), span.RPC("grpc", name(method)))
 	s, err := open(outgoing(ctx), desc, cc, method, opts...)
 	if err != nil {
-		End(span, err)
+		span.End(sp, err)
 		return nil, err
 	}
-	out := &clientStream{ClientStream: s, answers: desc.ServerStreams, span: span}
+	out := &clientStream{ClientStream: s, answers: desc.ServerStreams, span: sp}
 	// A reader that leaves before the end cancels, and the span ends with that. The
 	// stream's own context ends with every stream, however it ended.
 	context.AfterFunc(life, func() { out.end(life.Err()) })
@@ -106,7 +107,7 @@ func (s *clientStream) end(err error) {
 		if errors.Is(err, io.EOF) {
 			err = nil
 		}
-		End(s.span, err)
+		span.End(s.span, err)
 	})
 }
 
@@ -130,7 +131,7 @@ func (t *Tracer) ServerOptions() []grpc.ServerOption {
 
 func incoming(ctx context.Context) context.Context {
 	in, _ := metadata.FromIncomingContext(ctx)
-	return Extract(ctx, md(in))
+	return span.Extract(ctx, md(in))
 }
 
 func (t *Tracer) serve(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (res any, err error) {
@@ -138,10 +139,10 @@ func (t *Tracer) serve(ctx context.Context, req any, info *grpc.UnaryServerInfo,
 	if !traced(ctx, info.FullMethod) {
 		return handler(ctx, req)
 	}
-	ctx, span := t.tracer.Start(ctx, name(info.FullMethod), trace.WithSpanKind(trace.SpanKindServer),
-		RPC("grpc", name(info.FullMethod)), trace.WithAttributes(About(req)...))
-	err = errAbandoned // if the handler panics
-	defer func() { End(span, err) }()
+	ctx, sp := t.tracer.Start(ctx, name(info.FullMethod), trace.WithSpanKind(trace.SpanKindServer),
+		span.RPC("grpc", name(info.FullMethod)), trace.WithAttributes(span.About(req)...))
+	err = span.ErrAbandoned // if the handler panics
+	defer func() { span.End(sp, err) }()
 	return handler(ctx, req)
 }
 
@@ -150,9 +151,9 @@ func (t *Tracer) serveStream(srv any, ss grpc.ServerStream, info *grpc.StreamSer
 	if !traced(ctx, info.FullMethod) {
 		return handler(srv, ss)
 	}
-	ctx, span := t.tracer.Start(ctx, name(info.FullMethod), trace.WithSpanKind(trace.SpanKindServer), RPC("grpc", name(info.FullMethod)))
-	err = errAbandoned // if the handler panics
-	defer func() { End(span, err) }()
+	ctx, sp := t.tracer.Start(ctx, name(info.FullMethod), trace.WithSpanKind(trace.SpanKindServer), span.RPC("grpc", name(info.FullMethod)))
+	err = span.ErrAbandoned // if the handler panics
+	defer func() { span.End(sp, err) }()
 	return handler(srv, &serverStream{ServerStream: ss, ctx: ctx})
 }
 

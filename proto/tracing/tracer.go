@@ -8,7 +8,6 @@ import (
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
-	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
@@ -102,7 +101,7 @@ func (t *Tracer) Endpoint() string {
 }
 
 // Start begins a span within the process, or a trace. The caller ends it, best by
-// End.
+// span.End.
 func (t *Tracer) Start(ctx context.Context, name string, opts ...trace.SpanStartOption) (context.Context, trace.Span) {
 	if t == nil {
 		return ctx, trace.SpanFromContext(ctx)
@@ -120,15 +119,3 @@ func (t *Tracer) Shutdown(ctx context.Context) error {
 	}
 	return nil
 }
-
-// Carrier is where the context of a trace travels: http.Header by
-// propagation.HeaderCarrier, or gRPC's metadata.
-type Carrier = propagation.TextMapCarrier
-
-var propagator propagation.TraceContext
-
-// Inject writes the context of a trace, if there is one, for the other side.
-func Inject(ctx context.Context, c Carrier) { propagator.Inject(ctx, c) }
-
-// Extract reads what the other side wrote.
-func Extract(ctx context.Context, c Carrier) context.Context { return propagator.Extract(ctx, c) }

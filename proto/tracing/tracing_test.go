@@ -17,6 +17,7 @@ import (
 
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
+	"github.com/sandbar-dev/sandbar/proto/tracing/span"
 )
 
 type plugin struct {
@@ -90,7 +91,7 @@ func TestUnaryCall(t *testing.T) {
 		}
 		var about string
 		for _, a := range s.Attributes() {
-			if a.Key == AttrSandbox {
+			if a.Key == span.Sandbox {
 				about = a.Value.AsString()
 			}
 		}

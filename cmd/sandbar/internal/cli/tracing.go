@@ -10,6 +10,7 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 
 	"github.com/sandbar-dev/sandbar/proto/tracing"
+	"github.com/sandbar-dev/sandbar/proto/tracing/span"
 )
 
 // lastSpans bounds how long a command that has ended tries to send its spans.
@@ -36,11 +37,11 @@ func (a *app) traced(ctx context.Context, command string, run func(context.Conte
 		return run(ctx)
 	}
 	a.tracer = tracer
-	ctx = tracing.Extract(ctx, propagation.MapCarrier{"traceparent": a.getenv("TRACEPARENT")})
-	ctx, span := tracer.Start(ctx, command)
+	ctx = span.Extract(ctx, propagation.MapCarrier{"traceparent": a.getenv("TRACEPARENT")})
+	ctx, sp := tracer.Start(ctx, command)
 	defer func() {
 		a.close() // ends the spans of streams that were left open
-		tracing.End(span, err)
+		span.End(sp, err)
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastSpans)
 		defer cancel()
 		if err := tracer.Shutdown(ctx); err != nil {

@@ -15,7 +15,7 @@ import (
 
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
-	"github.com/sandbar-dev/sandbar/proto/tracing"
+	"github.com/sandbar-dev/sandbar/proto/tracing/span"
 )
 
 // interceptor authenticates requests and turns Connect errors into faults.
@@ -28,14 +28,14 @@ type interceptor struct {
 func (i *interceptor) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
 		i.header(req.Header())
-		ctx, span := i.spans.begin(ctx, req.Spec().Procedure, req.Header())
+		ctx, sp := i.spans.begin(ctx, req.Spec().Procedure, req.Header())
 		res, err := next(ctx, req)
 		if err != nil {
 			err = i.fault(ctx, err)
-			tracing.End(span, err)
+			span.End(sp, err)
 			return nil, err
 		}
-		span.End()
+		sp.End()
 		return res, nil
 	}
 }
@@ -43,8 +43,8 @@ func (i *interceptor) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 func (i *interceptor) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
 	return func(ctx context.Context, spec connect.Spec) connect.StreamingClientConn {
 		header := make(http.Header)
-		ctx, span := i.spans.begin(ctx, spec.Procedure, header)
-		i.spans.keep(span)
+		ctx, sp := i.spans.begin(ctx, spec.Procedure, header)
+		i.spans.keep(sp)
 		conn := next(ctx, spec)
 		maps.Copy(conn.RequestHeader(), header)
 		i.header(conn.RequestHeader())
@@ -53,7 +53,7 @@ func (i *interceptor) WrapStreamingClient(next connect.StreamingClientFunc) conn
 			// of the request. An upload must not seem whole, and so is not ended so.
 			context.AfterFunc(ctx, func() { _ = conn.CloseRequest() })
 		}
-		return &streamConn{StreamingClientConn: conn, ctx: ctx, interceptor: i, span: span}
+		return &streamConn{StreamingClientConn: conn, ctx: ctx, interceptor: i, span: sp}
 	}
 }
 

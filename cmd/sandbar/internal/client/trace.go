@@ -10,6 +10,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/sandbar-dev/sandbar/proto/tracing"
+	"github.com/sandbar-dev/sandbar/proto/tracing/span"
 )
 
 // spans makes a span of each call. Its zero value makes none.
@@ -26,14 +27,14 @@ func (s *spans) begin(ctx context.Context, procedure string, header http.Header)
 		return ctx, trace.SpanFromContext(context.Background())
 	}
 	name := strings.TrimPrefix(procedure, "/")
-	ctx, span := s.tracer.Start(ctx, name, trace.WithSpanKind(trace.SpanKindClient), tracing.RPC("connectrpc", name))
-	tracing.Inject(ctx, propagation.HeaderCarrier(header))
-	return ctx, span
+	ctx, sp := s.tracer.Start(ctx, name, trace.WithSpanKind(trace.SpanKindClient), span.RPC("connectrpc", name))
+	span.Inject(ctx, propagation.HeaderCarrier(header))
+	return ctx, sp
 }
 
 // keep remembers the span of a stream, whose reader may leave without reading to
 // the end.
-func (s *spans) keep(span trace.Span) {
+func (s *spans) keep(sp trace.Span) {
 	if s.tracer == nil {
 		return
 	}
@@ -42,16 +43,16 @@ func (s *spans) keep(span trace.Span) {
 	if s.open == nil {
 		s.open = make(map[trace.Span]bool)
 	}
-	s.open[span] = true
+	s.open[sp] = true
 }
 
 // end ends the span of a stream, once.
-func (s *spans) end(span trace.Span, err error) {
+func (s *spans) end(sp trace.Span, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.open[span] {
-		delete(s.open, span)
-		tracing.End(span, err)
+	if s.open[sp] {
+		delete(s.open, sp)
+		span.End(sp, err)
 	}
 }
 
@@ -59,8 +60,8 @@ func (s *spans) end(span trace.Span, err error) {
 func (s *spans) endAll() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for span := range s.open {
-		tracing.End(span, nil)
+	for sp := range s.open {
+		span.End(sp, nil)
 	}
 	clear(s.open)
 }

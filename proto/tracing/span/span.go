@@ -1,10 +1,14 @@
-package tracing
+// Package span is what is in the spans of Sandbar, and how their context travels.
+// It knows the interfaces of OpenTelemetry only.
+package span
 
 import (
+	"context"
 	"errors"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/sandbar-dev/sandbar/proto/fault"
@@ -14,10 +18,10 @@ import (
 // The attributes of spans; those that OpenTelemetry has a convention for are named
 // by it.
 const (
-	// AttrSandbox is a sandbox's id.
-	AttrSandbox = attribute.Key("sandbar.sandbox_id")
-	// AttrProvider is a provider's name.
-	AttrProvider = attribute.Key("sandbar.provider")
+	// Sandbox is a sandbox's id.
+	Sandbox = attribute.Key("sandbar.sandbox_id")
+	// Provider is a provider's name.
+	Provider = attribute.Key("sandbar.provider")
 
 	attrSystem = attribute.Key("rpc.system.name")
 	attrMethod = attribute.Key("rpc.method")
@@ -26,19 +30,19 @@ const (
 
 // End ends a span with what became of it: the reason of an error, and nothing of
 // its message.
-func End(span trace.Span, err error) {
+func End(s trace.Span, err error) {
 	if err != nil {
 		f := fault.From(err)
 		name := "UNKNOWN"
 		if fault.InfoOf(f.Reason) != nil {
 			name = fault.Name(f.Reason)
 		}
-		span.SetAttributes(attrError.String(name))
+		s.SetAttributes(attrError.String(name))
 		if f.Reason != providerv1.ErrorReason_ERROR_REASON_CANCELED { // whoever left did not fail
-			span.SetStatus(codes.Error, name)
+			s.SetStatus(codes.Error, name)
 		}
 	}
-	span.End()
+	s.End()
 }
 
 // About returns which sandbox a request of the contract is about, if it says so by
@@ -56,7 +60,7 @@ func About(msg any) []attribute.KeyValue {
 	if id == "" {
 		return nil
 	}
-	return []attribute.KeyValue{AttrSandbox.String(id)}
+	return []attribute.KeyValue{Sandbox.String(id)}
 }
 
 // RPC are the attributes of a call.
@@ -64,4 +68,17 @@ func RPC(system, method string) trace.SpanStartEventOption {
 	return trace.WithAttributes(attrSystem.String(system), attrMethod.String(method))
 }
 
-var errAbandoned = errors.New("abandoned")
+// ErrAbandoned is how a call ends whose handler panicked.
+var ErrAbandoned = errors.New("abandoned")
+
+// Carrier is where the context of a trace travels: http.Header by
+// propagation.HeaderCarrier, or gRPC's metadata.
+type Carrier = propagation.TextMapCarrier
+
+var propagator propagation.TraceContext
+
+// Inject writes the context of a trace, if there is one, for the other side.
+func Inject(ctx context.Context, c Carrier) { propagator.Inject(ctx, c) }
+
+// Extract reads what the other side wrote.
+func Extract(ctx context.Context, c Carrier) context.Context { return propagator.Extract(ctx, c) }
