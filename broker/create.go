@@ -15,6 +15,7 @@ import (
 	"github.com/sandbar-dev/sandbar/broker/lifecycle"
 	"github.com/sandbar-dev/sandbar/broker/provider"
 	"github.com/sandbar-dev/sandbar/broker/state"
+	"github.com/sandbar-dev/sandbar/broker/telemetry"
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	brokerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
@@ -38,9 +39,11 @@ func (s *Service) CreateSandbox(ctx context.Context, req *brokerv1.CreateSandbox
 // making is a decided creation of one or several sandboxes by one call.
 type making struct {
 	provider string
-	rows     []*state.Sandbox
-	op       *providerv1.Operation
-	call     func(context.Context, *provider.Provider) ([]*providerv1.Sandbox, error)
+	// by is what makes them, as it is counted.
+	by   telemetry.Operation
+	rows []*state.Sandbox
+	op   *providerv1.Operation
+	call func(context.Context, *provider.Provider) ([]*providerv1.Sandbox, error)
 	// trial takes the outcome, if anybody wants to know.
 	trial *trial
 }
@@ -69,7 +72,7 @@ func (s *Service) planCreate(ctx context.Context, req *brokerv1.CreateSandboxReq
 	create := &providerv1.CreateSandboxRequest{Identity: s.identity(sb), Spec: s.inRegion(name, set, spec)}
 	create.Operation = operation(create)
 	return making{
-		provider: name, rows: []*state.Sandbox{sb}, op: create.GetOperation(),
+		provider: name, by: telemetry.Create, rows: []*state.Sandbox{sb}, op: create.GetOperation(),
 		call: func(ctx context.Context, p *provider.Provider) ([]*providerv1.Sandbox, error) {
 			resp, err := p.CreateSandbox(ctx, create, opts...)
 			return []*providerv1.Sandbox{resp.GetSandbox()}, err
@@ -246,6 +249,7 @@ func (s *Service) makeSandboxes(ctx context.Context, r *state.Request, m making)
 		return nil, err
 	}
 	defer end()
+	about(ctx, m.rows[0])
 	for _, sb := range m.rows {
 		sb.Operation = m.op
 		if r != nil {
@@ -258,6 +262,9 @@ func (s *Service) makeSandboxes(ctx context.Context, r *state.Request, m making)
 		}
 		defer unlock()
 	}
+	for _, sb := range m.rows {
+		sb.Events = []*brokerv1.Event{event(ctx, sb, brokerv1.EventType_EVENT_TYPE_SANDBOX_CREATING)}
+	}
 	err = s.store.InsertSandboxes(ctx, r, m.rows...)
 	switch {
 	case errors.Is(err, state.ErrNameTaken):
@@ -269,12 +276,26 @@ func (s *Service) makeSandboxes(ctx context.Context, r *state.Request, m making)
 	case err != nil:
 		return nil, storeFault(err)
 	}
+	s.watching.wake()
 	s.measures.add(m.provider, len(m.rows))
+	began := time.Now()
 	rows, err := s.finish(ctx, opCtx, m)
+	s.metrics.Operation(opCtx, m.provider, m.by, time.Since(began), orFailed(rows, err))
 	if ctx.Err() != nil && r == nil {
 		s.abandon(opCtx, m.rows)
 	}
 	return rows, err
+}
+
+// orFailed is what became of a creation, as it is counted: a sandbox that the
+// provider made and that failed was not made.
+func orFailed(rows []*state.Sandbox, err error) error {
+	for _, sb := range rows {
+		if err == nil && sb.Status.State == providerv1.SandboxState_SANDBOX_STATE_FAILED {
+			return failedSandbox(sb.Status)
+		}
+	}
+	return err
 }
 
 // finish calls the provider for rows that are stored, and stores its answer.
@@ -356,7 +377,7 @@ func (s *Service) abandon(ctx context.Context, rows []*state.Sandbox) {
 			continue
 		}
 		if err := s.deleteLocked(ctx, sb, "its maker left before it was made"); err != nil {
-			s.log.WarnContext(ctx, "abandoned sandbox is not deleted yet", "sandbox_id", sb.ID(), "error", err)
+			s.log.WarnContext(ctx, "abandoned sandbox is not deleted yet", "sandbox_id", sb.ID(), "provider", sb.Body.GetProvider(), "error", err)
 		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/sandbar-dev/sandbar/broker/provider"
 	"github.com/sandbar-dev/sandbar/broker/state"
+	"github.com/sandbar-dev/sandbar/broker/telemetry"
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	brokerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
@@ -60,7 +61,7 @@ func views(rows []*state.Sandbox) []*brokerv1.Sandbox {
 }
 
 func (s *Service) planFork(parent *state.Sandbox, req *brokerv1.ForkSandboxRequest) making {
-	m := making{provider: parent.Body.GetProvider()}
+	m := making{provider: parent.Body.GetProvider(), by: telemetry.Fork}
 	for range req.GetCount() {
 		sb := s.newRow(m.provider, 0, parent.Body.GetIdle())
 		sb.Body.Spec, sb.Body.ExpiresAt = proto.CloneOf(parent.Body.GetSpec()), proto.CloneOf(parent.Body.GetExpiresAt())
@@ -99,7 +100,7 @@ func (s *Service) planRestore(ctx context.Context, req *brokerv1.RestoreSnapshot
 	if err != nil {
 		return making{}, err
 	}
-	m := making{provider: sn.Body.GetProvider()}
+	m := making{provider: sn.Body.GetProvider(), by: telemetry.Restore}
 	native, err := s.endsByItself(ctx, m.provider)
 	if err != nil {
 		return making{}, err
@@ -205,9 +206,11 @@ func (s *Service) earlierSnapshot(ctx context.Context, key string, sum []byte) (
 func (s *Service) takeSnapshot(ctx context.Context, sn *state.Snapshot, call *providerv1.CreateSnapshotRequest) error {
 	p, err := s.provider(sn.Body.GetProvider())
 	var resp *providerv1.CreateSnapshotResponse
+	began := time.Now()
 	if err == nil {
 		resp, err = p.CreateSnapshot(ctx, call)
 	}
+	s.metrics.Operation(ctx, sn.Body.GetProvider(), telemetry.Snapshot, time.Since(began), err)
 	if err == nil {
 		return s.snapshotReady(ctx, sn, resp.GetSnapshot())
 	}

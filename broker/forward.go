@@ -11,6 +11,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/sandbar-dev/sandbar/broker/telemetry"
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 	"github.com/sandbar-dev/sandbar/proto/relay"
@@ -65,7 +66,7 @@ func forwardOne[Req, Res any](ctx context.Context, s *Service, ref **providerv1.
 }
 
 // forwardDown passes a call on whose answer is a stream.
-func forwardDown[Req, Out any](ctx context.Context, s *Service, ref **providerv1.SandboxRef, req Req, out Sender[Out],
+func forwardDown[Req, Out any](ctx context.Context, s *Service, kind telemetry.StreamKind, ref **providerv1.SandboxRef, req Req, out Sender[Out],
 	call func(client, context.Context, Req, ...grpc.CallOption) (grpc.ServerStreamingClient[Out], error),
 ) error {
 	l, err := s.use(ctx, *ref)
@@ -77,7 +78,9 @@ func forwardDown[Req, Out any](ctx context.Context, s *Service, ref **providerv1
 	defer cancel() // frees the provider's side if the client left
 	up, err := call(l, ctx, req, relay.Call())
 	if err == nil {
-		err = copyDown(ctx, up, out)
+		flow := l.flow(ctx, kind)
+		defer flow.Close()
+		err = copyDown(ctx, up, out, flow)
 	}
 	return l.close(ctx, err)
 }
@@ -88,14 +91,20 @@ type reusing interface{ RecvMsg(m any) error }
 
 // copyDown sends every answer on, as it came if the client's side can take it.
 // Otherwise one message serves for all: Send has encoded it when it returns.
-func copyDown[Out any](ctx context.Context, up reusing, out Sender[Out]) error {
+func copyDown[Out any](ctx context.Context, up reusing, out Sender[Out], flow *flow) error {
 	if frames, ok := out.(FrameSender); ok {
 		var f relay.Frame
 		defer f.Free()
-		return copyEach(ctx, func() error { return up.RecvMsg(&f) }, func() error { return frames.SendFrame(&f) })
+		return copyEach(ctx, func() error { return up.RecvMsg(&f) }, func() error {
+			flow.downFrame(&f)
+			return frames.SendFrame(&f)
+		})
 	}
 	msg := new(Out)
-	return copyEach(ctx, func() error { return up.RecvMsg(msg) }, func() error { return out.Send(msg) })
+	return copyEach(ctx, func() error { return up.RecvMsg(msg) }, func() error {
+		flow.down(msg)
+		return out.Send(msg)
+	})
 }
 
 func copyEach(ctx context.Context, receive, send func() error) error {
@@ -132,7 +141,7 @@ type upstream[In any] interface {
 // the provider's reason for that comes with its answer. Requests that hold nothing
 // but the field bulk, which no capability guards, go as they came if the client's
 // side can give them so.
-func copyUp[In any](in Receiver[In], up upstream[In], bulk []protowire.Number) error {
+func copyUp[In any](in Receiver[In], up upstream[In], bulk []protowire.Number, flow *flow) error {
 	frames, _ := in.(FrameReceiver)
 	var f relay.Frame
 	defer f.Free()
@@ -151,8 +160,10 @@ func copyUp[In any](in Receiver[In], up upstream[In], bulk []protowire.Number) e
 			return err
 		}
 		if msg != nil {
+			flow.up(msg)
 			err = up.Send(msg)
 		} else {
+			flow.In(f.Len())
 			err = up.SendMsg(&f)
 		}
 		if err != nil {
@@ -181,7 +192,7 @@ var (
 
 // forwardUp passes a stream of requests on; first has been read already and
 // holds the reference that names the sandbox.
-func forwardUp[In, Out any](ctx context.Context, s *Service, ref **providerv1.SandboxRef, first *In, in Receiver[In], bulk []protowire.Number,
+func forwardUp[In, Out any](ctx context.Context, s *Service, kind telemetry.StreamKind, ref **providerv1.SandboxRef, first *In, in Receiver[In], bulk []protowire.Number,
 	call func(client, context.Context, ...grpc.CallOption) (grpc.ClientStreamingClient[In, Out], error),
 ) (*Out, error) {
 	l, err := s.use(ctx, *ref)
@@ -195,9 +206,12 @@ func forwardUp[In, Out any](ctx context.Context, s *Service, ref **providerv1.Sa
 	if err != nil {
 		return nil, l.close(ctx, err)
 	}
+	flow := l.flow(ctx, kind)
+	defer flow.Close()
 	var out *Out
+	flow.up(first)
 	if err = up.Send(first); err == nil {
-		err = copyUp(in, up, bulk)
+		err = copyUp(in, up, bulk, flow)
 	} else if errors.Is(err, io.EOF) {
 		err = nil // the answer says why
 	}
@@ -212,7 +226,7 @@ func forwardUp[In, Out any](ctx context.Context, s *Service, ref **providerv1.Sa
 // forwardBidi passes a stream both ways on; first has been read already and ref
 // points into it. Nothing is kept back: a slow reader on either side stops the
 // writer on the other through the flow control of both connections.
-func forwardBidi[In, Out any](ctx context.Context, s *Service, ref **providerv1.SandboxRef, first *In, down BidiStream[In, Out], bulk []protowire.Number,
+func forwardBidi[In, Out any](ctx context.Context, s *Service, kind telemetry.StreamKind, ref **providerv1.SandboxRef, first *In, down BidiStream[In, Out], bulk []protowire.Number,
 	call func(client, context.Context, ...grpc.CallOption) (grpc.BidiStreamingClient[In, Out], error),
 ) error {
 	l, err := s.use(ctx, *ref)
@@ -226,18 +240,21 @@ func forwardBidi[In, Out any](ctx context.Context, s *Service, ref **providerv1.
 	if err != nil {
 		return l.close(ctx, err)
 	}
+	flow := l.flow(ctx, kind)
+	defer flow.Close()
+	flow.up(first)
 	if err := up.Send(first); err != nil && !errors.Is(err, io.EOF) {
 		return l.close(ctx, err)
 	}
 	var upward sync.WaitGroup
 	upward.Go(func() {
-		if err := copyUp(down, up, bulk); err != nil {
+		if err := copyUp(down, up, bulk, flow); err != nil {
 			cancel() // broken off, not ended
 			return
 		}
 		_ = up.CloseSend() // never fails; see grpc.ClientStream
 	})
-	err = copyDown(ctx, up, down)
+	err = copyDown(ctx, up, down, flow)
 	down.StopReceiving()
 	upward.Wait()
 	return l.close(ctx, err)

@@ -6,6 +6,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/sandbar-dev/sandbar/broker/provider"
+	"github.com/sandbar-dev/sandbar/broker/telemetry"
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
@@ -38,7 +39,7 @@ func (s *Service) AttachExec(ctx context.Context, stream BidiStream[providerv1.A
 	if open == nil {
 		return fault.Field("input", "", "want open as the first frame")
 	}
-	return forwardBidi(ctx, s, &open.Sandbox, first, stream, bulkOfAttach, client.AttachExec)
+	return forwardBidi(ctx, s, telemetry.ExecStream, &open.Sandbox, first, stream, bulkOfAttach, client.AttachExec)
 }
 
 // OpenTunnel carries one connection to a port inside.
@@ -51,7 +52,7 @@ func (s *Service) OpenTunnel(ctx context.Context, stream BidiStream[providerv1.O
 	if target == nil {
 		return fault.Field("frame", "", "want open with a port as the first frame")
 	}
-	return forwardBidi(ctx, s, &target.Sandbox, first, stream, bulkOfTunnel, client.OpenTunnel)
+	return forwardBidi(ctx, s, telemetry.TunnelStream, &target.Sandbox, first, stream, bulkOfTunnel, client.OpenTunnel)
 }
 
 // GetExec returns one command.
@@ -117,17 +118,17 @@ func (s *Service) GetUsage(ctx context.Context, req *providerv1.GetUsageRequest)
 
 // ReadFile sends a file.
 func (s *Service) ReadFile(ctx context.Context, req *providerv1.ReadFileRequest, out Sender[providerv1.ReadFileResponse]) error {
-	return forwardDown(ctx, s, &req.Sandbox, req, out, client.ReadFile)
+	return forwardDown(ctx, s, telemetry.FileStream, &req.Sandbox, req, out, client.ReadFile)
 }
 
 // DiffFiles sends what the sandbox changed.
 func (s *Service) DiffFiles(ctx context.Context, req *providerv1.DiffFilesRequest, out Sender[providerv1.DiffFilesResponse]) error {
-	return forwardDown(ctx, s, &req.Sandbox, req, out, client.DiffFiles)
+	return forwardDown(ctx, s, telemetry.FileStream, &req.Sandbox, req, out, client.DiffFiles)
 }
 
 // DownloadArchive sends files as tar.
 func (s *Service) DownloadArchive(ctx context.Context, req *providerv1.DownloadArchiveRequest, out Sender[providerv1.DownloadArchiveResponse]) error {
-	return forwardDown(ctx, s, &req.Sandbox, req, out, client.DownloadArchive)
+	return forwardDown(ctx, s, telemetry.ArchiveStream, &req.Sandbox, req, out, client.DownloadArchive)
 }
 
 // WriteFile takes a file.
@@ -140,7 +141,7 @@ func (s *Service) WriteFile(ctx context.Context, in Receiver[providerv1.WriteFil
 	if open == nil {
 		return nil, fault.Field("frame", "", "want open as the first frame")
 	}
-	return forwardUp(ctx, s, &open.Sandbox, first, in, bulkOfWrite, client.WriteFile)
+	return forwardUp(ctx, s, telemetry.FileStream, &open.Sandbox, first, in, bulkOfWrite, client.WriteFile)
 }
 
 // UploadArchive takes a tar.
@@ -153,5 +154,5 @@ func (s *Service) UploadArchive(ctx context.Context, in Receiver[providerv1.Uplo
 	if open == nil {
 		return nil, fault.Field("frame", "", "want open as the first frame")
 	}
-	return forwardUp(ctx, s, &open.Sandbox, first, in, bulkOfUpload, client.UploadArchive)
+	return forwardUp(ctx, s, telemetry.ArchiveStream, &open.Sandbox, first, in, bulkOfUpload, client.UploadArchive)
 }

@@ -88,6 +88,17 @@ func (m *measures) claimLocked(provider string, now time.Time) (release func(), 
 	}, true
 }
 
+// circuits returns the state of each provider's circuit.
+func (m *measures) circuits(providers []string, now time.Time) map[string]string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := make(map[string]string, len(providers))
+	for _, name := range providers {
+		out[name] = m.measured[name].Circuit(now).String()
+	}
+	return out
+}
+
 // record takes what a creation says about a provider. It reports whether that is
 // to be stored at once.
 func (m *measures) record(provider string, now time.Time, took time.Duration, f *fault.Error) (urgent bool) {
@@ -174,6 +185,11 @@ func (t *trial) made(st lifecycle.Status) {
 	case st.State == providerv1.SandboxState_SANDBOX_STATE_RUNNING:
 		t.took, t.done = t.clock().Sub(t.began), true
 	case st.State == providerv1.SandboxState_SANDBOX_STATE_FAILED:
-		t.failed(fault.New(providerv1.ErrorReason_ERROR_REASON_STATE_LOST, "the sandbox failed: %s", st.Reason))
+		t.failed(failedSandbox(st))
 	}
+}
+
+// failedSandbox is what a sandbox that ended FAILED amounts to.
+func failedSandbox(st lifecycle.Status) *fault.Error {
+	return fault.New(providerv1.ErrorReason_ERROR_REASON_STATE_LOST, "the sandbox failed: %s", st.Reason)
 }

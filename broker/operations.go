@@ -3,10 +3,12 @@ package broker
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/sandbar-dev/sandbar/broker/lifecycle"
 	"github.com/sandbar-dev/sandbar/broker/provider"
 	"github.com/sandbar-dev/sandbar/broker/state"
+	"github.com/sandbar-dev/sandbar/broker/telemetry"
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	brokerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
@@ -23,6 +25,7 @@ func (s *Service) DeleteSandbox(ctx context.Context, idOrName string) (alreadyAb
 	if err != nil {
 		return false, err
 	}
+	about(ctx, sb)
 	opCtx, end, err := s.begin(ctx)
 	if err != nil {
 		return false, err
@@ -55,12 +58,16 @@ func (s *Service) deleteLocked(ctx context.Context, sb *state.Sandbox, reason st
 // may still be on its way the key is settled after that: the provider denies it,
 // or has meanwhile made what is then deleted.
 func (s *Service) callDelete(ctx context.Context, sb *state.Sandbox) error {
+	began := time.Now()
 	p, err := s.provider(sb.Body.GetProvider())
 	if err != nil {
+		s.metrics.Operation(ctx, sb.Body.GetProvider(), telemetry.Delete, time.Since(began), err)
 		return s.notDeleted(ctx, sb, err)
 	}
 	for {
-		if _, err := p.DeleteSandbox(ctx, &providerv1.DeleteSandboxRequest{Sandbox: sb.Ref()}); err != nil {
+		_, err := p.DeleteSandbox(ctx, &providerv1.DeleteSandboxRequest{Sandbox: sb.Ref()})
+		s.metrics.Operation(ctx, sb.Body.GetProvider(), telemetry.Delete, time.Since(began), err)
+		if err != nil {
 			return s.notDeleted(ctx, sb, err)
 		}
 		actions, err := s.apply(ctx, sb, lifecycle.Removed(""))
@@ -77,6 +84,7 @@ func (s *Service) callDelete(ctx context.Context, sb *state.Sandbox) error {
 		case !slices.Contains(actions, lifecycle.CallDelete):
 			return nil
 		}
+		began = time.Now()
 	}
 }
 
@@ -115,7 +123,7 @@ func (s *Service) pauseLocked(ctx context.Context, sb *state.Sandbox, minimum *p
 	if !slices.Contains(actions, lifecycle.CallPause) {
 		return keptEnough(sb, minimum)
 	}
-	return s.callProvider(ctx, sb, func(p *provider.Provider) (*providerv1.Sandbox, error) {
+	return s.callProvider(ctx, sb, telemetry.Pause, func(p *provider.Provider) (*providerv1.Sandbox, error) {
 		resp, err := p.PauseSandbox(ctx, &providerv1.PauseSandboxRequest{Sandbox: sb.Ref(), Minimum: minimum})
 		return resp.GetSandbox(), err
 	})
@@ -156,7 +164,7 @@ func (s *Service) resumeLocked(ctx context.Context, sb *state.Sandbox) error {
 		return err
 	}
 	s.uses.touch(sb.ID()) // being resumed is a use, or it would be idle again at once
-	return s.callProvider(ctx, sb, func(p *provider.Provider) (*providerv1.Sandbox, error) {
+	return s.callProvider(ctx, sb, telemetry.Resume, func(p *provider.Provider) (*providerv1.Sandbox, error) {
 		resp, err := p.ResumeSandbox(ctx, &providerv1.ResumeSandboxRequest{Sandbox: sb.Ref()})
 		return resp.GetSandbox(), err
 	})
@@ -181,12 +189,14 @@ func (s *Service) applyCall(ctx context.Context, sb *state.Sandbox, ev lifecycle
 
 // callProvider carries out a stored pause or resume and applies the answer. A
 // lost answer is settled at once if the provider can be asked.
-func (s *Service) callProvider(ctx context.Context, sb *state.Sandbox, call func(*provider.Provider) (*providerv1.Sandbox, error)) error {
+func (s *Service) callProvider(ctx context.Context, sb *state.Sandbox, op telemetry.Operation, call func(*provider.Provider) (*providerv1.Sandbox, error)) error {
+	began := time.Now()
 	p, err := s.provider(sb.Body.GetProvider())
 	var vendor *providerv1.Sandbox
 	if err == nil {
 		vendor, err = call(p)
 	}
+	s.metrics.Operation(ctx, sb.Body.GetProvider(), op, time.Since(began), err)
 	if err == nil {
 		_, err = s.applyObserved(ctx, sb, vendor)
 		return err

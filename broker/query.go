@@ -169,6 +169,7 @@ func (s *Service) operate(ctx context.Context, idOrName string, fn func(context.
 	if err != nil {
 		return nil, err
 	}
+	about(ctx, found)
 	opCtx, end, err := s.begin(ctx)
 	if err != nil {
 		return nil, err

@@ -20,6 +20,13 @@ func (q *idQueue) push(id string) {
 	}
 }
 
+// length returns how many there are.
+func (q *idQueue) length() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.ids)
+}
+
 // take removes and returns all.
 func (q *idQueue) take() []string {
 	q.mu.Lock()

@@ -19,7 +19,7 @@ func (s *Service) reap(ctx context.Context) {
 			continue // its turn comes when it can be asked
 		}
 		if err := s.reapProvider(ctx, name); err != nil {
-			s.logged(ctx, "provider is not reaped", err)
+			s.logged(ctx, "provider is not reaped", err, "provider", name)
 		}
 	}
 }
@@ -39,7 +39,7 @@ func (s *Service) reapProvider(ctx context.Context, name string) error {
 		for _, vendor := range resp.GetSandboxes() {
 			listed[vendor.GetIdentity().GetSandboxId()] = true
 			if err := s.reapOrphan(ctx, p, vendor); err != nil {
-				s.logged(ctx, "orphan is not deleted yet", err)
+				s.logged(ctx, "orphan is not deleted yet", err, "sandbox_id", vendor.GetIdentity().GetSandboxId(), "provider", name)
 			}
 		}
 		if token = resp.GetNextPageToken(); token == "" {
@@ -77,6 +77,9 @@ func (s *Service) reapOrphan(ctx context.Context, p *provider.Provider, vendor *
 	_, err = p.DeleteSandbox(ctx, &providerv1.DeleteSandboxRequest{
 		Sandbox: &providerv1.SandboxRef{SandboxId: id, Handle: vendor.GetHandle()},
 	})
+	if err == nil {
+		s.metrics.OrphanDeleted(ctx, p.Name())
+	}
 	return err
 }
 

@@ -57,6 +57,7 @@ func (s *Service) reconcile() {
 		}
 		if !now.Before(purge) {
 			s.logged(ctx, "old records are not purged", s.store.PurgeGone(ctx, now.Add(-tombstoneLife)))
+			s.logged(ctx, "old events are not purged", s.store.PurgeEvents(ctx, now.Add(-eventLife), maxEvents))
 			purge = now.Add(purgeInterval)
 		}
 		if !now.Before(reverify) {
@@ -77,9 +78,9 @@ func (s *Service) reconcile() {
 	}
 }
 
-func (s *Service) logged(ctx context.Context, message string, err error) {
+func (s *Service) logged(ctx context.Context, message string, err error, about ...any) {
 	if err != nil && ctx.Err() == nil {
-		s.log.WarnContext(ctx, message, "error", err) //nolint:sloglint // callers pass constants
+		s.log.WarnContext(ctx, message, append(about, "error", err)...) //nolint:sloglint // callers pass constants
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/sandbar-dev/sandbar/broker/placement"
 	"github.com/sandbar-dev/sandbar/broker/state"
+	"github.com/sandbar-dev/sandbar/broker/telemetry"
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	brokerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
@@ -24,6 +25,8 @@ type Options struct {
 	Clock func() time.Time
 	// Log is where the service tells what it did by itself. Nil: nowhere.
 	Log *slog.Logger
+	// Metrics count what it does. Nil: nobody counts.
+	Metrics *telemetry.Metrics
 	// Lifetime of sandboxes whose request says none. Zero: no end.
 	Lifetime time.Duration
 	// Idle policy of sandboxes whose request says none. Nil: none.
@@ -51,6 +54,9 @@ func (o Options) withDefaults() Options {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.Metrics == nil {
+		o.Metrics = telemetry.Discard()
+	}
 	o.OrphanGrace = orElse(o.OrphanGrace, 15*time.Minute)
 	o.ReapInterval = orElse(o.ReapInterval, 15*time.Minute)
 	o.SettleGrace = orElse(o.SettleGrace, 75*time.Second)
@@ -71,6 +77,7 @@ type Service struct {
 	providers Providers
 	opts      Options
 	log       *slog.Logger
+	metrics   *telemetry.Metrics
 	owner     string
 	locks     keyLocks
 	uses      uses
@@ -90,6 +97,7 @@ type Service struct {
 	unsettled idQueue
 	verifying verifying
 	fresh     freshness
+	watching  watching
 	measures  measures
 	loops     sync.WaitGroup
 }
@@ -104,10 +112,11 @@ func New(ctx context.Context, store state.Store, providers Providers, opts Optio
 	opts = opts.withDefaults()
 	life, die := context.WithCancel(context.WithoutCancel(ctx))
 	s := &Service{
-		store: store, providers: providers, opts: opts, log: opts.Log, owner: owner,
+		store: store, providers: providers, opts: opts, log: opts.Log, metrics: opts.Metrics, owner: owner,
 		life: life, die: die, closed: make(chan struct{}), wake: make(chan struct{}, 1),
 	}
 	s.uses.init()
+	s.watching.init()
 	s.verifying.init()
 	if err := s.measures.load(ctx, store); err != nil {
 		die()
@@ -126,6 +135,7 @@ func (s *Service) Owner() string { return s.owner }
 // Close stops reconciling at once and waits for operations under way until ctx
 // ends; those it then cuts short are settled by the next service.
 func (s *Service) Close(ctx context.Context) {
+	s.EndWatches()
 	s.closing.Do(func() { close(s.closed) })
 	idle := make(chan struct{})
 	go func() { s.ops.Wait(); close(idle) }()

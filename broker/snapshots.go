@@ -93,11 +93,11 @@ func (s *Service) DeleteSnapshot(ctx context.Context, idOrName string) (alreadyA
 // was interrupted.
 func (s *Service) settleSnapshots(ctx context.Context, provider string) {
 	open, err := s.unreadySnapshots(ctx, provider)
-	s.logged(ctx, "snapshots cannot be settled", err)
+	s.logged(ctx, "snapshots cannot be settled", err, "provider", provider)
 	left := err != nil
 	for _, sn := range open {
 		settled, err := s.settleSnapshot(ctx, sn)
-		s.logged(ctx, "snapshot is not settled", err)
+		s.logged(ctx, "snapshot is not settled", err, "snapshot_id", sn.ID(), "sandbox_id", sn.Body.GetSandboxId(), "provider", provider)
 		left = left || !settled
 	}
 	if left {

@@ -29,6 +29,7 @@ func (s *Service) apply(ctx context.Context, sb *state.Sandbox, ev lifecycle.Eve
 func (s *Service) save(ctx context.Context, sb *state.Sandbox, next lifecycle.Status, actions []lifecycle.Action) error {
 	before := sb.Status
 	sb.Status = next
+	sb.Events = changed(ctx, sb, before)
 	switch {
 	case next.Gone && before.Gone:
 		return nil
@@ -47,6 +48,7 @@ func (s *Service) save(ctx context.Context, sb *state.Sandbox, next lifecycle.St
 		s.recheck.push(sb.ID())
 		return storeFault(err)
 	}
+	s.told(ctx, sb, before)
 	s.poke()
 	return nil
 }
@@ -58,7 +60,7 @@ func (s *Service) saveGone(ctx context.Context, sb *state.Sandbox, before lifecy
 	s.uses.forget(sb.ID())
 	var err error
 	if before.Pending == lifecycle.Create {
-		err = s.store.RemoveSandboxes(ctx, sb.ID())
+		err = s.store.RemoveSandbox(ctx, sb)
 	} else {
 		sb.GoneAt, sb.RetryAt = time.Now(), time.Time{}
 		err = s.store.UpdateSandbox(ctx, sb)
@@ -67,6 +69,7 @@ func (s *Service) saveGone(ctx context.Context, sb *state.Sandbox, before lifecy
 		s.recheck.push(sb.ID())
 		return storeFault(err)
 	}
+	s.told(ctx, sb, before)
 	s.measures.add(sb.Body.GetProvider(), -1)
 	return nil
 }

@@ -44,6 +44,7 @@ func (s *Service) use(ctx context.Context, ref *providerv1.SandboxRef) (*lease, 
 		return nil, err
 	}
 	id := sb.ID()
+	about(ctx, sb)
 	s.beginUse(ctx, id)
 	if !usableNow(sb) {
 		if sb, err = s.makeUsable(ctx, id); err != nil {

@@ -8,8 +8,10 @@ import (
 
 	"github.com/sandbar-dev/sandbar/broker"
 	"github.com/sandbar-dev/sandbar/broker/api/batch"
+	"github.com/sandbar-dev/sandbar/broker/telemetry"
 	"github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1/brokerv1connect"
 	"github.com/sandbar-dev/sandbar/proto/handshake"
+	"github.com/sandbar-dev/sandbar/proto/tracing"
 )
 
 // Options of a handler.
@@ -18,6 +20,10 @@ type Options struct {
 	Auth Authenticator
 	// Log takes panics. Nil: nothing is logged.
 	Log *slog.Logger
+	// Metrics count calls. Nil: nobody counts.
+	Metrics *telemetry.Metrics
+	// Tracer makes a span of each call. Nil: nobody does.
+	Tracer *tracing.Tracer
 }
 
 // New returns the handler of the whole API.
@@ -26,8 +32,12 @@ func New(s *broker.Service, a Admin, opts Options) http.Handler {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
+	metrics := opts.Metrics
+	if metrics == nil {
+		metrics = telemetry.Discard()
+	}
 	options := []connect.HandlerOption{
-		connect.WithInterceptors(interceptor{log}),
+		connect.WithInterceptors(interceptor{log}, observer{metrics, opts.Tracer}),
 		// The plugins' limit holds for clients too, so that what got in fits on.
 		connect.WithReadMaxBytes(handshake.MaxMessageBytes),
 		connect.WithCodec(codec{}),

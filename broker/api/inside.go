@@ -8,6 +8,7 @@ import (
 
 	"connectrpc.com/connect"
 
+	brokerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
 
@@ -83,6 +84,10 @@ func (h sandboxes) AttachExec(ctx context.Context, client *connect.BidiStream[pr
 
 func (h sandboxes) OpenTunnel(ctx context.Context, client *connect.BidiStream[providerv1.OpenTunnelRequest, providerv1.OpenTunnelResponse]) error {
 	return h.s.OpenTunnel(ctx, both(client, controllerOf(ctx)))
+}
+
+func (h sandboxes) WatchEvents(ctx context.Context, req *connect.Request[brokerv1.WatchEventsRequest], out *connect.ServerStream[brokerv1.WatchEventsResponse]) error {
+	return h.s.WatchEvents(ctx, req.Msg, out)
 }
 
 // messages gives a client stream the shape of the other streams.

@@ -25,6 +25,8 @@ type Config struct {
 	Defaults  Defaults   `yaml:"defaults"`
 	Reaper    Reaper     `yaml:"reaper"`
 	Log       Log        `yaml:"log"`
+	// Telemetry says who learns how the broker fares.
+	Telemetry Telemetry `yaml:"telemetry"`
 	// APIKeys may call over TCP.
 	APIKeys []APIKey `yaml:"api_keys"`
 }
@@ -96,6 +98,29 @@ type Log struct {
 	Level string `yaml:"level"`
 	// Format is text or json; empty: text.
 	Format string `yaml:"format"`
+}
+
+// Telemetry says where metrics and traces go; by default nowhere.
+type Telemetry struct {
+	Prometheus Prometheus `yaml:"prometheus"`
+	Traces     Traces     `yaml:"traces"`
+}
+
+// Prometheus is an endpoint to scrape.
+type Prometheus struct {
+	// Listen is the host:port at which /metrics is served, to everybody who can
+	// connect. Empty: metrics are not kept.
+	Listen string `yaml:"listen"`
+}
+
+// Traces says where spans go, by OTLP over HTTP.
+type Traces struct {
+	// Endpoint is the base URL of a collector, such as http://127.0.0.1:4318. Empty:
+	// nothing is traced.
+	Endpoint string `yaml:"endpoint"`
+	// Sample is the share in percent of calls that are traced, among those whose
+	// caller does not say; nil: 100.
+	Sample *int `yaml:"sample_percent"`
 }
 
 // APIKey is one caller.

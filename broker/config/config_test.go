@@ -43,6 +43,7 @@ providers:
 defaults: {lifetime: 24h, idle: {timeout: 10m, action: pause}}
 reaper: {grace: 15m, interval: 1m}
 log: {level: debug, format: json}
+telemetry: {prometheus: {listen: "127.0.0.1:9464"}, traces: {endpoint: "http://127.0.0.1:4318", sample_percent: 0}}
 api_keys:
   - {name: ci, sha256: "` + sum + `"}
 `
@@ -61,7 +62,11 @@ api_keys:
 		Defaults: config.Defaults{Lifetime: 24 * time.Hour, Idle: config.Idle{Timeout: 10 * time.Minute, Action: "pause"}},
 		Reaper:   config.Reaper{Grace: 15 * time.Minute, Interval: time.Minute},
 		Log:      config.Log{Level: "debug", Format: "json"},
-		APIKeys:  []config.APIKey{{Name: "ci", SHA256: sum}},
+		Telemetry: config.Telemetry{
+			Prometheus: config.Prometheus{Listen: "127.0.0.1:9464"},
+			Traces:     config.Traces{Endpoint: "http://127.0.0.1:4318", Sample: new(int)},
+		},
+		APIKeys: []config.APIKey{{Name: "ci", SHA256: sum}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
@@ -73,7 +78,7 @@ var sum = strings.Repeat("ab", 32)
 func TestErrorsNameFileLineFieldValueAndRemedy(t *testing.T) {
 	for _, tc := range []struct{ name, text, want string }{
 		{"unknown key", "log:\n  levle: info\n", `c.yaml:2: log.levle is not a setting: want one of format, level`},
-		{"unknown at top", "\nlistn: {}\n", `c.yaml:2: listn is not a setting: want one of api_keys, defaults, listen, log, plugin_dirs, providers, reaper, runtime_dir, state_dir`},
+		{"unknown at top", "\nlistn: {}\n", `c.yaml:2: listn is not a setting: want one of api_keys, defaults, listen, log, plugin_dirs, providers, reaper, runtime_dir, state_dir, telemetry`},
 		{"duration", "defaults:\n  lifetime: 24\n", `c.yaml:2: defaults.lifetime is "24": want a time such as 90s, 15m or 24h`},
 		{"list", "providers: local\n", `c.yaml:1: providers is "local": want a list`},
 		{"boolean", "providers:\n- name: a\n  default: maybe\n", `c.yaml:3: providers[0].default is "maybe": want true or false`},
@@ -89,6 +94,10 @@ func TestErrorsNameFileLineFieldValueAndRemedy(t *testing.T) {
 		{"secret", "providers:\n- name: a\n  secrets:\n    t: {}\n", `c.yaml:4: providers[0].secrets.t needs exactly one of env and file`},
 		{"tcp without keys", "listen: {tcp: 'localhost:1'}\n", `c.yaml:1: listen.tcp is "localhost:1": want at least one entry in api_keys beside it, or nobody could call`},
 		{"hash", "api_keys:\n- name: a\n  sha256: abc\n", `c.yaml:3: api_keys[0].sha256 is "abc": want the SHA-256 of the key, 64 hex digits`},
+		{"metrics", "telemetry: {prometheus: {listen: '9464'}}\n", `c.yaml:1: telemetry.prometheus.listen is "9464": want host:port, such as 127.0.0.1:9464`},
+		{"traces", "telemetry: {traces: {endpoint: 'collector:4317'}}\n", `c.yaml:1: telemetry.traces.endpoint is "collector:4317": want a URL such as http://127.0.0.1:4318`},
+		{"password", "telemetry: {traces: {endpoint: 'http://me:hush@c:1'}}\n", `c.yaml:1: telemetry.traces.endpoint has a user in it, and every plugin is told it: want a collector beside the broker, which knows the password`},
+		{"sample", "telemetry: {traces: {sample_percent: 101}}\n", `c.yaml:1: telemetry.traces.sample_percent is "101": want 0 to 100`},
 		{"not yaml", "a: [\n", `c.yaml: yaml: line 1: did not find expected node content`},
 		{"scalar", "hello\n", `c.yaml:1: the file is "hello": want keys and values`},
 	} {
@@ -118,7 +127,7 @@ func TestAllErrorsAtOnce(t *testing.T) {
 		}},
 		{"names and values", "listen:\n  tcp: \"99\"\nlisten_on: x\nproviders:\n- name: a\n  binary: b\n  setings: {}\n", []string{
 			`c.yaml:2: listen.tcp is "99": want host:port, such as 127.0.0.1:7300`,
-			`c.yaml:3: listen_on is not a setting: want one of api_keys, defaults, listen, log, plugin_dirs, providers, reaper, runtime_dir, state_dir`,
+			`c.yaml:3: listen_on is not a setting: want one of api_keys, defaults, listen, log, plugin_dirs, providers, reaper, runtime_dir, state_dir, telemetry`,
 			`c.yaml:6: providers[0].binary is "b": want an absolute path`,
 			`c.yaml:7: providers[0].setings is not a setting: want one of binary, default, labels, name, region, secrets, settings, weight`,
 		}},

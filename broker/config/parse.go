@@ -8,10 +8,12 @@ import (
 	"io"
 	"maps"
 	"net"
+	"net/url"
 	"path/filepath"
 	"reflect"
 	"slices"
 	"strconv"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 
@@ -53,6 +55,7 @@ func (d *decoder) reject(field, value, want string) {
 func (d *decoder) check(c *Config) {
 	d.checkListen(c)
 	d.checkProviders(c)
+	d.checkTelemetry(c.Telemetry)
 	d.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	d.oneOf("log.format", c.Log.Format, "text", "json")
 	d.oneOf("defaults.idle.action", c.Defaults.Idle.Action, "delete", "pause")
@@ -87,6 +90,25 @@ func (d *decoder) checkListen(c *Config) {
 	}
 	if (l.TLS.Cert == "") != (l.TLS.Key == "") && d.sound("listen.tls") {
 		d.failAt(d.lines["listen.tls"], "listen.tls", "has one of cert and key: want both")
+	}
+}
+
+func (d *decoder) checkTelemetry(t Telemetry) {
+	if l := t.Prometheus.Listen; l != "" {
+		if _, port, err := net.SplitHostPort(l); err != nil || port == "" {
+			d.reject("telemetry.prometheus.listen", l, "host:port, such as 127.0.0.1:9464")
+		}
+	}
+	if e := t.Traces.Endpoint; e != "" {
+		const field = "telemetry.traces.endpoint"
+		if strings.Contains(e, "@") {
+			d.failAt(d.lines[field], field, "has a user in it, and every plugin is told it: want a collector beside the broker, which knows the password")
+		} else if u, err := url.Parse(e); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+			d.reject(field, e, "a URL such as http://127.0.0.1:4318")
+		}
+	}
+	if s := t.Traces.Sample; s != nil && (*s < 0 || *s > 100) {
+		d.reject("telemetry.traces.sample_percent", strconv.Itoa(*s), "0 to 100")
 	}
 }
 

@@ -39,6 +39,19 @@ const (
 	HalfOpen
 )
 
+// String returns the name in lower case.
+func (c Circuit) String() string {
+	switch c {
+	case Closed:
+		return "closed"
+	case Open:
+		return "open"
+	case HalfOpen:
+		return "half_open"
+	}
+	return "invalid"
+}
+
 // Measurement is what is known about a provider from its creations. The zero
 // value knows nothing. Methods return the changed value.
 type Measurement struct {

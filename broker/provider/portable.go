@@ -20,9 +20,10 @@ import (
 
 // portable is the connection under the generated client.
 type portable struct {
-	name  string
-	conn  Conn
-	retry Retry
+	name    string
+	conn    Conn
+	retry   Retry
+	observe Observer
 }
 
 // Invoke sends one unary call, again where its reason allows.
@@ -39,10 +40,13 @@ func (c *portable) Invoke(ctx context.Context, method string, args, reply any, o
 	// surely had none.
 	uncertain := false
 	for attempt := 1; ; attempt++ {
+		began := time.Now()
 		err := convert(c.name, c.conn.Invoke(ctx, method, args, reply, opts...))
 		if err == nil {
+			c.observe.Call(ctx, c.name, method, time.Since(began), nil)
 			return nil
 		}
+		c.observe.Call(ctx, c.name, method, time.Since(began), err)
 		if err.Effect != providerv1.Effect_EFFECT_NONE {
 			uncertain = true
 		} else if uncertain {
@@ -147,6 +151,7 @@ func (c *portable) NewStream(ctx context.Context, desc *grpc.StreamDesc, method 
 		return nil, err
 	}
 	s, err := c.conn.NewStream(ctx, desc, method, opts...)
+	c.observe.Open(ctx, c.name, method, err)
 	if err != nil {
 		return nil, convert(c.name, err)
 	}

@@ -24,7 +24,24 @@ type Options struct {
 	// Retry bounds repeated attempts. Zero values: 5 attempts, waits of up to
 	// 100 ms doubling to 5 s.
 	Retry Retry
+	// Observe, if not nil, is told of each attempt of a call. It may be called by
+	// several goroutines.
+	Observe Observer
 }
+
+// Observer is told of calls; methods are the full ones of gRPC.
+type Observer interface {
+	// Call is one attempt of a unary call.
+	Call(ctx context.Context, provider, method string, took time.Duration, err error)
+	// Open is an attempt to open a stream.
+	Open(ctx context.Context, provider, method string, err error)
+}
+
+type blind struct{}
+
+func (blind) Call(context.Context, string, string, time.Duration, error) {}
+
+func (blind) Open(context.Context, string, string, error) {}
 
 // Retry bounds repeated attempts of one call. The deadline of the call bounds
 // them too.
@@ -57,7 +74,10 @@ func New(name string, conn Conn, opts Options) *Provider {
 	if r.Max <= 0 {
 		r.Max = 5 * time.Second
 	}
-	wrapped := &portable{name: name, conn: conn, retry: opts.Retry}
+	if opts.Observe == nil {
+		opts.Observe = blind{}
+	}
+	wrapped := &portable{name: name, conn: conn, retry: opts.Retry, observe: opts.Observe}
 	return &Provider{ProviderServiceClient: providerv1.NewProviderServiceClient(wrapped), name: name, conn: conn}
 }
 

@@ -15,14 +15,15 @@ import (
 type hosted struct {
 	opts      pluginhost.Options
 	byDefault string
+	observer  provider.Observer
 
 	mu        sync.Mutex
 	host      *pluginhost.Host
 	providers map[string]*provider.Provider
 }
 
-func newHosted(opts pluginhost.Options, byDefault string) *hosted {
-	return &hosted{opts: opts, byDefault: byDefault}
+func newHosted(opts pluginhost.Options, byDefault string, observer provider.Observer) *hosted {
+	return &hosted{opts: opts, byDefault: byDefault, observer: observer}
 }
 
 func (h *hosted) Start(ctx context.Context, owner string, ready func(string)) error {
@@ -35,7 +36,7 @@ func (h *hosted) Start(ctx context.Context, owner string, ready func(string)) er
 	}
 	providers := make(map[string]*provider.Provider)
 	for _, p := range host.Plugins() {
-		providers[p.Name()] = provider.New(p.Name(), p, provider.Options{})
+		providers[p.Name()] = provider.New(p.Name(), p, provider.Options{Observe: h.observer})
 	}
 	h.mu.Lock()
 	h.host, h.providers = host, providers

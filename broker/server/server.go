@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -18,6 +19,7 @@ import (
 	"github.com/sandbar-dev/sandbar/broker/api"
 	"github.com/sandbar-dev/sandbar/broker/state"
 	"github.com/sandbar-dev/sandbar/broker/state/sqlite"
+	"github.com/sandbar-dev/sandbar/broker/telemetry"
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	brokerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
@@ -34,6 +36,7 @@ type server struct {
 	store    state.Store
 	service  *broker.Service
 	activity activity
+	observed *observed
 	started  time.Time
 
 	stopOnce sync.Once
@@ -51,6 +54,7 @@ func Run(ctx context.Context, opts Options) (err error) {
 	if err != nil {
 		return err
 	}
+	opts.Log = slog.New(telemetry.LogHandler(opts.Log.Handler()))
 	for _, dir := range []string{opts.StateDir, opts.RuntimeDir} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return fmt.Errorf("make folder: %w", err)
@@ -63,12 +67,17 @@ func Run(ctx context.Context, opts Options) (err error) {
 	defer func() { err = errors.Join(err, held.Close()) }()
 	s := &server{opts: opts, fleet: opts.Fleet, store: opts.Store, started: time.Now(), stop: make(chan struct{})}
 	s.activity.last = s.started
+	if s.observed, err = observe(ctx, opts); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.observed.close(context.WithoutCancel(ctx))) }()
 	if s.fleet == nil {
 		hostOpts, err := opts.host()
 		if err != nil {
 			return err
 		}
-		s.fleet = newHosted(hostOpts, opts.Config.DefaultProvider())
+		s.observed.plugins(&hostOpts)
+		s.fleet = newHosted(hostOpts, opts.Config.DefaultProvider(), s.observed.metrics)
 	}
 	if s.store == nil {
 		if s.store, err = sqlite.Open(ctx, filepath.Join(opts.StateDir, "state.db")); err != nil {
@@ -98,7 +107,9 @@ func (s *server) run(ctx context.Context) (err error) {
 		close(made)
 		return err
 	}
-	s.service, err = broker.New(ctx, s.store, s.fleet, s.opts.service())
+	serviceOpts := s.opts.service()
+	serviceOpts.Metrics = s.observed.metrics
+	s.service, err = broker.New(ctx, s.store, s.fleet, serviceOpts)
 	close(made)
 	if err != nil {
 		return err
@@ -114,7 +125,11 @@ func (s *server) closeFleet(ctx context.Context) error {
 
 // serve runs the listeners until something ends the server.
 func (s *server) serve(ctx context.Context) error {
-	servers, err := s.listen(ctx)
+	err := s.observed.watch(s)
+	var servers []listening
+	if err == nil {
+		servers, err = s.listen(ctx)
+	}
 	if err != nil {
 		s.closeService(ctx)
 		return err
@@ -147,8 +162,17 @@ type listening struct {
 }
 
 // listen opens the socket last: it says that the server is ready.
-func (s *server) listen(ctx context.Context) ([]listening, error) {
-	var out []listening
+func (s *server) listen(ctx context.Context) (out []listening, err error) {
+	defer func() {
+		for _, o := range out {
+			if err != nil {
+				err = errors.Join(err, o.listener.Close())
+			}
+		}
+	}()
+	if out, err = s.observed.listen(ctx, s.opts); err != nil {
+		return nil, err
+	}
 	if s.opts.Config.Listen.TCP != "" {
 		var hashes []string
 		for _, k := range s.opts.Config.APIKeys {
@@ -156,27 +180,24 @@ func (s *server) listen(ctx context.Context) ([]listening, error) {
 		}
 		auth, err := api.KeyAuth(hashes)
 		if err != nil {
-			return nil, err
+			return out, err
 		}
 		l, err := listenTCP(ctx, s.opts.Config.Listen)
 		if err != nil {
-			return nil, err
+			return out, err
 		}
 		s.opts.Log.InfoContext(ctx, "serving over TCP", "address", l.Addr().String())
 		out = append(out, listening{l, s.httpServer(auth)})
 	}
 	l, err := listenUnix(ctx, s.opts.Socket())
 	if err != nil {
-		for _, o := range out {
-			err = errors.Join(err, o.listener.Close())
-		}
-		return nil, err
+		return out, err
 	}
 	return append(out, listening{l, s.httpServer(sameUser)}), nil
 }
 
 func (s *server) httpServer(auth api.Authenticator) *http.Server {
-	h := api.New(s.service, admin{s}, api.Options{Auth: auth, Log: s.opts.Log})
+	h := api.New(s.service, admin{s}, api.Options{Auth: auth, Log: s.opts.Log, Metrics: s.observed.metrics, Tracer: s.observed.tracer})
 	return newHTTP(s.activity.counted(h), &slogErrors{s.opts.Log})
 }
 
@@ -231,6 +252,7 @@ func (s *server) untilIdle(ctx context.Context) time.Duration {
 func (s *server) shutdown(ctx context.Context, servers []listening) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
 	defer cancel()
+	s.service.EndWatches() // they would never end by themselves
 	var all sync.WaitGroup
 	errs := make([]error, len(servers))
 	for i, sv := range servers {

@@ -52,6 +52,9 @@ type Sandbox struct {
 	// Placement is why it is where it is. It is stored when the sandbox is inserted,
 	// and read by Store.Placement alone, as nothing else asks for it.
 	Placement *brokerv1.Placement
+	// Events tell of the change that is stored next, and are stored with it. The
+	// store takes them away then.
+	Events []*brokerv1.Event
 }
 
 // ID returns the sandbox's id.
@@ -188,6 +191,8 @@ type Sandboxes interface {
 	// RemoveSandboxes drops sandboxes and the requests that made nothing else, as
 	// if they had never been asked for. Absent ones are fine.
 	RemoveSandboxes(ctx context.Context, ids ...string) error
+	// RemoveSandbox is RemoveSandboxes for one that has something to tell.
+	RemoveSandbox(ctx context.Context, s *Sandbox) error
 	// ListSandboxes returns live sandboxes, the newest first, and a token for the
 	// next page or "". A record that lives throughout a walk over all pages
 	// appears in it exactly once. ErrBadToken.
@@ -203,6 +208,11 @@ type Sandboxes interface {
 	// CountSandboxes returns how many live sandboxes each provider has; none has no
 	// entry.
 	CountSandboxes(ctx context.Context) (map[string]int, error)
+	// CountStates returns how many live sandboxes of each provider are in each state;
+	// none has no entry.
+	CountStates(ctx context.Context) (map[string]map[providerv1.SandboxState]int, error)
+	// CountDue returns how many sandboxes' DueAt has passed.
+	CountDue(ctx context.Context, now time.Time) (int, error)
 	// PurgeGone drops what ended before cutoff, and requests as old whose records
 	// are no longer live.
 	PurgeGone(ctx context.Context, cutoff time.Time) error
@@ -236,6 +246,7 @@ type Store interface {
 	Sandboxes
 	Snapshots
 	Measurements
+	Events
 	// Owner returns the broker's own id, which is made at the first call and
 	// stays for the life of the store.
 	Owner(ctx context.Context) (string, error)

@@ -12,6 +12,7 @@ import (
 	"github.com/sandbar-dev/sandbar/plugins/local/runsc"
 	"github.com/sandbar-dev/sandbar/plugins/local/shim"
 	"github.com/sandbar-dev/sandbar/plugins/sdk"
+	"github.com/sandbar-dev/sandbar/proto/tracing"
 )
 
 // version is set by the build.
@@ -26,5 +27,7 @@ func main() {
 		return
 	}
 	log := slog.New(slog.NewJSONHandler(os.Stderr, nil))
-	sdk.Serve(local.New(local.Options{Version: version, Log: log}), sdk.Options{Logger: log})
+	sdk.Serve(local.New(local.Options{Version: version, Log: log}), sdk.Options{
+		Logger: log, Tracing: tracing.ForPlugin(os.LookupEnv, "sandbar-provider-local", version),
+	})
 }

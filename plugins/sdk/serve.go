@@ -37,6 +37,8 @@ const (
 	flushStreams = stopTimeout / 2
 	// closeTimeout is for what the server started.
 	closeTimeout = time.Second
+	// traceTimeout is for the last spans.
+	traceTimeout = 500 * time.Millisecond
 	// flushTimeout is for the last log lines.
 	flushTimeout = 200 * time.Millisecond
 )
@@ -91,6 +93,7 @@ func serve(driver Driver, opts Options) int {
 		_, _ = fmt.Fprintf(ring, "sandbar plugin cannot start: %v\n", err)
 		return 1
 	}
+	defer server.endTracing()
 	defer bounded(closeTimeout, server.Close)
 	if slices.Contains(os.Args[1:], handshake.DescribeFlag) {
 		stdoutguard.Handshake()
@@ -103,6 +106,14 @@ func serve(driver Driver, opts Options) int {
 		return 1
 	}
 	return server.plugin(ring)
+}
+
+func (s *Server) endTracing() {
+	ctx, cancel := context.WithTimeout(context.Background(), traceTimeout)
+	defer cancel()
+	if err := s.opts.Tracing.Shutdown(ctx); err != nil {
+		s.log.Debug("the last spans are lost", "error", err)
+	}
 }
 
 func printManifest(w, errs io.Writer, s *Server) int {
@@ -175,7 +186,7 @@ func (s *Server) serveConfig(logs io.Writer, servers chan<- *grpc.Server) *plugi
 			handshake.ProtocolMajor: {handshake.PluginName: &grpcPlugin{server: s}},
 		},
 		GRPCServer: func(opts []grpc.ServerOption) *grpc.Server {
-			opts = append(opts, ServerOptions()...)
+			opts = append(append(opts, ServerOptions()...), s.opts.Tracing.ServerOptions()...)
 			g := grpc.NewServer(append(opts, grpc.ChainStreamInterceptor(s.foreignStream))...)
 			servers <- g
 			return g

@@ -64,6 +64,9 @@ func Open(ctx context.Context, url string, opts Options) (*relational.Store, err
 	if err := migrate(ctx, db); err != nil {
 		return nil, errors.Join(fmt.Errorf("migrate state in PostgreSQL: %w", err), db.Close())
 	}
+	if err := forget(ctx, db); err != nil {
+		return nil, errors.Join(fmt.Errorf("open events in PostgreSQL: %w", err), db.Close())
+	}
 	s, err := relational.New(ctx, dialect, db, db)
 	if err != nil {
 		return nil, fmt.Errorf("open state in PostgreSQL: %w", err)
@@ -71,7 +74,22 @@ func Open(ctx context.Context, url string, opts Options) (*relational.Store, err
 	return s, nil
 }
 
-var dialect = relational.Dialect{Bind: relational.Numbered, Refused: refused, Again: again, ForUpdate: " FOR UPDATE"}
+var dialect = relational.Dialect{Bind: relational.Numbered, Refused: refused, Again: again, ForUpdate: " FOR UPDATE", Settled: settled}
+
+// settled holds for transactions older than all that are under way.
+const settled = `txid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint`
+
+// forget drops events whose transactions are yet to come, as they are in a database
+// that was dumped and put into another server, whose numbers are lower: new events
+// would come before them. Readers learn of it by their cursors.
+func forget(ctx context.Context, db *sql.DB) error {
+	const ahead = ` >= pg_current_xact_id()::text::bigint`
+	_, err := db.ExecContext(ctx, `DELETE FROM events WHERE txid`+ahead)
+	if err == nil {
+		_, err = db.ExecContext(ctx, `DELETE FROM meta WHERE key = 'events_floor' AND split_part(value, ' ', 1)::bigint`+ahead)
+	}
+	return err
+}
 
 func connect(url string, opts Options) (*sql.DB, error) {
 	if err := CheckURL(url); err != nil {

@@ -19,6 +19,10 @@ type Dialect struct {
 	// ForUpdate is put at the end of a query to lock the rows it reads. Empty: a
 	// transaction that writes is alone.
 	ForUpdate string
+	// Settled is the condition on txid under which no transaction is under way that
+	// could still store an event before one. Empty: transactions that write come one
+	// after the other.
+	Settled string
 }
 
 func (d Dialect) bind(query string) string {

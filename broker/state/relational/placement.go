@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
 	"github.com/sandbar-dev/sandbar/broker/placement"
 	"github.com/sandbar-dev/sandbar/broker/state"
 	brokerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1"
+	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
 
 func insertPlacement(ctx context.Context, tx queries, seq int64, p *brokerv1.Placement) error {
@@ -63,6 +65,38 @@ func (s *Store) CountSandboxes(ctx context.Context) (_ map[string]int, err error
 		out[provider] = n
 	}
 	return out, rows.Err()
+}
+
+// CountStates counts live sandboxes by provider and state.
+func (s *Store) CountStates(ctx context.Context) (_ map[string]map[providerv1.SandboxState]int, err error) {
+	rows, err := s.read.query(ctx, `SELECT provider, state, count(*) FROM sandboxes WHERE gone = 0 GROUP BY provider, state`)
+	if err != nil {
+		return nil, fmt.Errorf("count sandboxes by state: %w", err)
+	}
+	defer func() { err = errors.Join(err, rows.Close()) }()
+	out := make(map[string]map[providerv1.SandboxState]int)
+	for rows.Next() {
+		var provider string
+		var st providerv1.SandboxState
+		var n int
+		if err := rows.Scan(&provider, &st, &n); err != nil {
+			return nil, fmt.Errorf("count sandboxes by state: %w", err)
+		}
+		if out[provider] == nil {
+			out[provider] = make(map[providerv1.SandboxState]int)
+		}
+		out[provider][st] = n
+	}
+	return out, rows.Err()
+}
+
+// CountDue counts what is due, from an index alone.
+func (s *Store) CountDue(ctx context.Context, now time.Time) (n int, err error) {
+	err = s.read.queryRow(ctx, `SELECT count(*) FROM sandboxes WHERE due_at IS NOT NULL AND due_at <= ?`, now.UnixNano()).Scan(&n)
+	if err != nil {
+		return 0, fmt.Errorf("count due sandboxes: %w", err)
+	}
+	return n, nil
 }
 
 // Measurements returns what is stored about providers.

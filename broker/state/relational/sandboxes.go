@@ -19,7 +19,7 @@ import (
 
 // InsertSandboxes stores new sandboxes.
 func (s *Store) InsertSandboxes(ctx context.Context, req *state.Request, sandboxes ...*state.Sandbox) error {
-	return s.inTx(ctx, func(tx queries) error {
+	err := s.inTx(ctx, func(tx queries) error {
 		if err := insertRequest(ctx, tx, req); err != nil {
 			return err
 		}
@@ -27,9 +27,18 @@ func (s *Store) InsertSandboxes(ctx context.Context, req *state.Request, sandbox
 			if err := s.insertSandbox(ctx, tx, sb); err != nil {
 				return err
 			}
+			if err := insertEvents(ctx, tx, sb.Events); err != nil {
+				return err
+			}
 		}
 		return nil
 	})
+	if err == nil {
+		for _, sb := range sandboxes {
+			sb.Events = nil
+		}
+	}
+	return err
 }
 
 const insertSandboxSQL = `INSERT INTO sandboxes
@@ -135,12 +144,36 @@ WHERE id = ?15 AND version = ?16`
 
 // UpdateSandbox stores s if its version is the stored one.
 func (s *Store) UpdateSandbox(ctx context.Context, sb *state.Sandbox) error {
+	if len(sb.Events) == 0 { // one statement is a transaction of its own
+		if err := s.updateSandbox(ctx, s.update, sb); err != nil {
+			return err
+		}
+		sb.Version++
+		return nil
+	}
+	err := s.inTx(ctx, func(tx queries) error {
+		update := tx.tx.StmtContext(ctx, s.update)
+		defer update.Close()
+		if err := s.updateSandbox(ctx, update, sb); err != nil {
+			return err
+		}
+		return insertEvents(ctx, tx, sb.Events)
+	})
+	if err != nil {
+		return err
+	}
+	sb.Version++
+	sb.Events = nil
+	return nil
+}
+
+func (s *Store) updateSandbox(ctx context.Context, update *sql.Stmt, sb *state.Sandbox) error {
 	body, err := proto.Marshal(sb.Body)
 	if err != nil {
 		return fmt.Errorf("encode sandbox %s: %w", sb.ID(), err)
 	}
 	st := sb.Status
-	res, err := s.update.ExecContext(ctx,
+	res, err := update.ExecContext(ctx,
 		sb.Body.GetName(), int64(st.State), int64(st.Pending), int64(st.Prior), st.Reason, flag(st.Gone), nanos(sb.GoneAt), nanos(sb.RetryAt), sb.Attempts,
 		nanos(sb.Expires()), idleNanos(sb), sb.LastActive().UnixNano(), nanos(sb.DueAt()), body, sb.ID(), sb.Version)
 	if err != nil {
@@ -153,7 +186,6 @@ func (s *Store) UpdateSandbox(ctx context.Context, sb *state.Sandbox) error {
 	if n == 0 {
 		return state.ErrConflict
 	}
-	sb.Version++
 	return nil
 }
 
@@ -182,6 +214,20 @@ func (s *Store) RemoveSandboxes(ctx context.Context, ids ...string) error {
 		}
 		return nil
 	})
+}
+
+// RemoveSandbox drops one sandbox and stores what it has to tell.
+func (s *Store) RemoveSandbox(ctx context.Context, sb *state.Sandbox) error {
+	err := s.inTx(ctx, func(tx queries) error {
+		if err := removeSandbox(ctx, tx, sb.ID()); err != nil {
+			return fmt.Errorf("remove sandbox %s: %w", sb.ID(), err)
+		}
+		return insertEvents(ctx, tx, sb.Events)
+	})
+	if err == nil {
+		sb.Events = nil
+	}
+	return err
 }
 
 func removeSandbox(ctx context.Context, tx queries, id string) error {

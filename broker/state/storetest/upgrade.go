@@ -37,16 +37,20 @@ func Upgrade(t *testing.T, migrations fs.FS, database func(testing.TB) Database)
 	t.Helper()
 	files, err := fs.Glob(migrations, "*.sql")
 	check(t, err)
-	for version := range files {
-		t.Run(fmt.Sprintf("from %05d", version+1), func(t *testing.T) {
+	for _, file := range files {
+		var version int
+		if _, err := fmt.Sscanf(file, "%05d_", &version); err != nil {
+			t.Fatalf("migration %q has no number: %v", file, err)
+		}
+		t.Run(fmt.Sprintf("from %05d", version), func(t *testing.T) {
 			d := database(t)
 			p, err := goose.NewProvider(d.Dialect, d.SQL, d.Migrations)
 			check(t, err)
-			_, err = p.UpTo(t.Context(), int64(version+1))
+			_, err = p.UpTo(t.Context(), int64(version))
 			check(t, err)
 			old := history(t, d)
 			for _, h := range old {
-				if h.since <= version+1 {
+				if h.since <= version {
 					h.store()
 				}
 			}
@@ -55,7 +59,7 @@ func Upgrade(t *testing.T, migrations fs.FS, database func(testing.TB) Database)
 			check(t, err)
 			defer func() { check(t, s.Close()) }()
 			for _, h := range old {
-				h.verify(t, s, h.since <= version+1)
+				h.verify(t, s, h.since <= version)
 			}
 		})
 	}
@@ -131,6 +135,14 @@ func history(t *testing.T, d Database) []chapter {
 			exec(`INSERT INTO measurements (provider, good, bad, seconds, at, streak, open_until, openings, cool_until)
 				VALUES ('p', 1.5, 0.25, 2.5, ?, 1, NULL, 2, ?)`, start.UnixNano(), start.Add(time.Second).UnixNano())
 		}, verify: func(t *testing.T, s state.Store, stored bool) { verifyPlacement(t, s, place, stored) }},
+		{since: 4, store: func() {
+			exec(`INSERT INTO events (at, body) VALUES (?, ?)`, start.UnixNano(), encode(&brokerv1.Event{Reason: "old"}))
+			exec(`INSERT INTO meta (key, value) VALUES ('events_floor', '0 0')`)
+		}, verify: func(t *testing.T, s state.Store, stored bool) {
+			if got := from(t, s, false).next(); stored != (len(got) > 0 && got[0] == "old") {
+				t.Errorf("events are %q; one was stored: %t", got, stored)
+			}
+		}},
 	}
 }
 

@@ -52,6 +52,15 @@ var rules = []rule{
 	},
 	{from: module + "broker", to: "github.com/alecthomas/kong", why: "only cmd reads flags"},
 	{from: module + "plugins", to: "github.com/alecthomas/kong", why: "only cmd reads flags"},
+	{from: module + "plugins", to: "go.opentelemetry.io", why: "a plugin that makes no spans links nothing for them"},
+	{
+		from: module + "broker", to: "go.opentelemetry.io/otel/sdk/trace", why: "the domain knows the interfaces of telemetry only",
+		except: []string{module + "broker/api", module + "broker/server"},
+	},
+	{
+		from: module + "broker", to: "github.com/prometheus", why: "the domain knows the interfaces of telemetry only",
+		except: []string{module + "broker/telemetry/export", module + "broker/server"},
+	},
 	{from: module + "broker/lifecycle", to: "os", direct: true, why: "pure: no I/O"},
 	{from: module + "broker/lifecycle", to: "net", direct: true, why: "pure: no I/O"},
 	{from: module + "broker/lifecycle", to: "database/sql", direct: true, why: "pure: no I/O"},

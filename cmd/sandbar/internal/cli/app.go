@@ -17,6 +17,7 @@ import (
 	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/terminal"
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
+	"github.com/sandbar-dev/sandbar/proto/tracing"
 )
 
 const (
@@ -40,6 +41,8 @@ type app struct {
 	now                   func() time.Time
 
 	client *client.Client
+	// tracer is nil unless the environment names a collector.
+	tracer *tracing.Tracer
 	// place is set when the broker is our own, to be started when it is gone.
 	place *daemon.Place
 	// versionSaid keeps the note about another version to one line.
@@ -83,7 +86,7 @@ func (a *app) connect(ctx context.Context) (*client.Client, error) {
 		if err != nil {
 			return nil, err
 		}
-		a.client = client.New(address, client.Options{APIKey: a.getenv("SANDBAR_API_KEY"), Version: a.version})
+		a.client = client.New(address, client.Options{APIKey: a.getenv("SANDBAR_API_KEY"), Version: a.version, Tracer: a.tracer})
 	}
 	return a.client, a.ensure(ctx)
 }

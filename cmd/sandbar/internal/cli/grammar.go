@@ -32,6 +32,7 @@ type grammar struct {
 	Ports  portsCmd  `cmd:"" group:"Files and ports" help:"List the ports that listen in a sandbox."`
 	Port   portCmd   `cmd:"" group:"Files and ports" aliases:"port-forward" help:"Forward a local port to a port in a sandbox."`
 
+	Events      eventsCmd      `cmd:"" group:"System" help:"Show what happens to sandboxes."`
 	Providers   providersCmd   `cmd:"" group:"System" help:"List providers."`
 	Doctor      doctorCmd      `cmd:"" group:"System" help:"Check whether sandboxes can work here."`
 	Serve       serveCmd       `cmd:"" group:"System" help:"Run a broker."`

@@ -75,7 +75,10 @@ func (a *app) run(ctx context.Context) error {
 		}
 		return err
 	}
-	return kctx.Run()
+	return a.traced(ctx, commandPath(kctx), func(ctx context.Context) error {
+		kctx.BindTo(ctx, (*context.Context)(nil))
+		return kctx.Run()
+	})
 }
 
 // isText refuses arguments that the API, whose strings are UTF-8, would change.

@@ -15,6 +15,7 @@ import (
 	"github.com/sandbar-dev/sandbar/broker/server"
 	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/daemon"
 	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/value"
+	"github.com/sandbar-dev/sandbar/proto/tracing"
 )
 
 // Server runs a broker until the context ends or the broker ends by itself.
@@ -45,8 +46,12 @@ func (c *serveCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
+	if t := &cfg.Telemetry.Traces; t.Endpoint == "" && !c.OnDemand {
+		t.Endpoint = a.getenv(tracing.EnvEndpoint)
+	}
 	if c.OnDemand {
-		cfg.Listen = config.Listen{}
+		// It comes and goes as it is needed, so there is nothing for a scraper either.
+		cfg.Listen, cfg.Telemetry.Prometheus = config.Listen{}, config.Prometheus{}
 	}
 	o, err := a.serverOptions(place, cfg)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/sandbar-dev/sandbar/broker/api/batch"
 	"github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1/brokerv1connect"
+	"github.com/sandbar-dev/sandbar/proto/tracing"
 )
 
 // readMax bounds one message from the broker: listings are paged and everything
@@ -24,6 +25,7 @@ type Client struct {
 
 	address   Address
 	transport *http.Transport
+	spans     *spans
 }
 
 // Options are what New can do without.
@@ -32,6 +34,8 @@ type Options struct {
 	APIKey string
 	// Version is the CLI's own version, sent as the user agent.
 	Version string
+	// Tracer makes a span of each call; nil: nobody does.
+	Tracer *tracing.Tracer
 }
 
 // New returns a client. It connects with the first call.
@@ -59,10 +63,11 @@ func New(address Address, options Options) *Client {
 	} else {
 		t.Protocols.SetHTTP2(true)
 	}
+	spans := &spans{tracer: options.Tracer}
 	opts := []connect.ClientOption{
 		connect.WithGRPC(),
 		connect.WithReadMaxBytes(readMax),
-		connect.WithInterceptors(&interceptor{address: address, options: options}),
+		connect.WithInterceptors(&interceptor{address: address, options: options, spans: spans}),
 		// A broker that compressed a command's output would spend most of its time on
 		// that.
 		connect.WithAcceptCompression("gzip", nil, nil),
@@ -73,6 +78,7 @@ func New(address Address, options Options) *Client {
 		Admin:                brokerv1connect.NewAdminServiceClient(h, base, opts...),
 		address:              address,
 		transport:            t,
+		spans:                spans,
 	}
 }
 
@@ -80,4 +86,7 @@ func New(address Address, options Options) *Client {
 func (c *Client) Address() Address { return c.address }
 
 // Close drops idle connections; streams end with their contexts.
-func (c *Client) Close() { c.transport.CloseIdleConnections() }
+func (c *Client) Close() {
+	c.spans.endAll()
+	c.transport.CloseIdleConnections()
+}

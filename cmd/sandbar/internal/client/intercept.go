@@ -5,42 +5,55 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"net/http"
 	"strings"
 
 	"connectrpc.com/connect"
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc/codes"
 
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
+	"github.com/sandbar-dev/sandbar/proto/tracing/span"
 )
 
 // interceptor authenticates requests and turns Connect errors into faults.
 type interceptor struct {
 	address Address
 	options Options
+	spans   *spans
 }
 
 func (i *interceptor) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, req connect.AnyRequest) (connect.AnyResponse, error) {
 		i.header(req.Header())
+		ctx, sp := i.spans.begin(ctx, req.Spec().Procedure, req.Header())
 		res, err := next(ctx, req)
 		if err != nil {
-			return nil, i.fault(ctx, err)
+			err = i.fault(ctx, err)
+			span.End(sp, err)
+			return nil, err
 		}
+		sp.End()
 		return res, nil
 	}
 }
 
 func (i *interceptor) WrapStreamingClient(next connect.StreamingClientFunc) connect.StreamingClientFunc {
 	return func(ctx context.Context, spec connect.Spec) connect.StreamingClientConn {
+		header := make(http.Header)
+		ctx, sp := i.spans.begin(ctx, spec.Procedure, header)
+		i.spans.keep(sp)
 		conn := next(ctx, spec)
+		maps.Copy(conn.RequestHeader(), header)
 		i.header(conn.RequestHeader())
 		if spec.StreamType == connect.StreamTypeBidi {
 			// The HTTP/2 client does not see the context end while it waits for more
 			// of the request. An upload must not seem whole, and so is not ended so.
 			context.AfterFunc(ctx, func() { _ = conn.CloseRequest() })
 		}
-		return &streamConn{StreamingClientConn: conn, ctx: ctx, interceptor: i}
+		return &streamConn{StreamingClientConn: conn, ctx: ctx, interceptor: i, span: sp}
 	}
 }
 
@@ -62,6 +75,7 @@ type streamConn struct {
 	connect.StreamingClientConn
 	ctx         context.Context //nolint:containedctx // the life of the stream
 	interceptor *interceptor
+	span        trace.Span
 }
 
 func (c *streamConn) Send(msg any) error {
@@ -69,7 +83,14 @@ func (c *streamConn) Send(msg any) error {
 }
 
 func (c *streamConn) Receive(msg any) error {
-	return c.interceptor.fault(c.ctx, c.StreamingClientConn.Receive(msg))
+	err := c.interceptor.fault(c.ctx, c.StreamingClientConn.Receive(msg))
+	switch {
+	case errors.Is(err, io.EOF):
+		c.interceptor.spans.end(c.span, nil)
+	case err != nil:
+		c.interceptor.spans.end(c.span, err)
+	}
+	return err
 }
 
 // fault converts an error of Connect. An end of stream stays io.EOF, and a

@@ -23,6 +23,34 @@ func Message(w io.Writer, msg proto.Message) error {
 	return indent(w, raw)
 }
 
+// MessageLine writes one message as one line of JSON, for streams.
+func MessageLine(w io.Writer, msg proto.Message) error {
+	raw, err := marshal.Marshal(msg)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", msg.ProtoReflect().Descriptor().Name(), err)
+	}
+	return line(w, raw)
+}
+
+// Line writes a value of our own as one line of JSON.
+func Line(w io.Writer, v any) error {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encode JSON: %w", err)
+	}
+	return line(w, raw)
+}
+
+func line(w io.Writer, raw []byte) error {
+	var buf bytes.Buffer
+	if err := json.Compact(&buf, raw); err != nil {
+		return fmt.Errorf("compact JSON: %w", err)
+	}
+	buf.WriteByte('\n')
+	_, err := w.Write(buf.Bytes())
+	return err
+}
+
 // Messages writes a list as one JSON array, [] when it is empty.
 func Messages[M proto.Message](w io.Writer, msgs []M) error {
 	raws := make([]json.RawMessage, 0, len(msgs))

@@ -241,6 +241,66 @@ func (PluginState) EnumDescriptor() ([]byte, []int) {
 	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{2}
 }
 
+// EventType is what happened.
+type EventType int32
+
+const (
+	EventType_EVENT_TYPE_UNSPECIFIED EventType = 0
+	// It was asked for and is known; the provider is called next.
+	EventType_EVENT_TYPE_SANDBOX_CREATING EventType = 1
+	// It went from one state to another.
+	EventType_EVENT_TYPE_SANDBOX_STATE_CHANGED EventType = 2
+	// It ended.
+	EventType_EVENT_TYPE_SANDBOX_DELETED EventType = 3
+	// It was never made, which is known for sure now.
+	EventType_EVENT_TYPE_SANDBOX_NOT_MADE EventType = 4
+)
+
+// Enum value maps for EventType.
+var (
+	EventType_name = map[int32]string{
+		0: "EVENT_TYPE_UNSPECIFIED",
+		1: "EVENT_TYPE_SANDBOX_CREATING",
+		2: "EVENT_TYPE_SANDBOX_STATE_CHANGED",
+		3: "EVENT_TYPE_SANDBOX_DELETED",
+		4: "EVENT_TYPE_SANDBOX_NOT_MADE",
+	}
+	EventType_value = map[string]int32{
+		"EVENT_TYPE_UNSPECIFIED":           0,
+		"EVENT_TYPE_SANDBOX_CREATING":      1,
+		"EVENT_TYPE_SANDBOX_STATE_CHANGED": 2,
+		"EVENT_TYPE_SANDBOX_DELETED":       3,
+		"EVENT_TYPE_SANDBOX_NOT_MADE":      4,
+	}
+)
+
+func (x EventType) Enum() *EventType {
+	p := new(EventType)
+	*p = x
+	return p
+}
+
+func (x EventType) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (EventType) Descriptor() protoreflect.EnumDescriptor {
+	return file_sandbar_broker_v1_broker_proto_enumTypes[3].Descriptor()
+}
+
+func (EventType) Type() protoreflect.EnumType {
+	return &file_sandbar_broker_v1_broker_proto_enumTypes[3]
+}
+
+func (x EventType) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use EventType.Descriptor instead.
+func (EventType) EnumDescriptor() ([]byte, []int) {
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{3}
+}
+
 // Sandbox is a sandbox as the broker knows it.
 type Sandbox struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -3429,6 +3489,321 @@ func (x *RestartProviderResponse) GetProvider() *Provider {
 	return nil
 }
 
+type WatchEventsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The cursor of the last event that was seen. Empty: start with what happens
+	// from now on.
+	Cursor string `protobuf:"bytes,1,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	// Start with the oldest event that is kept; the cursor must be empty.
+	FromOldest bool `protobuf:"varint,2,opt,name=from_oldest,json=fromOldest,proto3" json:"from_oldest,omitempty"`
+	// Only events of this sandbox.
+	SandboxId string `protobuf:"bytes,3,opt,name=sandbox_id,json=sandboxId,proto3" json:"sandbox_id,omitempty"`
+	// Only events of sandboxes on this provider.
+	Provider string `protobuf:"bytes,4,opt,name=provider,proto3" json:"provider,omitempty"`
+	// End once all that has happened is sent.
+	UntilNow      bool `protobuf:"varint,5,opt,name=until_now,json=untilNow,proto3" json:"until_now,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchEventsRequest) Reset() {
+	*x = WatchEventsRequest{}
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchEventsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchEventsRequest) ProtoMessage() {}
+
+func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchEventsRequest.ProtoReflect.Descriptor instead.
+func (*WatchEventsRequest) Descriptor() ([]byte, []int) {
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *WatchEventsRequest) GetCursor() string {
+	if x != nil {
+		return x.Cursor
+	}
+	return ""
+}
+
+func (x *WatchEventsRequest) GetFromOldest() bool {
+	if x != nil {
+		return x.FromOldest
+	}
+	return false
+}
+
+func (x *WatchEventsRequest) GetSandboxId() string {
+	if x != nil {
+		return x.SandboxId
+	}
+	return ""
+}
+
+func (x *WatchEventsRequest) GetProvider() string {
+	if x != nil {
+		return x.Provider
+	}
+	return ""
+}
+
+func (x *WatchEventsRequest) GetUntilNow() bool {
+	if x != nil {
+		return x.UntilNow
+	}
+	return false
+}
+
+type WatchEventsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The oldest first. A message without events only moves the cursor on.
+	Events []*Event `protobuf:"bytes,1,rep,name=events,proto3" json:"events,omitempty"`
+	// Where to go on after this message.
+	Cursor string `protobuf:"bytes,2,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	// Set if events after the cursor of the request are not there any more; those of
+	// this message and later ones come after what is missing.
+	Gap           *EventGap `protobuf:"bytes,3,opt,name=gap,proto3" json:"gap,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchEventsResponse) Reset() {
+	*x = WatchEventsResponse{}
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchEventsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchEventsResponse) ProtoMessage() {}
+
+func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchEventsResponse.ProtoReflect.Descriptor instead.
+func (*WatchEventsResponse) Descriptor() ([]byte, []int) {
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *WatchEventsResponse) GetEvents() []*Event {
+	if x != nil {
+		return x.Events
+	}
+	return nil
+}
+
+func (x *WatchEventsResponse) GetCursor() string {
+	if x != nil {
+		return x.Cursor
+	}
+	return ""
+}
+
+func (x *WatchEventsResponse) GetGap() *EventGap {
+	if x != nil {
+		return x.Gap
+	}
+	return nil
+}
+
+// EventGap says that events are missing.
+type EventGap struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// For people.
+	Reason        string `protobuf:"bytes,1,opt,name=reason,proto3" json:"reason,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EventGap) Reset() {
+	*x = EventGap{}
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EventGap) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EventGap) ProtoMessage() {}
+
+func (x *EventGap) ProtoReflect() protoreflect.Message {
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EventGap.ProtoReflect.Descriptor instead.
+func (*EventGap) Descriptor() ([]byte, []int) {
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *EventGap) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+// Event is a change of a sandbox.
+type Event struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Where to go on after this event.
+	Cursor    string                 `protobuf:"bytes,1,opt,name=cursor,proto3" json:"cursor,omitempty"`
+	At        *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=at,proto3" json:"at,omitempty"`
+	Type      EventType              `protobuf:"varint,3,opt,name=type,proto3,enum=sandbar.broker.v1.EventType" json:"type,omitempty"`
+	SandboxId string                 `protobuf:"bytes,4,opt,name=sandbox_id,json=sandboxId,proto3" json:"sandbox_id,omitempty"`
+	// The name of the sandbox, if it has one.
+	Name     string `protobuf:"bytes,5,opt,name=name,proto3" json:"name,omitempty"`
+	Provider string `protobuf:"bytes,6,opt,name=provider,proto3" json:"provider,omitempty"`
+	// The state it is in after the change; absent if it is gone.
+	State v1.SandboxState `protobuf:"varint,7,opt,name=state,proto3,enum=sandbar.provider.v1.SandboxState" json:"state,omitempty"`
+	// The state it was in before; absent if it is new.
+	PreviousState v1.SandboxState `protobuf:"varint,8,opt,name=previous_state,json=previousState,proto3,enum=sandbar.provider.v1.SandboxState" json:"previous_state,omitempty"`
+	// Why, where it helps.
+	Reason string `protobuf:"bytes,9,opt,name=reason,proto3" json:"reason,omitempty"`
+	// The W3C trace that the change belongs to; empty if it belongs to none.
+	TraceId       string `protobuf:"bytes,10,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Event) Reset() {
+	*x = Event{}
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Event) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Event) ProtoMessage() {}
+
+func (x *Event) ProtoReflect() protoreflect.Message {
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Event.ProtoReflect.Descriptor instead.
+func (*Event) Descriptor() ([]byte, []int) {
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *Event) GetCursor() string {
+	if x != nil {
+		return x.Cursor
+	}
+	return ""
+}
+
+func (x *Event) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *Event) GetType() EventType {
+	if x != nil {
+		return x.Type
+	}
+	return EventType_EVENT_TYPE_UNSPECIFIED
+}
+
+func (x *Event) GetSandboxId() string {
+	if x != nil {
+		return x.SandboxId
+	}
+	return ""
+}
+
+func (x *Event) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Event) GetProvider() string {
+	if x != nil {
+		return x.Provider
+	}
+	return ""
+}
+
+func (x *Event) GetState() v1.SandboxState {
+	if x != nil {
+		return x.State
+	}
+	return v1.SandboxState(0)
+}
+
+func (x *Event) GetPreviousState() v1.SandboxState {
+	if x != nil {
+		return x.PreviousState
+	}
+	return v1.SandboxState(0)
+}
+
+func (x *Event) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Event) GetTraceId() string {
+	if x != nil {
+		return x.TraceId
+	}
+	return ""
+}
+
 var File_sandbar_broker_v1_broker_proto protoreflect.FileDescriptor
 
 const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
@@ -3686,7 +4061,34 @@ const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"\x16RestartProviderRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"R\n" +
 	"\x17RestartProviderResponse\x127\n" +
-	"\bprovider\x18\x01 \x01(\v2\x1b.sandbar.broker.v1.ProviderR\bprovider*X\n" +
+	"\bprovider\x18\x01 \x01(\v2\x1b.sandbar.broker.v1.ProviderR\bprovider\"\xa5\x01\n" +
+	"\x12WatchEventsRequest\x12\x16\n" +
+	"\x06cursor\x18\x01 \x01(\tR\x06cursor\x12\x1f\n" +
+	"\vfrom_oldest\x18\x02 \x01(\bR\n" +
+	"fromOldest\x12\x1d\n" +
+	"\n" +
+	"sandbox_id\x18\x03 \x01(\tR\tsandboxId\x12\x1a\n" +
+	"\bprovider\x18\x04 \x01(\tR\bprovider\x12\x1b\n" +
+	"\tuntil_now\x18\x05 \x01(\bR\buntilNow\"\x8e\x01\n" +
+	"\x13WatchEventsResponse\x120\n" +
+	"\x06events\x18\x01 \x03(\v2\x18.sandbar.broker.v1.EventR\x06events\x12\x16\n" +
+	"\x06cursor\x18\x02 \x01(\tR\x06cursor\x12-\n" +
+	"\x03gap\x18\x03 \x01(\v2\x1b.sandbar.broker.v1.EventGapR\x03gap\"\"\n" +
+	"\bEventGap\x12\x16\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\"\x82\x03\n" +
+	"\x05Event\x12\x16\n" +
+	"\x06cursor\x18\x01 \x01(\tR\x06cursor\x12*\n" +
+	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x120\n" +
+	"\x04type\x18\x03 \x01(\x0e2\x1c.sandbar.broker.v1.EventTypeR\x04type\x12\x1d\n" +
+	"\n" +
+	"sandbox_id\x18\x04 \x01(\tR\tsandboxId\x12\x12\n" +
+	"\x04name\x18\x05 \x01(\tR\x04name\x12\x1a\n" +
+	"\bprovider\x18\x06 \x01(\tR\bprovider\x127\n" +
+	"\x05state\x18\a \x01(\x0e2!.sandbar.provider.v1.SandboxStateR\x05state\x12H\n" +
+	"\x0eprevious_state\x18\b \x01(\x0e2!.sandbar.provider.v1.SandboxStateR\rpreviousState\x12\x16\n" +
+	"\x06reason\x18\t \x01(\tR\x06reason\x12\x19\n" +
+	"\btrace_id\x18\n" +
+	" \x01(\tR\atraceId*X\n" +
 	"\n" +
 	"IdleAction\x12\x1b\n" +
 	"\x17IDLE_ACTION_UNSPECIFIED\x10\x00\x12\x16\n" +
@@ -3715,7 +4117,13 @@ const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"\x12PLUGIN_STATE_READY\x10\x04\x12\x19\n" +
 	"\x15PLUGIN_STATE_DEGRADED\x10\x05\x12\x18\n" +
 	"\x14PLUGIN_STATE_BACKOFF\x10\x06\x12\x1c\n" +
-	"\x18PLUGIN_STATE_QUARANTINED\x10\a2\xcd\x1a\n" +
+	"\x18PLUGIN_STATE_QUARANTINED\x10\a*\xaf\x01\n" +
+	"\tEventType\x12\x1a\n" +
+	"\x16EVENT_TYPE_UNSPECIFIED\x10\x00\x12\x1f\n" +
+	"\x1bEVENT_TYPE_SANDBOX_CREATING\x10\x01\x12$\n" +
+	" EVENT_TYPE_SANDBOX_STATE_CHANGED\x10\x02\x12\x1e\n" +
+	"\x1aEVENT_TYPE_SANDBOX_DELETED\x10\x03\x12\x1f\n" +
+	"\x1bEVENT_TYPE_SANDBOX_NOT_MADE\x10\x042\xad\x1b\n" +
 	"\x0eSandboxService\x12b\n" +
 	"\rCreateSandbox\x12'.sandbar.broker.v1.CreateSandboxRequest\x1a(.sandbar.broker.v1.CreateSandboxResponse\x12\\\n" +
 	"\vPlanSandbox\x12%.sandbar.broker.v1.PlanSandboxRequest\x1a&.sandbar.broker.v1.PlanSandboxResponse\x12e\n" +
@@ -3756,7 +4164,8 @@ const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"\bGetUsage\x12$.sandbar.provider.v1.GetUsageRequest\x1a%.sandbar.provider.v1.GetUsageResponse\x12_\n" +
 	"\fCreateVolume\x12&.sandbar.broker.v1.CreateVolumeRequest\x1a'.sandbar.broker.v1.CreateVolumeResponse\x12\\\n" +
 	"\vListVolumes\x12%.sandbar.broker.v1.ListVolumesRequest\x1a&.sandbar.broker.v1.ListVolumesResponse\x12_\n" +
-	"\fDeleteVolume\x12&.sandbar.broker.v1.DeleteVolumeRequest\x1a'.sandbar.broker.v1.DeleteVolumeResponse2\xf3\x03\n" +
+	"\fDeleteVolume\x12&.sandbar.broker.v1.DeleteVolumeRequest\x1a'.sandbar.broker.v1.DeleteVolumeResponse\x12^\n" +
+	"\vWatchEvents\x12%.sandbar.broker.v1.WatchEventsRequest\x1a&.sandbar.broker.v1.WatchEventsResponse0\x012\xf3\x03\n" +
 	"\fAdminService\x12V\n" +
 	"\tGetServer\x12#.sandbar.broker.v1.GetServerRequest\x1a$.sandbar.broker.v1.GetServerResponse\x12Y\n" +
 	"\n" +
@@ -3777,274 +4186,287 @@ func file_sandbar_broker_v1_broker_proto_rawDescGZIP() []byte {
 	return file_sandbar_broker_v1_broker_proto_rawDescData
 }
 
-var file_sandbar_broker_v1_broker_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_sandbar_broker_v1_broker_proto_msgTypes = make([]protoimpl.MessageInfo, 64)
+var file_sandbar_broker_v1_broker_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_sandbar_broker_v1_broker_proto_msgTypes = make([]protoimpl.MessageInfo, 68)
 var file_sandbar_broker_v1_broker_proto_goTypes = []any{
 	(IdleAction)(0),                    // 0: sandbar.broker.v1.IdleAction
 	(PlacementRule)(0),                 // 1: sandbar.broker.v1.PlacementRule
 	(PluginState)(0),                   // 2: sandbar.broker.v1.PluginState
-	(*Sandbox)(nil),                    // 3: sandbar.broker.v1.Sandbox
-	(*Idle)(nil),                       // 4: sandbar.broker.v1.Idle
-	(*CreateSandboxRequest)(nil),       // 5: sandbar.broker.v1.CreateSandboxRequest
-	(*CreateSandboxResponse)(nil),      // 6: sandbar.broker.v1.CreateSandboxResponse
-	(*PlanSandboxRequest)(nil),         // 7: sandbar.broker.v1.PlanSandboxRequest
-	(*PlanSandboxResponse)(nil),        // 8: sandbar.broker.v1.PlanSandboxResponse
-	(*ExplainSandboxRequest)(nil),      // 9: sandbar.broker.v1.ExplainSandboxRequest
-	(*ExplainSandboxResponse)(nil),     // 10: sandbar.broker.v1.ExplainSandboxResponse
-	(*Placement)(nil),                  // 11: sandbar.broker.v1.Placement
-	(*PlacementCandidate)(nil),         // 12: sandbar.broker.v1.PlacementCandidate
-	(*PlacementObstacle)(nil),          // 13: sandbar.broker.v1.PlacementObstacle
-	(*PlacementScore)(nil),             // 14: sandbar.broker.v1.PlacementScore
-	(*PlacementAttempt)(nil),           // 15: sandbar.broker.v1.PlacementAttempt
-	(*GetSandboxRequest)(nil),          // 16: sandbar.broker.v1.GetSandboxRequest
-	(*GetSandboxResponse)(nil),         // 17: sandbar.broker.v1.GetSandboxResponse
-	(*ListSandboxesRequest)(nil),       // 18: sandbar.broker.v1.ListSandboxesRequest
-	(*ListSandboxesResponse)(nil),      // 19: sandbar.broker.v1.ListSandboxesResponse
-	(*DeleteSandboxRequest)(nil),       // 20: sandbar.broker.v1.DeleteSandboxRequest
-	(*DeleteSandboxResponse)(nil),      // 21: sandbar.broker.v1.DeleteSandboxResponse
-	(*PauseSandboxRequest)(nil),        // 22: sandbar.broker.v1.PauseSandboxRequest
-	(*PauseSandboxResponse)(nil),       // 23: sandbar.broker.v1.PauseSandboxResponse
-	(*ResumeSandboxRequest)(nil),       // 24: sandbar.broker.v1.ResumeSandboxRequest
-	(*ResumeSandboxResponse)(nil),      // 25: sandbar.broker.v1.ResumeSandboxResponse
-	(*ExtendSandboxRequest)(nil),       // 26: sandbar.broker.v1.ExtendSandboxRequest
-	(*ExtendSandboxResponse)(nil),      // 27: sandbar.broker.v1.ExtendSandboxResponse
-	(*ForkSandboxRequest)(nil),         // 28: sandbar.broker.v1.ForkSandboxRequest
-	(*ForkSandboxResponse)(nil),        // 29: sandbar.broker.v1.ForkSandboxResponse
-	(*Snapshot)(nil),                   // 30: sandbar.broker.v1.Snapshot
-	(*CreateSnapshotRequest)(nil),      // 31: sandbar.broker.v1.CreateSnapshotRequest
-	(*CreateSnapshotResponse)(nil),     // 32: sandbar.broker.v1.CreateSnapshotResponse
-	(*ListSnapshotsRequest)(nil),       // 33: sandbar.broker.v1.ListSnapshotsRequest
-	(*ListSnapshotsResponse)(nil),      // 34: sandbar.broker.v1.ListSnapshotsResponse
-	(*DeleteSnapshotRequest)(nil),      // 35: sandbar.broker.v1.DeleteSnapshotRequest
-	(*DeleteSnapshotResponse)(nil),     // 36: sandbar.broker.v1.DeleteSnapshotResponse
-	(*RestoreSnapshotRequest)(nil),     // 37: sandbar.broker.v1.RestoreSnapshotRequest
-	(*RestoreSnapshotResponse)(nil),    // 38: sandbar.broker.v1.RestoreSnapshotResponse
-	(*CreateVolumeRequest)(nil),        // 39: sandbar.broker.v1.CreateVolumeRequest
-	(*CreateVolumeResponse)(nil),       // 40: sandbar.broker.v1.CreateVolumeResponse
-	(*Volume)(nil),                     // 41: sandbar.broker.v1.Volume
-	(*ListVolumesRequest)(nil),         // 42: sandbar.broker.v1.ListVolumesRequest
-	(*ListVolumesResponse)(nil),        // 43: sandbar.broker.v1.ListVolumesResponse
-	(*DeleteVolumeRequest)(nil),        // 44: sandbar.broker.v1.DeleteVolumeRequest
-	(*DeleteVolumeResponse)(nil),       // 45: sandbar.broker.v1.DeleteVolumeResponse
-	(*GetServerRequest)(nil),           // 46: sandbar.broker.v1.GetServerRequest
-	(*GetServerResponse)(nil),          // 47: sandbar.broker.v1.GetServerResponse
-	(*StopServerRequest)(nil),          // 48: sandbar.broker.v1.StopServerRequest
-	(*StopServerResponse)(nil),         // 49: sandbar.broker.v1.StopServerResponse
-	(*ListProvidersRequest)(nil),       // 50: sandbar.broker.v1.ListProvidersRequest
-	(*ListProvidersResponse)(nil),      // 51: sandbar.broker.v1.ListProvidersResponse
-	(*Provider)(nil),                   // 52: sandbar.broker.v1.Provider
-	(*ProbeProviderRequest)(nil),       // 53: sandbar.broker.v1.ProbeProviderRequest
-	(*ProbeProviderResponse)(nil),      // 54: sandbar.broker.v1.ProbeProviderResponse
-	(*RestartProviderRequest)(nil),     // 55: sandbar.broker.v1.RestartProviderRequest
-	(*RestartProviderResponse)(nil),    // 56: sandbar.broker.v1.RestartProviderResponse
-	nil,                                // 57: sandbar.broker.v1.Sandbox.LabelsEntry
-	nil,                                // 58: sandbar.broker.v1.CreateSandboxRequest.LabelsEntry
-	nil,                                // 59: sandbar.broker.v1.CreateSandboxRequest.ProviderLabelsEntry
-	nil,                                // 60: sandbar.broker.v1.ListSandboxesRequest.LabelsEntry
-	nil,                                // 61: sandbar.broker.v1.ForkSandboxRequest.LabelsEntry
-	nil,                                // 62: sandbar.broker.v1.Snapshot.LabelsEntry
-	nil,                                // 63: sandbar.broker.v1.CreateSnapshotRequest.LabelsEntry
-	nil,                                // 64: sandbar.broker.v1.RestoreSnapshotRequest.LabelsEntry
-	nil,                                // 65: sandbar.broker.v1.CreateVolumeRequest.LabelsEntry
-	nil,                                // 66: sandbar.broker.v1.ListVolumesResponse.UnreachableEntry
-	(v1.SandboxState)(0),               // 67: sandbar.provider.v1.SandboxState
-	(*v1.SandboxSpec)(nil),             // 68: sandbar.provider.v1.SandboxSpec
-	(*v1.Sandbox)(nil),                 // 69: sandbar.provider.v1.Sandbox
-	(*timestamppb.Timestamp)(nil),      // 70: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),        // 71: google.protobuf.Duration
-	(*v1.Keeps)(nil),                   // 72: sandbar.provider.v1.Keeps
-	(*v1.Volume)(nil),                  // 73: sandbar.provider.v1.Volume
-	(*v1.Capability)(nil),              // 74: sandbar.provider.v1.Capability
-	(*v1.ProbeResponse)(nil),           // 75: sandbar.provider.v1.ProbeResponse
-	(*v1.StartExecRequest)(nil),        // 76: sandbar.provider.v1.StartExecRequest
-	(*v1.AttachExecRequest)(nil),       // 77: sandbar.provider.v1.AttachExecRequest
-	(*v1.GetExecRequest)(nil),          // 78: sandbar.provider.v1.GetExecRequest
-	(*v1.SignalExecRequest)(nil),       // 79: sandbar.provider.v1.SignalExecRequest
-	(*v1.ListExecsRequest)(nil),        // 80: sandbar.provider.v1.ListExecsRequest
-	(*v1.ReadFileRequest)(nil),         // 81: sandbar.provider.v1.ReadFileRequest
-	(*v1.WriteFileRequest)(nil),        // 82: sandbar.provider.v1.WriteFileRequest
-	(*v1.StatFileRequest)(nil),         // 83: sandbar.provider.v1.StatFileRequest
-	(*v1.ListFilesRequest)(nil),        // 84: sandbar.provider.v1.ListFilesRequest
-	(*v1.MakeDirectoryRequest)(nil),    // 85: sandbar.provider.v1.MakeDirectoryRequest
-	(*v1.RemoveFileRequest)(nil),       // 86: sandbar.provider.v1.RemoveFileRequest
-	(*v1.MoveFileRequest)(nil),         // 87: sandbar.provider.v1.MoveFileRequest
-	(*v1.DiffFilesRequest)(nil),        // 88: sandbar.provider.v1.DiffFilesRequest
-	(*v1.DownloadArchiveRequest)(nil),  // 89: sandbar.provider.v1.DownloadArchiveRequest
-	(*v1.UploadArchiveRequest)(nil),    // 90: sandbar.provider.v1.UploadArchiveRequest
-	(*v1.ListPortsRequest)(nil),        // 91: sandbar.provider.v1.ListPortsRequest
-	(*v1.OpenTunnelRequest)(nil),       // 92: sandbar.provider.v1.OpenTunnelRequest
-	(*v1.GetUsageRequest)(nil),         // 93: sandbar.provider.v1.GetUsageRequest
-	(*v1.StartExecResponse)(nil),       // 94: sandbar.provider.v1.StartExecResponse
-	(*v1.AttachExecResponse)(nil),      // 95: sandbar.provider.v1.AttachExecResponse
-	(*v1.GetExecResponse)(nil),         // 96: sandbar.provider.v1.GetExecResponse
-	(*v1.SignalExecResponse)(nil),      // 97: sandbar.provider.v1.SignalExecResponse
-	(*v1.ListExecsResponse)(nil),       // 98: sandbar.provider.v1.ListExecsResponse
-	(*v1.ReadFileResponse)(nil),        // 99: sandbar.provider.v1.ReadFileResponse
-	(*v1.WriteFileResponse)(nil),       // 100: sandbar.provider.v1.WriteFileResponse
-	(*v1.StatFileResponse)(nil),        // 101: sandbar.provider.v1.StatFileResponse
-	(*v1.ListFilesResponse)(nil),       // 102: sandbar.provider.v1.ListFilesResponse
-	(*v1.MakeDirectoryResponse)(nil),   // 103: sandbar.provider.v1.MakeDirectoryResponse
-	(*v1.RemoveFileResponse)(nil),      // 104: sandbar.provider.v1.RemoveFileResponse
-	(*v1.MoveFileResponse)(nil),        // 105: sandbar.provider.v1.MoveFileResponse
-	(*v1.DiffFilesResponse)(nil),       // 106: sandbar.provider.v1.DiffFilesResponse
-	(*v1.DownloadArchiveResponse)(nil), // 107: sandbar.provider.v1.DownloadArchiveResponse
-	(*v1.UploadArchiveResponse)(nil),   // 108: sandbar.provider.v1.UploadArchiveResponse
-	(*v1.ListPortsResponse)(nil),       // 109: sandbar.provider.v1.ListPortsResponse
-	(*v1.OpenTunnelResponse)(nil),      // 110: sandbar.provider.v1.OpenTunnelResponse
-	(*v1.GetUsageResponse)(nil),        // 111: sandbar.provider.v1.GetUsageResponse
+	(EventType)(0),                     // 3: sandbar.broker.v1.EventType
+	(*Sandbox)(nil),                    // 4: sandbar.broker.v1.Sandbox
+	(*Idle)(nil),                       // 5: sandbar.broker.v1.Idle
+	(*CreateSandboxRequest)(nil),       // 6: sandbar.broker.v1.CreateSandboxRequest
+	(*CreateSandboxResponse)(nil),      // 7: sandbar.broker.v1.CreateSandboxResponse
+	(*PlanSandboxRequest)(nil),         // 8: sandbar.broker.v1.PlanSandboxRequest
+	(*PlanSandboxResponse)(nil),        // 9: sandbar.broker.v1.PlanSandboxResponse
+	(*ExplainSandboxRequest)(nil),      // 10: sandbar.broker.v1.ExplainSandboxRequest
+	(*ExplainSandboxResponse)(nil),     // 11: sandbar.broker.v1.ExplainSandboxResponse
+	(*Placement)(nil),                  // 12: sandbar.broker.v1.Placement
+	(*PlacementCandidate)(nil),         // 13: sandbar.broker.v1.PlacementCandidate
+	(*PlacementObstacle)(nil),          // 14: sandbar.broker.v1.PlacementObstacle
+	(*PlacementScore)(nil),             // 15: sandbar.broker.v1.PlacementScore
+	(*PlacementAttempt)(nil),           // 16: sandbar.broker.v1.PlacementAttempt
+	(*GetSandboxRequest)(nil),          // 17: sandbar.broker.v1.GetSandboxRequest
+	(*GetSandboxResponse)(nil),         // 18: sandbar.broker.v1.GetSandboxResponse
+	(*ListSandboxesRequest)(nil),       // 19: sandbar.broker.v1.ListSandboxesRequest
+	(*ListSandboxesResponse)(nil),      // 20: sandbar.broker.v1.ListSandboxesResponse
+	(*DeleteSandboxRequest)(nil),       // 21: sandbar.broker.v1.DeleteSandboxRequest
+	(*DeleteSandboxResponse)(nil),      // 22: sandbar.broker.v1.DeleteSandboxResponse
+	(*PauseSandboxRequest)(nil),        // 23: sandbar.broker.v1.PauseSandboxRequest
+	(*PauseSandboxResponse)(nil),       // 24: sandbar.broker.v1.PauseSandboxResponse
+	(*ResumeSandboxRequest)(nil),       // 25: sandbar.broker.v1.ResumeSandboxRequest
+	(*ResumeSandboxResponse)(nil),      // 26: sandbar.broker.v1.ResumeSandboxResponse
+	(*ExtendSandboxRequest)(nil),       // 27: sandbar.broker.v1.ExtendSandboxRequest
+	(*ExtendSandboxResponse)(nil),      // 28: sandbar.broker.v1.ExtendSandboxResponse
+	(*ForkSandboxRequest)(nil),         // 29: sandbar.broker.v1.ForkSandboxRequest
+	(*ForkSandboxResponse)(nil),        // 30: sandbar.broker.v1.ForkSandboxResponse
+	(*Snapshot)(nil),                   // 31: sandbar.broker.v1.Snapshot
+	(*CreateSnapshotRequest)(nil),      // 32: sandbar.broker.v1.CreateSnapshotRequest
+	(*CreateSnapshotResponse)(nil),     // 33: sandbar.broker.v1.CreateSnapshotResponse
+	(*ListSnapshotsRequest)(nil),       // 34: sandbar.broker.v1.ListSnapshotsRequest
+	(*ListSnapshotsResponse)(nil),      // 35: sandbar.broker.v1.ListSnapshotsResponse
+	(*DeleteSnapshotRequest)(nil),      // 36: sandbar.broker.v1.DeleteSnapshotRequest
+	(*DeleteSnapshotResponse)(nil),     // 37: sandbar.broker.v1.DeleteSnapshotResponse
+	(*RestoreSnapshotRequest)(nil),     // 38: sandbar.broker.v1.RestoreSnapshotRequest
+	(*RestoreSnapshotResponse)(nil),    // 39: sandbar.broker.v1.RestoreSnapshotResponse
+	(*CreateVolumeRequest)(nil),        // 40: sandbar.broker.v1.CreateVolumeRequest
+	(*CreateVolumeResponse)(nil),       // 41: sandbar.broker.v1.CreateVolumeResponse
+	(*Volume)(nil),                     // 42: sandbar.broker.v1.Volume
+	(*ListVolumesRequest)(nil),         // 43: sandbar.broker.v1.ListVolumesRequest
+	(*ListVolumesResponse)(nil),        // 44: sandbar.broker.v1.ListVolumesResponse
+	(*DeleteVolumeRequest)(nil),        // 45: sandbar.broker.v1.DeleteVolumeRequest
+	(*DeleteVolumeResponse)(nil),       // 46: sandbar.broker.v1.DeleteVolumeResponse
+	(*GetServerRequest)(nil),           // 47: sandbar.broker.v1.GetServerRequest
+	(*GetServerResponse)(nil),          // 48: sandbar.broker.v1.GetServerResponse
+	(*StopServerRequest)(nil),          // 49: sandbar.broker.v1.StopServerRequest
+	(*StopServerResponse)(nil),         // 50: sandbar.broker.v1.StopServerResponse
+	(*ListProvidersRequest)(nil),       // 51: sandbar.broker.v1.ListProvidersRequest
+	(*ListProvidersResponse)(nil),      // 52: sandbar.broker.v1.ListProvidersResponse
+	(*Provider)(nil),                   // 53: sandbar.broker.v1.Provider
+	(*ProbeProviderRequest)(nil),       // 54: sandbar.broker.v1.ProbeProviderRequest
+	(*ProbeProviderResponse)(nil),      // 55: sandbar.broker.v1.ProbeProviderResponse
+	(*RestartProviderRequest)(nil),     // 56: sandbar.broker.v1.RestartProviderRequest
+	(*RestartProviderResponse)(nil),    // 57: sandbar.broker.v1.RestartProviderResponse
+	(*WatchEventsRequest)(nil),         // 58: sandbar.broker.v1.WatchEventsRequest
+	(*WatchEventsResponse)(nil),        // 59: sandbar.broker.v1.WatchEventsResponse
+	(*EventGap)(nil),                   // 60: sandbar.broker.v1.EventGap
+	(*Event)(nil),                      // 61: sandbar.broker.v1.Event
+	nil,                                // 62: sandbar.broker.v1.Sandbox.LabelsEntry
+	nil,                                // 63: sandbar.broker.v1.CreateSandboxRequest.LabelsEntry
+	nil,                                // 64: sandbar.broker.v1.CreateSandboxRequest.ProviderLabelsEntry
+	nil,                                // 65: sandbar.broker.v1.ListSandboxesRequest.LabelsEntry
+	nil,                                // 66: sandbar.broker.v1.ForkSandboxRequest.LabelsEntry
+	nil,                                // 67: sandbar.broker.v1.Snapshot.LabelsEntry
+	nil,                                // 68: sandbar.broker.v1.CreateSnapshotRequest.LabelsEntry
+	nil,                                // 69: sandbar.broker.v1.RestoreSnapshotRequest.LabelsEntry
+	nil,                                // 70: sandbar.broker.v1.CreateVolumeRequest.LabelsEntry
+	nil,                                // 71: sandbar.broker.v1.ListVolumesResponse.UnreachableEntry
+	(v1.SandboxState)(0),               // 72: sandbar.provider.v1.SandboxState
+	(*v1.SandboxSpec)(nil),             // 73: sandbar.provider.v1.SandboxSpec
+	(*v1.Sandbox)(nil),                 // 74: sandbar.provider.v1.Sandbox
+	(*timestamppb.Timestamp)(nil),      // 75: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),        // 76: google.protobuf.Duration
+	(*v1.Keeps)(nil),                   // 77: sandbar.provider.v1.Keeps
+	(*v1.Volume)(nil),                  // 78: sandbar.provider.v1.Volume
+	(*v1.Capability)(nil),              // 79: sandbar.provider.v1.Capability
+	(*v1.ProbeResponse)(nil),           // 80: sandbar.provider.v1.ProbeResponse
+	(*v1.StartExecRequest)(nil),        // 81: sandbar.provider.v1.StartExecRequest
+	(*v1.AttachExecRequest)(nil),       // 82: sandbar.provider.v1.AttachExecRequest
+	(*v1.GetExecRequest)(nil),          // 83: sandbar.provider.v1.GetExecRequest
+	(*v1.SignalExecRequest)(nil),       // 84: sandbar.provider.v1.SignalExecRequest
+	(*v1.ListExecsRequest)(nil),        // 85: sandbar.provider.v1.ListExecsRequest
+	(*v1.ReadFileRequest)(nil),         // 86: sandbar.provider.v1.ReadFileRequest
+	(*v1.WriteFileRequest)(nil),        // 87: sandbar.provider.v1.WriteFileRequest
+	(*v1.StatFileRequest)(nil),         // 88: sandbar.provider.v1.StatFileRequest
+	(*v1.ListFilesRequest)(nil),        // 89: sandbar.provider.v1.ListFilesRequest
+	(*v1.MakeDirectoryRequest)(nil),    // 90: sandbar.provider.v1.MakeDirectoryRequest
+	(*v1.RemoveFileRequest)(nil),       // 91: sandbar.provider.v1.RemoveFileRequest
+	(*v1.MoveFileRequest)(nil),         // 92: sandbar.provider.v1.MoveFileRequest
+	(*v1.DiffFilesRequest)(nil),        // 93: sandbar.provider.v1.DiffFilesRequest
+	(*v1.DownloadArchiveRequest)(nil),  // 94: sandbar.provider.v1.DownloadArchiveRequest
+	(*v1.UploadArchiveRequest)(nil),    // 95: sandbar.provider.v1.UploadArchiveRequest
+	(*v1.ListPortsRequest)(nil),        // 96: sandbar.provider.v1.ListPortsRequest
+	(*v1.OpenTunnelRequest)(nil),       // 97: sandbar.provider.v1.OpenTunnelRequest
+	(*v1.GetUsageRequest)(nil),         // 98: sandbar.provider.v1.GetUsageRequest
+	(*v1.StartExecResponse)(nil),       // 99: sandbar.provider.v1.StartExecResponse
+	(*v1.AttachExecResponse)(nil),      // 100: sandbar.provider.v1.AttachExecResponse
+	(*v1.GetExecResponse)(nil),         // 101: sandbar.provider.v1.GetExecResponse
+	(*v1.SignalExecResponse)(nil),      // 102: sandbar.provider.v1.SignalExecResponse
+	(*v1.ListExecsResponse)(nil),       // 103: sandbar.provider.v1.ListExecsResponse
+	(*v1.ReadFileResponse)(nil),        // 104: sandbar.provider.v1.ReadFileResponse
+	(*v1.WriteFileResponse)(nil),       // 105: sandbar.provider.v1.WriteFileResponse
+	(*v1.StatFileResponse)(nil),        // 106: sandbar.provider.v1.StatFileResponse
+	(*v1.ListFilesResponse)(nil),       // 107: sandbar.provider.v1.ListFilesResponse
+	(*v1.MakeDirectoryResponse)(nil),   // 108: sandbar.provider.v1.MakeDirectoryResponse
+	(*v1.RemoveFileResponse)(nil),      // 109: sandbar.provider.v1.RemoveFileResponse
+	(*v1.MoveFileResponse)(nil),        // 110: sandbar.provider.v1.MoveFileResponse
+	(*v1.DiffFilesResponse)(nil),       // 111: sandbar.provider.v1.DiffFilesResponse
+	(*v1.DownloadArchiveResponse)(nil), // 112: sandbar.provider.v1.DownloadArchiveResponse
+	(*v1.UploadArchiveResponse)(nil),   // 113: sandbar.provider.v1.UploadArchiveResponse
+	(*v1.ListPortsResponse)(nil),       // 114: sandbar.provider.v1.ListPortsResponse
+	(*v1.OpenTunnelResponse)(nil),      // 115: sandbar.provider.v1.OpenTunnelResponse
+	(*v1.GetUsageResponse)(nil),        // 116: sandbar.provider.v1.GetUsageResponse
 }
 var file_sandbar_broker_v1_broker_proto_depIdxs = []int32{
-	67,  // 0: sandbar.broker.v1.Sandbox.state:type_name -> sandbar.provider.v1.SandboxState
-	57,  // 1: sandbar.broker.v1.Sandbox.labels:type_name -> sandbar.broker.v1.Sandbox.LabelsEntry
-	68,  // 2: sandbar.broker.v1.Sandbox.spec:type_name -> sandbar.provider.v1.SandboxSpec
-	69,  // 3: sandbar.broker.v1.Sandbox.observed:type_name -> sandbar.provider.v1.Sandbox
-	70,  // 4: sandbar.broker.v1.Sandbox.observed_at:type_name -> google.protobuf.Timestamp
-	70,  // 5: sandbar.broker.v1.Sandbox.created_at:type_name -> google.protobuf.Timestamp
-	70,  // 6: sandbar.broker.v1.Sandbox.expires_at:type_name -> google.protobuf.Timestamp
-	4,   // 7: sandbar.broker.v1.Sandbox.idle:type_name -> sandbar.broker.v1.Idle
-	70,  // 8: sandbar.broker.v1.Sandbox.last_active_at:type_name -> google.protobuf.Timestamp
-	71,  // 9: sandbar.broker.v1.Idle.timeout:type_name -> google.protobuf.Duration
+	72,  // 0: sandbar.broker.v1.Sandbox.state:type_name -> sandbar.provider.v1.SandboxState
+	62,  // 1: sandbar.broker.v1.Sandbox.labels:type_name -> sandbar.broker.v1.Sandbox.LabelsEntry
+	73,  // 2: sandbar.broker.v1.Sandbox.spec:type_name -> sandbar.provider.v1.SandboxSpec
+	74,  // 3: sandbar.broker.v1.Sandbox.observed:type_name -> sandbar.provider.v1.Sandbox
+	75,  // 4: sandbar.broker.v1.Sandbox.observed_at:type_name -> google.protobuf.Timestamp
+	75,  // 5: sandbar.broker.v1.Sandbox.created_at:type_name -> google.protobuf.Timestamp
+	75,  // 6: sandbar.broker.v1.Sandbox.expires_at:type_name -> google.protobuf.Timestamp
+	5,   // 7: sandbar.broker.v1.Sandbox.idle:type_name -> sandbar.broker.v1.Idle
+	75,  // 8: sandbar.broker.v1.Sandbox.last_active_at:type_name -> google.protobuf.Timestamp
+	76,  // 9: sandbar.broker.v1.Idle.timeout:type_name -> google.protobuf.Duration
 	0,   // 10: sandbar.broker.v1.Idle.action:type_name -> sandbar.broker.v1.IdleAction
-	68,  // 11: sandbar.broker.v1.CreateSandboxRequest.spec:type_name -> sandbar.provider.v1.SandboxSpec
-	58,  // 12: sandbar.broker.v1.CreateSandboxRequest.labels:type_name -> sandbar.broker.v1.CreateSandboxRequest.LabelsEntry
-	71,  // 13: sandbar.broker.v1.CreateSandboxRequest.lifetime:type_name -> google.protobuf.Duration
-	4,   // 14: sandbar.broker.v1.CreateSandboxRequest.idle:type_name -> sandbar.broker.v1.Idle
-	59,  // 15: sandbar.broker.v1.CreateSandboxRequest.provider_labels:type_name -> sandbar.broker.v1.CreateSandboxRequest.ProviderLabelsEntry
-	72,  // 16: sandbar.broker.v1.CreateSandboxRequest.pause_keeps:type_name -> sandbar.provider.v1.Keeps
-	3,   // 17: sandbar.broker.v1.CreateSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
-	5,   // 18: sandbar.broker.v1.PlanSandboxRequest.create:type_name -> sandbar.broker.v1.CreateSandboxRequest
-	11,  // 19: sandbar.broker.v1.PlanSandboxResponse.placement:type_name -> sandbar.broker.v1.Placement
-	11,  // 20: sandbar.broker.v1.ExplainSandboxResponse.placement:type_name -> sandbar.broker.v1.Placement
-	70,  // 21: sandbar.broker.v1.Placement.decided_at:type_name -> google.protobuf.Timestamp
-	12,  // 22: sandbar.broker.v1.Placement.candidates:type_name -> sandbar.broker.v1.PlacementCandidate
-	15,  // 23: sandbar.broker.v1.Placement.attempts:type_name -> sandbar.broker.v1.PlacementAttempt
-	13,  // 24: sandbar.broker.v1.PlacementCandidate.obstacles:type_name -> sandbar.broker.v1.PlacementObstacle
-	14,  // 25: sandbar.broker.v1.PlacementCandidate.score:type_name -> sandbar.broker.v1.PlacementScore
+	73,  // 11: sandbar.broker.v1.CreateSandboxRequest.spec:type_name -> sandbar.provider.v1.SandboxSpec
+	63,  // 12: sandbar.broker.v1.CreateSandboxRequest.labels:type_name -> sandbar.broker.v1.CreateSandboxRequest.LabelsEntry
+	76,  // 13: sandbar.broker.v1.CreateSandboxRequest.lifetime:type_name -> google.protobuf.Duration
+	5,   // 14: sandbar.broker.v1.CreateSandboxRequest.idle:type_name -> sandbar.broker.v1.Idle
+	64,  // 15: sandbar.broker.v1.CreateSandboxRequest.provider_labels:type_name -> sandbar.broker.v1.CreateSandboxRequest.ProviderLabelsEntry
+	77,  // 16: sandbar.broker.v1.CreateSandboxRequest.pause_keeps:type_name -> sandbar.provider.v1.Keeps
+	4,   // 17: sandbar.broker.v1.CreateSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
+	6,   // 18: sandbar.broker.v1.PlanSandboxRequest.create:type_name -> sandbar.broker.v1.CreateSandboxRequest
+	12,  // 19: sandbar.broker.v1.PlanSandboxResponse.placement:type_name -> sandbar.broker.v1.Placement
+	12,  // 20: sandbar.broker.v1.ExplainSandboxResponse.placement:type_name -> sandbar.broker.v1.Placement
+	75,  // 21: sandbar.broker.v1.Placement.decided_at:type_name -> google.protobuf.Timestamp
+	13,  // 22: sandbar.broker.v1.Placement.candidates:type_name -> sandbar.broker.v1.PlacementCandidate
+	16,  // 23: sandbar.broker.v1.Placement.attempts:type_name -> sandbar.broker.v1.PlacementAttempt
+	14,  // 24: sandbar.broker.v1.PlacementCandidate.obstacles:type_name -> sandbar.broker.v1.PlacementObstacle
+	15,  // 25: sandbar.broker.v1.PlacementCandidate.score:type_name -> sandbar.broker.v1.PlacementScore
 	1,   // 26: sandbar.broker.v1.PlacementObstacle.rule:type_name -> sandbar.broker.v1.PlacementRule
-	70,  // 27: sandbar.broker.v1.PlacementObstacle.until:type_name -> google.protobuf.Timestamp
-	71,  // 28: sandbar.broker.v1.PlacementScore.latency:type_name -> google.protobuf.Duration
-	70,  // 29: sandbar.broker.v1.PlacementAttempt.at:type_name -> google.protobuf.Timestamp
-	3,   // 30: sandbar.broker.v1.GetSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
-	60,  // 31: sandbar.broker.v1.ListSandboxesRequest.labels:type_name -> sandbar.broker.v1.ListSandboxesRequest.LabelsEntry
-	67,  // 32: sandbar.broker.v1.ListSandboxesRequest.states:type_name -> sandbar.provider.v1.SandboxState
-	3,   // 33: sandbar.broker.v1.ListSandboxesResponse.sandboxes:type_name -> sandbar.broker.v1.Sandbox
-	72,  // 34: sandbar.broker.v1.PauseSandboxRequest.minimum:type_name -> sandbar.provider.v1.Keeps
-	3,   // 35: sandbar.broker.v1.PauseSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
-	3,   // 36: sandbar.broker.v1.ResumeSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
-	70,  // 37: sandbar.broker.v1.ExtendSandboxRequest.expires_at:type_name -> google.protobuf.Timestamp
-	3,   // 38: sandbar.broker.v1.ExtendSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
-	72,  // 39: sandbar.broker.v1.ForkSandboxRequest.minimum:type_name -> sandbar.provider.v1.Keeps
-	61,  // 40: sandbar.broker.v1.ForkSandboxRequest.labels:type_name -> sandbar.broker.v1.ForkSandboxRequest.LabelsEntry
-	3,   // 41: sandbar.broker.v1.ForkSandboxResponse.sandboxes:type_name -> sandbar.broker.v1.Sandbox
-	72,  // 42: sandbar.broker.v1.Snapshot.kept:type_name -> sandbar.provider.v1.Keeps
-	70,  // 43: sandbar.broker.v1.Snapshot.created_at:type_name -> google.protobuf.Timestamp
-	62,  // 44: sandbar.broker.v1.Snapshot.labels:type_name -> sandbar.broker.v1.Snapshot.LabelsEntry
-	72,  // 45: sandbar.broker.v1.CreateSnapshotRequest.minimum:type_name -> sandbar.provider.v1.Keeps
-	63,  // 46: sandbar.broker.v1.CreateSnapshotRequest.labels:type_name -> sandbar.broker.v1.CreateSnapshotRequest.LabelsEntry
-	30,  // 47: sandbar.broker.v1.CreateSnapshotResponse.snapshot:type_name -> sandbar.broker.v1.Snapshot
-	30,  // 48: sandbar.broker.v1.ListSnapshotsResponse.snapshots:type_name -> sandbar.broker.v1.Snapshot
-	72,  // 49: sandbar.broker.v1.RestoreSnapshotRequest.minimum:type_name -> sandbar.provider.v1.Keeps
-	64,  // 50: sandbar.broker.v1.RestoreSnapshotRequest.labels:type_name -> sandbar.broker.v1.RestoreSnapshotRequest.LabelsEntry
-	71,  // 51: sandbar.broker.v1.RestoreSnapshotRequest.lifetime:type_name -> google.protobuf.Duration
-	4,   // 52: sandbar.broker.v1.RestoreSnapshotRequest.idle:type_name -> sandbar.broker.v1.Idle
-	3,   // 53: sandbar.broker.v1.RestoreSnapshotResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
-	65,  // 54: sandbar.broker.v1.CreateVolumeRequest.labels:type_name -> sandbar.broker.v1.CreateVolumeRequest.LabelsEntry
-	41,  // 55: sandbar.broker.v1.CreateVolumeResponse.volume:type_name -> sandbar.broker.v1.Volume
-	73,  // 56: sandbar.broker.v1.Volume.volume:type_name -> sandbar.provider.v1.Volume
-	41,  // 57: sandbar.broker.v1.ListVolumesResponse.volumes:type_name -> sandbar.broker.v1.Volume
-	66,  // 58: sandbar.broker.v1.ListVolumesResponse.unreachable:type_name -> sandbar.broker.v1.ListVolumesResponse.UnreachableEntry
-	70,  // 59: sandbar.broker.v1.GetServerResponse.started_at:type_name -> google.protobuf.Timestamp
-	71,  // 60: sandbar.broker.v1.GetServerResponse.idle_exit:type_name -> google.protobuf.Duration
-	52,  // 61: sandbar.broker.v1.ListProvidersResponse.providers:type_name -> sandbar.broker.v1.Provider
+	75,  // 27: sandbar.broker.v1.PlacementObstacle.until:type_name -> google.protobuf.Timestamp
+	76,  // 28: sandbar.broker.v1.PlacementScore.latency:type_name -> google.protobuf.Duration
+	75,  // 29: sandbar.broker.v1.PlacementAttempt.at:type_name -> google.protobuf.Timestamp
+	4,   // 30: sandbar.broker.v1.GetSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
+	65,  // 31: sandbar.broker.v1.ListSandboxesRequest.labels:type_name -> sandbar.broker.v1.ListSandboxesRequest.LabelsEntry
+	72,  // 32: sandbar.broker.v1.ListSandboxesRequest.states:type_name -> sandbar.provider.v1.SandboxState
+	4,   // 33: sandbar.broker.v1.ListSandboxesResponse.sandboxes:type_name -> sandbar.broker.v1.Sandbox
+	77,  // 34: sandbar.broker.v1.PauseSandboxRequest.minimum:type_name -> sandbar.provider.v1.Keeps
+	4,   // 35: sandbar.broker.v1.PauseSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
+	4,   // 36: sandbar.broker.v1.ResumeSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
+	75,  // 37: sandbar.broker.v1.ExtendSandboxRequest.expires_at:type_name -> google.protobuf.Timestamp
+	4,   // 38: sandbar.broker.v1.ExtendSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
+	77,  // 39: sandbar.broker.v1.ForkSandboxRequest.minimum:type_name -> sandbar.provider.v1.Keeps
+	66,  // 40: sandbar.broker.v1.ForkSandboxRequest.labels:type_name -> sandbar.broker.v1.ForkSandboxRequest.LabelsEntry
+	4,   // 41: sandbar.broker.v1.ForkSandboxResponse.sandboxes:type_name -> sandbar.broker.v1.Sandbox
+	77,  // 42: sandbar.broker.v1.Snapshot.kept:type_name -> sandbar.provider.v1.Keeps
+	75,  // 43: sandbar.broker.v1.Snapshot.created_at:type_name -> google.protobuf.Timestamp
+	67,  // 44: sandbar.broker.v1.Snapshot.labels:type_name -> sandbar.broker.v1.Snapshot.LabelsEntry
+	77,  // 45: sandbar.broker.v1.CreateSnapshotRequest.minimum:type_name -> sandbar.provider.v1.Keeps
+	68,  // 46: sandbar.broker.v1.CreateSnapshotRequest.labels:type_name -> sandbar.broker.v1.CreateSnapshotRequest.LabelsEntry
+	31,  // 47: sandbar.broker.v1.CreateSnapshotResponse.snapshot:type_name -> sandbar.broker.v1.Snapshot
+	31,  // 48: sandbar.broker.v1.ListSnapshotsResponse.snapshots:type_name -> sandbar.broker.v1.Snapshot
+	77,  // 49: sandbar.broker.v1.RestoreSnapshotRequest.minimum:type_name -> sandbar.provider.v1.Keeps
+	69,  // 50: sandbar.broker.v1.RestoreSnapshotRequest.labels:type_name -> sandbar.broker.v1.RestoreSnapshotRequest.LabelsEntry
+	76,  // 51: sandbar.broker.v1.RestoreSnapshotRequest.lifetime:type_name -> google.protobuf.Duration
+	5,   // 52: sandbar.broker.v1.RestoreSnapshotRequest.idle:type_name -> sandbar.broker.v1.Idle
+	4,   // 53: sandbar.broker.v1.RestoreSnapshotResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
+	70,  // 54: sandbar.broker.v1.CreateVolumeRequest.labels:type_name -> sandbar.broker.v1.CreateVolumeRequest.LabelsEntry
+	42,  // 55: sandbar.broker.v1.CreateVolumeResponse.volume:type_name -> sandbar.broker.v1.Volume
+	78,  // 56: sandbar.broker.v1.Volume.volume:type_name -> sandbar.provider.v1.Volume
+	42,  // 57: sandbar.broker.v1.ListVolumesResponse.volumes:type_name -> sandbar.broker.v1.Volume
+	71,  // 58: sandbar.broker.v1.ListVolumesResponse.unreachable:type_name -> sandbar.broker.v1.ListVolumesResponse.UnreachableEntry
+	75,  // 59: sandbar.broker.v1.GetServerResponse.started_at:type_name -> google.protobuf.Timestamp
+	76,  // 60: sandbar.broker.v1.GetServerResponse.idle_exit:type_name -> google.protobuf.Duration
+	53,  // 61: sandbar.broker.v1.ListProvidersResponse.providers:type_name -> sandbar.broker.v1.Provider
 	2,   // 62: sandbar.broker.v1.Provider.state:type_name -> sandbar.broker.v1.PluginState
-	74,  // 63: sandbar.broker.v1.Provider.capabilities:type_name -> sandbar.provider.v1.Capability
-	75,  // 64: sandbar.broker.v1.ProbeProviderResponse.probe:type_name -> sandbar.provider.v1.ProbeResponse
-	52,  // 65: sandbar.broker.v1.RestartProviderResponse.provider:type_name -> sandbar.broker.v1.Provider
-	5,   // 66: sandbar.broker.v1.SandboxService.CreateSandbox:input_type -> sandbar.broker.v1.CreateSandboxRequest
-	7,   // 67: sandbar.broker.v1.SandboxService.PlanSandbox:input_type -> sandbar.broker.v1.PlanSandboxRequest
-	9,   // 68: sandbar.broker.v1.SandboxService.ExplainSandbox:input_type -> sandbar.broker.v1.ExplainSandboxRequest
-	16,  // 69: sandbar.broker.v1.SandboxService.GetSandbox:input_type -> sandbar.broker.v1.GetSandboxRequest
-	18,  // 70: sandbar.broker.v1.SandboxService.ListSandboxes:input_type -> sandbar.broker.v1.ListSandboxesRequest
-	20,  // 71: sandbar.broker.v1.SandboxService.DeleteSandbox:input_type -> sandbar.broker.v1.DeleteSandboxRequest
-	22,  // 72: sandbar.broker.v1.SandboxService.PauseSandbox:input_type -> sandbar.broker.v1.PauseSandboxRequest
-	24,  // 73: sandbar.broker.v1.SandboxService.ResumeSandbox:input_type -> sandbar.broker.v1.ResumeSandboxRequest
-	26,  // 74: sandbar.broker.v1.SandboxService.ExtendSandbox:input_type -> sandbar.broker.v1.ExtendSandboxRequest
-	28,  // 75: sandbar.broker.v1.SandboxService.ForkSandbox:input_type -> sandbar.broker.v1.ForkSandboxRequest
-	31,  // 76: sandbar.broker.v1.SandboxService.CreateSnapshot:input_type -> sandbar.broker.v1.CreateSnapshotRequest
-	33,  // 77: sandbar.broker.v1.SandboxService.ListSnapshots:input_type -> sandbar.broker.v1.ListSnapshotsRequest
-	35,  // 78: sandbar.broker.v1.SandboxService.DeleteSnapshot:input_type -> sandbar.broker.v1.DeleteSnapshotRequest
-	37,  // 79: sandbar.broker.v1.SandboxService.RestoreSnapshot:input_type -> sandbar.broker.v1.RestoreSnapshotRequest
-	76,  // 80: sandbar.broker.v1.SandboxService.StartExec:input_type -> sandbar.provider.v1.StartExecRequest
-	77,  // 81: sandbar.broker.v1.SandboxService.AttachExec:input_type -> sandbar.provider.v1.AttachExecRequest
-	78,  // 82: sandbar.broker.v1.SandboxService.GetExec:input_type -> sandbar.provider.v1.GetExecRequest
-	79,  // 83: sandbar.broker.v1.SandboxService.SignalExec:input_type -> sandbar.provider.v1.SignalExecRequest
-	80,  // 84: sandbar.broker.v1.SandboxService.ListExecs:input_type -> sandbar.provider.v1.ListExecsRequest
-	81,  // 85: sandbar.broker.v1.SandboxService.ReadFile:input_type -> sandbar.provider.v1.ReadFileRequest
-	82,  // 86: sandbar.broker.v1.SandboxService.WriteFile:input_type -> sandbar.provider.v1.WriteFileRequest
-	83,  // 87: sandbar.broker.v1.SandboxService.StatFile:input_type -> sandbar.provider.v1.StatFileRequest
-	84,  // 88: sandbar.broker.v1.SandboxService.ListFiles:input_type -> sandbar.provider.v1.ListFilesRequest
-	85,  // 89: sandbar.broker.v1.SandboxService.MakeDirectory:input_type -> sandbar.provider.v1.MakeDirectoryRequest
-	86,  // 90: sandbar.broker.v1.SandboxService.RemoveFile:input_type -> sandbar.provider.v1.RemoveFileRequest
-	87,  // 91: sandbar.broker.v1.SandboxService.MoveFile:input_type -> sandbar.provider.v1.MoveFileRequest
-	88,  // 92: sandbar.broker.v1.SandboxService.DiffFiles:input_type -> sandbar.provider.v1.DiffFilesRequest
-	89,  // 93: sandbar.broker.v1.SandboxService.DownloadArchive:input_type -> sandbar.provider.v1.DownloadArchiveRequest
-	90,  // 94: sandbar.broker.v1.SandboxService.UploadArchive:input_type -> sandbar.provider.v1.UploadArchiveRequest
-	91,  // 95: sandbar.broker.v1.SandboxService.ListPorts:input_type -> sandbar.provider.v1.ListPortsRequest
-	92,  // 96: sandbar.broker.v1.SandboxService.OpenTunnel:input_type -> sandbar.provider.v1.OpenTunnelRequest
-	93,  // 97: sandbar.broker.v1.SandboxService.GetUsage:input_type -> sandbar.provider.v1.GetUsageRequest
-	39,  // 98: sandbar.broker.v1.SandboxService.CreateVolume:input_type -> sandbar.broker.v1.CreateVolumeRequest
-	42,  // 99: sandbar.broker.v1.SandboxService.ListVolumes:input_type -> sandbar.broker.v1.ListVolumesRequest
-	44,  // 100: sandbar.broker.v1.SandboxService.DeleteVolume:input_type -> sandbar.broker.v1.DeleteVolumeRequest
-	46,  // 101: sandbar.broker.v1.AdminService.GetServer:input_type -> sandbar.broker.v1.GetServerRequest
-	48,  // 102: sandbar.broker.v1.AdminService.StopServer:input_type -> sandbar.broker.v1.StopServerRequest
-	50,  // 103: sandbar.broker.v1.AdminService.ListProviders:input_type -> sandbar.broker.v1.ListProvidersRequest
-	53,  // 104: sandbar.broker.v1.AdminService.ProbeProvider:input_type -> sandbar.broker.v1.ProbeProviderRequest
-	55,  // 105: sandbar.broker.v1.AdminService.RestartProvider:input_type -> sandbar.broker.v1.RestartProviderRequest
-	6,   // 106: sandbar.broker.v1.SandboxService.CreateSandbox:output_type -> sandbar.broker.v1.CreateSandboxResponse
-	8,   // 107: sandbar.broker.v1.SandboxService.PlanSandbox:output_type -> sandbar.broker.v1.PlanSandboxResponse
-	10,  // 108: sandbar.broker.v1.SandboxService.ExplainSandbox:output_type -> sandbar.broker.v1.ExplainSandboxResponse
-	17,  // 109: sandbar.broker.v1.SandboxService.GetSandbox:output_type -> sandbar.broker.v1.GetSandboxResponse
-	19,  // 110: sandbar.broker.v1.SandboxService.ListSandboxes:output_type -> sandbar.broker.v1.ListSandboxesResponse
-	21,  // 111: sandbar.broker.v1.SandboxService.DeleteSandbox:output_type -> sandbar.broker.v1.DeleteSandboxResponse
-	23,  // 112: sandbar.broker.v1.SandboxService.PauseSandbox:output_type -> sandbar.broker.v1.PauseSandboxResponse
-	25,  // 113: sandbar.broker.v1.SandboxService.ResumeSandbox:output_type -> sandbar.broker.v1.ResumeSandboxResponse
-	27,  // 114: sandbar.broker.v1.SandboxService.ExtendSandbox:output_type -> sandbar.broker.v1.ExtendSandboxResponse
-	29,  // 115: sandbar.broker.v1.SandboxService.ForkSandbox:output_type -> sandbar.broker.v1.ForkSandboxResponse
-	32,  // 116: sandbar.broker.v1.SandboxService.CreateSnapshot:output_type -> sandbar.broker.v1.CreateSnapshotResponse
-	34,  // 117: sandbar.broker.v1.SandboxService.ListSnapshots:output_type -> sandbar.broker.v1.ListSnapshotsResponse
-	36,  // 118: sandbar.broker.v1.SandboxService.DeleteSnapshot:output_type -> sandbar.broker.v1.DeleteSnapshotResponse
-	38,  // 119: sandbar.broker.v1.SandboxService.RestoreSnapshot:output_type -> sandbar.broker.v1.RestoreSnapshotResponse
-	94,  // 120: sandbar.broker.v1.SandboxService.StartExec:output_type -> sandbar.provider.v1.StartExecResponse
-	95,  // 121: sandbar.broker.v1.SandboxService.AttachExec:output_type -> sandbar.provider.v1.AttachExecResponse
-	96,  // 122: sandbar.broker.v1.SandboxService.GetExec:output_type -> sandbar.provider.v1.GetExecResponse
-	97,  // 123: sandbar.broker.v1.SandboxService.SignalExec:output_type -> sandbar.provider.v1.SignalExecResponse
-	98,  // 124: sandbar.broker.v1.SandboxService.ListExecs:output_type -> sandbar.provider.v1.ListExecsResponse
-	99,  // 125: sandbar.broker.v1.SandboxService.ReadFile:output_type -> sandbar.provider.v1.ReadFileResponse
-	100, // 126: sandbar.broker.v1.SandboxService.WriteFile:output_type -> sandbar.provider.v1.WriteFileResponse
-	101, // 127: sandbar.broker.v1.SandboxService.StatFile:output_type -> sandbar.provider.v1.StatFileResponse
-	102, // 128: sandbar.broker.v1.SandboxService.ListFiles:output_type -> sandbar.provider.v1.ListFilesResponse
-	103, // 129: sandbar.broker.v1.SandboxService.MakeDirectory:output_type -> sandbar.provider.v1.MakeDirectoryResponse
-	104, // 130: sandbar.broker.v1.SandboxService.RemoveFile:output_type -> sandbar.provider.v1.RemoveFileResponse
-	105, // 131: sandbar.broker.v1.SandboxService.MoveFile:output_type -> sandbar.provider.v1.MoveFileResponse
-	106, // 132: sandbar.broker.v1.SandboxService.DiffFiles:output_type -> sandbar.provider.v1.DiffFilesResponse
-	107, // 133: sandbar.broker.v1.SandboxService.DownloadArchive:output_type -> sandbar.provider.v1.DownloadArchiveResponse
-	108, // 134: sandbar.broker.v1.SandboxService.UploadArchive:output_type -> sandbar.provider.v1.UploadArchiveResponse
-	109, // 135: sandbar.broker.v1.SandboxService.ListPorts:output_type -> sandbar.provider.v1.ListPortsResponse
-	110, // 136: sandbar.broker.v1.SandboxService.OpenTunnel:output_type -> sandbar.provider.v1.OpenTunnelResponse
-	111, // 137: sandbar.broker.v1.SandboxService.GetUsage:output_type -> sandbar.provider.v1.GetUsageResponse
-	40,  // 138: sandbar.broker.v1.SandboxService.CreateVolume:output_type -> sandbar.broker.v1.CreateVolumeResponse
-	43,  // 139: sandbar.broker.v1.SandboxService.ListVolumes:output_type -> sandbar.broker.v1.ListVolumesResponse
-	45,  // 140: sandbar.broker.v1.SandboxService.DeleteVolume:output_type -> sandbar.broker.v1.DeleteVolumeResponse
-	47,  // 141: sandbar.broker.v1.AdminService.GetServer:output_type -> sandbar.broker.v1.GetServerResponse
-	49,  // 142: sandbar.broker.v1.AdminService.StopServer:output_type -> sandbar.broker.v1.StopServerResponse
-	51,  // 143: sandbar.broker.v1.AdminService.ListProviders:output_type -> sandbar.broker.v1.ListProvidersResponse
-	54,  // 144: sandbar.broker.v1.AdminService.ProbeProvider:output_type -> sandbar.broker.v1.ProbeProviderResponse
-	56,  // 145: sandbar.broker.v1.AdminService.RestartProvider:output_type -> sandbar.broker.v1.RestartProviderResponse
-	106, // [106:146] is the sub-list for method output_type
-	66,  // [66:106] is the sub-list for method input_type
-	66,  // [66:66] is the sub-list for extension type_name
-	66,  // [66:66] is the sub-list for extension extendee
-	0,   // [0:66] is the sub-list for field type_name
+	79,  // 63: sandbar.broker.v1.Provider.capabilities:type_name -> sandbar.provider.v1.Capability
+	80,  // 64: sandbar.broker.v1.ProbeProviderResponse.probe:type_name -> sandbar.provider.v1.ProbeResponse
+	53,  // 65: sandbar.broker.v1.RestartProviderResponse.provider:type_name -> sandbar.broker.v1.Provider
+	61,  // 66: sandbar.broker.v1.WatchEventsResponse.events:type_name -> sandbar.broker.v1.Event
+	60,  // 67: sandbar.broker.v1.WatchEventsResponse.gap:type_name -> sandbar.broker.v1.EventGap
+	75,  // 68: sandbar.broker.v1.Event.at:type_name -> google.protobuf.Timestamp
+	3,   // 69: sandbar.broker.v1.Event.type:type_name -> sandbar.broker.v1.EventType
+	72,  // 70: sandbar.broker.v1.Event.state:type_name -> sandbar.provider.v1.SandboxState
+	72,  // 71: sandbar.broker.v1.Event.previous_state:type_name -> sandbar.provider.v1.SandboxState
+	6,   // 72: sandbar.broker.v1.SandboxService.CreateSandbox:input_type -> sandbar.broker.v1.CreateSandboxRequest
+	8,   // 73: sandbar.broker.v1.SandboxService.PlanSandbox:input_type -> sandbar.broker.v1.PlanSandboxRequest
+	10,  // 74: sandbar.broker.v1.SandboxService.ExplainSandbox:input_type -> sandbar.broker.v1.ExplainSandboxRequest
+	17,  // 75: sandbar.broker.v1.SandboxService.GetSandbox:input_type -> sandbar.broker.v1.GetSandboxRequest
+	19,  // 76: sandbar.broker.v1.SandboxService.ListSandboxes:input_type -> sandbar.broker.v1.ListSandboxesRequest
+	21,  // 77: sandbar.broker.v1.SandboxService.DeleteSandbox:input_type -> sandbar.broker.v1.DeleteSandboxRequest
+	23,  // 78: sandbar.broker.v1.SandboxService.PauseSandbox:input_type -> sandbar.broker.v1.PauseSandboxRequest
+	25,  // 79: sandbar.broker.v1.SandboxService.ResumeSandbox:input_type -> sandbar.broker.v1.ResumeSandboxRequest
+	27,  // 80: sandbar.broker.v1.SandboxService.ExtendSandbox:input_type -> sandbar.broker.v1.ExtendSandboxRequest
+	29,  // 81: sandbar.broker.v1.SandboxService.ForkSandbox:input_type -> sandbar.broker.v1.ForkSandboxRequest
+	32,  // 82: sandbar.broker.v1.SandboxService.CreateSnapshot:input_type -> sandbar.broker.v1.CreateSnapshotRequest
+	34,  // 83: sandbar.broker.v1.SandboxService.ListSnapshots:input_type -> sandbar.broker.v1.ListSnapshotsRequest
+	36,  // 84: sandbar.broker.v1.SandboxService.DeleteSnapshot:input_type -> sandbar.broker.v1.DeleteSnapshotRequest
+	38,  // 85: sandbar.broker.v1.SandboxService.RestoreSnapshot:input_type -> sandbar.broker.v1.RestoreSnapshotRequest
+	81,  // 86: sandbar.broker.v1.SandboxService.StartExec:input_type -> sandbar.provider.v1.StartExecRequest
+	82,  // 87: sandbar.broker.v1.SandboxService.AttachExec:input_type -> sandbar.provider.v1.AttachExecRequest
+	83,  // 88: sandbar.broker.v1.SandboxService.GetExec:input_type -> sandbar.provider.v1.GetExecRequest
+	84,  // 89: sandbar.broker.v1.SandboxService.SignalExec:input_type -> sandbar.provider.v1.SignalExecRequest
+	85,  // 90: sandbar.broker.v1.SandboxService.ListExecs:input_type -> sandbar.provider.v1.ListExecsRequest
+	86,  // 91: sandbar.broker.v1.SandboxService.ReadFile:input_type -> sandbar.provider.v1.ReadFileRequest
+	87,  // 92: sandbar.broker.v1.SandboxService.WriteFile:input_type -> sandbar.provider.v1.WriteFileRequest
+	88,  // 93: sandbar.broker.v1.SandboxService.StatFile:input_type -> sandbar.provider.v1.StatFileRequest
+	89,  // 94: sandbar.broker.v1.SandboxService.ListFiles:input_type -> sandbar.provider.v1.ListFilesRequest
+	90,  // 95: sandbar.broker.v1.SandboxService.MakeDirectory:input_type -> sandbar.provider.v1.MakeDirectoryRequest
+	91,  // 96: sandbar.broker.v1.SandboxService.RemoveFile:input_type -> sandbar.provider.v1.RemoveFileRequest
+	92,  // 97: sandbar.broker.v1.SandboxService.MoveFile:input_type -> sandbar.provider.v1.MoveFileRequest
+	93,  // 98: sandbar.broker.v1.SandboxService.DiffFiles:input_type -> sandbar.provider.v1.DiffFilesRequest
+	94,  // 99: sandbar.broker.v1.SandboxService.DownloadArchive:input_type -> sandbar.provider.v1.DownloadArchiveRequest
+	95,  // 100: sandbar.broker.v1.SandboxService.UploadArchive:input_type -> sandbar.provider.v1.UploadArchiveRequest
+	96,  // 101: sandbar.broker.v1.SandboxService.ListPorts:input_type -> sandbar.provider.v1.ListPortsRequest
+	97,  // 102: sandbar.broker.v1.SandboxService.OpenTunnel:input_type -> sandbar.provider.v1.OpenTunnelRequest
+	98,  // 103: sandbar.broker.v1.SandboxService.GetUsage:input_type -> sandbar.provider.v1.GetUsageRequest
+	40,  // 104: sandbar.broker.v1.SandboxService.CreateVolume:input_type -> sandbar.broker.v1.CreateVolumeRequest
+	43,  // 105: sandbar.broker.v1.SandboxService.ListVolumes:input_type -> sandbar.broker.v1.ListVolumesRequest
+	45,  // 106: sandbar.broker.v1.SandboxService.DeleteVolume:input_type -> sandbar.broker.v1.DeleteVolumeRequest
+	58,  // 107: sandbar.broker.v1.SandboxService.WatchEvents:input_type -> sandbar.broker.v1.WatchEventsRequest
+	47,  // 108: sandbar.broker.v1.AdminService.GetServer:input_type -> sandbar.broker.v1.GetServerRequest
+	49,  // 109: sandbar.broker.v1.AdminService.StopServer:input_type -> sandbar.broker.v1.StopServerRequest
+	51,  // 110: sandbar.broker.v1.AdminService.ListProviders:input_type -> sandbar.broker.v1.ListProvidersRequest
+	54,  // 111: sandbar.broker.v1.AdminService.ProbeProvider:input_type -> sandbar.broker.v1.ProbeProviderRequest
+	56,  // 112: sandbar.broker.v1.AdminService.RestartProvider:input_type -> sandbar.broker.v1.RestartProviderRequest
+	7,   // 113: sandbar.broker.v1.SandboxService.CreateSandbox:output_type -> sandbar.broker.v1.CreateSandboxResponse
+	9,   // 114: sandbar.broker.v1.SandboxService.PlanSandbox:output_type -> sandbar.broker.v1.PlanSandboxResponse
+	11,  // 115: sandbar.broker.v1.SandboxService.ExplainSandbox:output_type -> sandbar.broker.v1.ExplainSandboxResponse
+	18,  // 116: sandbar.broker.v1.SandboxService.GetSandbox:output_type -> sandbar.broker.v1.GetSandboxResponse
+	20,  // 117: sandbar.broker.v1.SandboxService.ListSandboxes:output_type -> sandbar.broker.v1.ListSandboxesResponse
+	22,  // 118: sandbar.broker.v1.SandboxService.DeleteSandbox:output_type -> sandbar.broker.v1.DeleteSandboxResponse
+	24,  // 119: sandbar.broker.v1.SandboxService.PauseSandbox:output_type -> sandbar.broker.v1.PauseSandboxResponse
+	26,  // 120: sandbar.broker.v1.SandboxService.ResumeSandbox:output_type -> sandbar.broker.v1.ResumeSandboxResponse
+	28,  // 121: sandbar.broker.v1.SandboxService.ExtendSandbox:output_type -> sandbar.broker.v1.ExtendSandboxResponse
+	30,  // 122: sandbar.broker.v1.SandboxService.ForkSandbox:output_type -> sandbar.broker.v1.ForkSandboxResponse
+	33,  // 123: sandbar.broker.v1.SandboxService.CreateSnapshot:output_type -> sandbar.broker.v1.CreateSnapshotResponse
+	35,  // 124: sandbar.broker.v1.SandboxService.ListSnapshots:output_type -> sandbar.broker.v1.ListSnapshotsResponse
+	37,  // 125: sandbar.broker.v1.SandboxService.DeleteSnapshot:output_type -> sandbar.broker.v1.DeleteSnapshotResponse
+	39,  // 126: sandbar.broker.v1.SandboxService.RestoreSnapshot:output_type -> sandbar.broker.v1.RestoreSnapshotResponse
+	99,  // 127: sandbar.broker.v1.SandboxService.StartExec:output_type -> sandbar.provider.v1.StartExecResponse
+	100, // 128: sandbar.broker.v1.SandboxService.AttachExec:output_type -> sandbar.provider.v1.AttachExecResponse
+	101, // 129: sandbar.broker.v1.SandboxService.GetExec:output_type -> sandbar.provider.v1.GetExecResponse
+	102, // 130: sandbar.broker.v1.SandboxService.SignalExec:output_type -> sandbar.provider.v1.SignalExecResponse
+	103, // 131: sandbar.broker.v1.SandboxService.ListExecs:output_type -> sandbar.provider.v1.ListExecsResponse
+	104, // 132: sandbar.broker.v1.SandboxService.ReadFile:output_type -> sandbar.provider.v1.ReadFileResponse
+	105, // 133: sandbar.broker.v1.SandboxService.WriteFile:output_type -> sandbar.provider.v1.WriteFileResponse
+	106, // 134: sandbar.broker.v1.SandboxService.StatFile:output_type -> sandbar.provider.v1.StatFileResponse
+	107, // 135: sandbar.broker.v1.SandboxService.ListFiles:output_type -> sandbar.provider.v1.ListFilesResponse
+	108, // 136: sandbar.broker.v1.SandboxService.MakeDirectory:output_type -> sandbar.provider.v1.MakeDirectoryResponse
+	109, // 137: sandbar.broker.v1.SandboxService.RemoveFile:output_type -> sandbar.provider.v1.RemoveFileResponse
+	110, // 138: sandbar.broker.v1.SandboxService.MoveFile:output_type -> sandbar.provider.v1.MoveFileResponse
+	111, // 139: sandbar.broker.v1.SandboxService.DiffFiles:output_type -> sandbar.provider.v1.DiffFilesResponse
+	112, // 140: sandbar.broker.v1.SandboxService.DownloadArchive:output_type -> sandbar.provider.v1.DownloadArchiveResponse
+	113, // 141: sandbar.broker.v1.SandboxService.UploadArchive:output_type -> sandbar.provider.v1.UploadArchiveResponse
+	114, // 142: sandbar.broker.v1.SandboxService.ListPorts:output_type -> sandbar.provider.v1.ListPortsResponse
+	115, // 143: sandbar.broker.v1.SandboxService.OpenTunnel:output_type -> sandbar.provider.v1.OpenTunnelResponse
+	116, // 144: sandbar.broker.v1.SandboxService.GetUsage:output_type -> sandbar.provider.v1.GetUsageResponse
+	41,  // 145: sandbar.broker.v1.SandboxService.CreateVolume:output_type -> sandbar.broker.v1.CreateVolumeResponse
+	44,  // 146: sandbar.broker.v1.SandboxService.ListVolumes:output_type -> sandbar.broker.v1.ListVolumesResponse
+	46,  // 147: sandbar.broker.v1.SandboxService.DeleteVolume:output_type -> sandbar.broker.v1.DeleteVolumeResponse
+	59,  // 148: sandbar.broker.v1.SandboxService.WatchEvents:output_type -> sandbar.broker.v1.WatchEventsResponse
+	48,  // 149: sandbar.broker.v1.AdminService.GetServer:output_type -> sandbar.broker.v1.GetServerResponse
+	50,  // 150: sandbar.broker.v1.AdminService.StopServer:output_type -> sandbar.broker.v1.StopServerResponse
+	52,  // 151: sandbar.broker.v1.AdminService.ListProviders:output_type -> sandbar.broker.v1.ListProvidersResponse
+	55,  // 152: sandbar.broker.v1.AdminService.ProbeProvider:output_type -> sandbar.broker.v1.ProbeProviderResponse
+	57,  // 153: sandbar.broker.v1.AdminService.RestartProvider:output_type -> sandbar.broker.v1.RestartProviderResponse
+	113, // [113:154] is the sub-list for method output_type
+	72,  // [72:113] is the sub-list for method input_type
+	72,  // [72:72] is the sub-list for extension type_name
+	72,  // [72:72] is the sub-list for extension extendee
+	0,   // [0:72] is the sub-list for field type_name
 }
 
 func init() { file_sandbar_broker_v1_broker_proto_init() }
@@ -4058,8 +4480,8 @@ func file_sandbar_broker_v1_broker_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sandbar_broker_v1_broker_proto_rawDesc), len(file_sandbar_broker_v1_broker_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   64,
+			NumEnums:      4,
+			NumMessages:   68,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

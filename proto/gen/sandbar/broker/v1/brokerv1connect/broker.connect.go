@@ -144,6 +144,9 @@ const (
 	// SandboxServiceDeleteVolumeProcedure is the fully-qualified name of the SandboxService's
 	// DeleteVolume RPC.
 	SandboxServiceDeleteVolumeProcedure = "/sandbar.broker.v1.SandboxService/DeleteVolume"
+	// SandboxServiceWatchEventsProcedure is the fully-qualified name of the SandboxService's
+	// WatchEvents RPC.
+	SandboxServiceWatchEventsProcedure = "/sandbar.broker.v1.SandboxService/WatchEvents"
 	// AdminServiceGetServerProcedure is the fully-qualified name of the AdminService's GetServer RPC.
 	AdminServiceGetServerProcedure = "/sandbar.broker.v1.AdminService/GetServer"
 	// AdminServiceStopServerProcedure is the fully-qualified name of the AdminService's StopServer RPC.
@@ -206,6 +209,10 @@ type SandboxServiceClient interface {
 	CreateVolume(context.Context, *connect.Request[v1.CreateVolumeRequest]) (*connect.Response[v1.CreateVolumeResponse], error)
 	ListVolumes(context.Context, *connect.Request[v1.ListVolumesRequest]) (*connect.Response[v1.ListVolumesResponse], error)
 	DeleteVolume(context.Context, *connect.Request[v1.DeleteVolumeRequest]) (*connect.Response[v1.DeleteVolumeResponse], error)
+	// WatchEvents sends what happened to sandboxes after a cursor, then what happens,
+	// until the caller leaves or the broker stops. Each event is sent once and in one
+	// order; what is sent is stored together with the change that it tells of.
+	WatchEvents(context.Context, *connect.Request[v1.WatchEventsRequest]) (*connect.ServerStreamForClient[v1.WatchEventsResponse], error)
 }
 
 // NewSandboxServiceClient constructs a client for the sandbar.broker.v1.SandboxService service. By
@@ -429,6 +436,12 @@ func NewSandboxServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithSchema(sandboxServiceMethods.ByName("DeleteVolume")),
 			connect.WithClientOptions(opts...),
 		),
+		watchEvents: connect.NewClient[v1.WatchEventsRequest, v1.WatchEventsResponse](
+			httpClient,
+			baseURL+SandboxServiceWatchEventsProcedure,
+			connect.WithSchema(sandboxServiceMethods.ByName("WatchEvents")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -469,6 +482,7 @@ type sandboxServiceClient struct {
 	createVolume    *connect.Client[v1.CreateVolumeRequest, v1.CreateVolumeResponse]
 	listVolumes     *connect.Client[v1.ListVolumesRequest, v1.ListVolumesResponse]
 	deleteVolume    *connect.Client[v1.DeleteVolumeRequest, v1.DeleteVolumeResponse]
+	watchEvents     *connect.Client[v1.WatchEventsRequest, v1.WatchEventsResponse]
 }
 
 // CreateSandbox calls sandbar.broker.v1.SandboxService.CreateSandbox.
@@ -646,6 +660,11 @@ func (c *sandboxServiceClient) DeleteVolume(ctx context.Context, req *connect.Re
 	return c.deleteVolume.CallUnary(ctx, req)
 }
 
+// WatchEvents calls sandbar.broker.v1.SandboxService.WatchEvents.
+func (c *sandboxServiceClient) WatchEvents(ctx context.Context, req *connect.Request[v1.WatchEventsRequest]) (*connect.ServerStreamForClient[v1.WatchEventsResponse], error) {
+	return c.watchEvents.CallServerStream(ctx, req)
+}
+
 // SandboxServiceHandler is an implementation of the sandbar.broker.v1.SandboxService service.
 type SandboxServiceHandler interface {
 	// CreateSandbox places and makes a sandbox. With an idempotency key, the same
@@ -693,6 +712,10 @@ type SandboxServiceHandler interface {
 	CreateVolume(context.Context, *connect.Request[v1.CreateVolumeRequest]) (*connect.Response[v1.CreateVolumeResponse], error)
 	ListVolumes(context.Context, *connect.Request[v1.ListVolumesRequest]) (*connect.Response[v1.ListVolumesResponse], error)
 	DeleteVolume(context.Context, *connect.Request[v1.DeleteVolumeRequest]) (*connect.Response[v1.DeleteVolumeResponse], error)
+	// WatchEvents sends what happened to sandboxes after a cursor, then what happens,
+	// until the caller leaves or the broker stops. Each event is sent once and in one
+	// order; what is sent is stored together with the change that it tells of.
+	WatchEvents(context.Context, *connect.Request[v1.WatchEventsRequest], *connect.ServerStream[v1.WatchEventsResponse]) error
 }
 
 // NewSandboxServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -912,6 +935,12 @@ func NewSandboxServiceHandler(svc SandboxServiceHandler, opts ...connect.Handler
 		connect.WithSchema(sandboxServiceMethods.ByName("DeleteVolume")),
 		connect.WithHandlerOptions(opts...),
 	)
+	sandboxServiceWatchEventsHandler := connect.NewServerStreamHandler(
+		SandboxServiceWatchEventsProcedure,
+		svc.WatchEvents,
+		connect.WithSchema(sandboxServiceMethods.ByName("WatchEvents")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/sandbar.broker.v1.SandboxService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case SandboxServiceCreateSandboxProcedure:
@@ -984,6 +1013,8 @@ func NewSandboxServiceHandler(svc SandboxServiceHandler, opts ...connect.Handler
 			sandboxServiceListVolumesHandler.ServeHTTP(w, r)
 		case SandboxServiceDeleteVolumeProcedure:
 			sandboxServiceDeleteVolumeHandler.ServeHTTP(w, r)
+		case SandboxServiceWatchEventsProcedure:
+			sandboxServiceWatchEventsHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -1131,6 +1162,10 @@ func (UnimplementedSandboxServiceHandler) ListVolumes(context.Context, *connect.
 
 func (UnimplementedSandboxServiceHandler) DeleteVolume(context.Context, *connect.Request[v1.DeleteVolumeRequest]) (*connect.Response[v1.DeleteVolumeResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sandbar.broker.v1.SandboxService.DeleteVolume is not implemented"))
+}
+
+func (UnimplementedSandboxServiceHandler) WatchEvents(context.Context, *connect.Request[v1.WatchEventsRequest], *connect.ServerStream[v1.WatchEventsResponse]) error {
+	return connect.NewError(connect.CodeUnimplemented, errors.New("sandbar.broker.v1.SandboxService.WatchEvents is not implemented"))
 }
 
 // AdminServiceClient is a client for the sandbar.broker.v1.AdminService service.
