@@ -41,7 +41,7 @@ func (r *reading) told() (out []string, cursor string, gap bool) {
 	for _, m := range r.all {
 		cursor, gap = m.GetCursor(), gap || m.GetGap() != nil
 		for _, e := range m.GetEvents() {
-			cut := func(s, prefix string) string { return strings.TrimPrefix(s, prefix) }
+			cut := strings.TrimPrefix
 			out = append(out, cut(e.GetType().String(), "EVENT_TYPE_SANDBOX_")+" "+
 				cut(e.GetPreviousState().String(), "SANDBOX_STATE_")+">"+cut(e.GetState().String(), "SANDBOX_STATE_"))
 		}

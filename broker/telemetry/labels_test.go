@@ -20,7 +20,7 @@ func labels(t *testing.T, d telemetry.Definition, attrs []attribute.KeyValue) []
 			t.Errorf("metric %q has a label %q that it does not define", d.Name, a.Key)
 			continue
 		}
-		out[i] = string(a.Key) + "=" + a.Value.Emit()
+		out[i] = string(a.Key) + "=" + a.Value.String()
 	}
 	if slices.Contains(out, "") {
 		t.Errorf("metric %q lacks one of its labels %q: it has %v", d.Name, d.Labels, attrs)

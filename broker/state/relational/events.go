@@ -63,13 +63,18 @@ func parseCursor(cursor string, stream uint32) (position, error) {
 
 // stream tells this database's cursors from those of others.
 func (s *Store) stream(ctx context.Context) (uint32, error) {
+	if known := s.ownStream.Load(); known != nil {
+		return *known, nil
+	}
 	owner, err := s.Owner(ctx)
 	if err != nil {
 		return 0, err
 	}
 	h := fnv.New32a()
 	fmt.Fprint(h, owner)
-	return h.Sum32(), nil
+	sum := h.Sum32()
+	s.ownStream.Store(&sum)
+	return sum, nil
 }
 
 // settled is the condition under which no event can appear any more before one.

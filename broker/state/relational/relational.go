@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/sandbar-dev/sandbar/broker/state"
@@ -25,6 +26,8 @@ type Store struct {
 	// long enough for that to show beside the disk.
 	byID, byName, insert, update *sql.Stmt
 	prepared                     []*sql.Stmt // to close
+	// ownStream is what marks this database's cursors, once it was asked for.
+	ownStream atomic.Pointer[uint32]
 }
 
 var _ state.Store = (*Store)(nil)

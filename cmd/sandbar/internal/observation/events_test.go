@@ -38,7 +38,7 @@ func (b *broker) events(args ...string) []eventOf {
 
 // short says what an event is in a few words.
 func (e eventOf) short() string {
-	cut := func(s, prefix string) string { return strings.TrimPrefix(s, prefix) }
+	cut := strings.TrimPrefix
 	return cut(e.Type, "EVENT_TYPE_SANDBOX_") + " " + cut(e.Before, "SANDBOX_STATE_") + ">" + cut(e.State, "SANDBOX_STATE_")
 }
 
