@@ -43,6 +43,9 @@ func TestEveryByteOnceWhateverIsCut(t *testing.T) {
 			t.Fatalf("read to byte %d: %v", at[i], err)
 		}
 		cut()
+		// A command that nobody reads from does not notice; another one starts what
+		// was killed, so that there is something to kill next.
+		w.list()
 	}
 	res := cat.end()
 	got.WriteString(res.stdout)
