@@ -246,7 +246,7 @@ type Sandbox struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// sbx_ and 26 base32 characters.
 	SandboxId string `protobuf:"bytes,1,opt,name=sandbox_id,json=sandboxId,proto3" json:"sandbox_id,omitempty"`
-	// Unique among live sandboxes; empty if none was given.
+	// Unique among a tenant's live sandboxes; empty if none was given.
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	// Name of the provider it runs on.
 	Provider string `protobuf:"bytes,3,opt,name=provider,proto3" json:"provider,omitempty"`
@@ -266,7 +266,9 @@ type Sandbox struct {
 	// Last exec, file or port access.
 	LastActiveAt *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=last_active_at,json=lastActiveAt,proto3" json:"last_active_at,omitempty"`
 	// Snapshot or sandbox it was made from.
-	ParentId      string `protobuf:"bytes,14,opt,name=parent_id,json=parentId,proto3" json:"parent_id,omitempty"`
+	ParentId string `protobuf:"bytes,14,opt,name=parent_id,json=parentId,proto3" json:"parent_id,omitempty"`
+	// Tenant that owns it.
+	Tenant        string `protobuf:"bytes,20,opt,name=tenant,proto3" json:"tenant,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -395,6 +397,13 @@ func (x *Sandbox) GetLastActiveAt() *timestamppb.Timestamp {
 func (x *Sandbox) GetParentId() string {
 	if x != nil {
 		return x.ParentId
+	}
+	return ""
+}
+
+func (x *Sandbox) GetTenant() string {
+	if x != nil {
+		return x.Tenant
 	}
 	return ""
 }
@@ -1948,11 +1957,13 @@ type Snapshot struct {
 	Name       string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	Provider   string `protobuf:"bytes,3,opt,name=provider,proto3" json:"provider,omitempty"`
 	// Sandbox it was taken from.
-	SandboxId     string                 `protobuf:"bytes,4,opt,name=sandbox_id,json=sandboxId,proto3" json:"sandbox_id,omitempty"`
-	Kept          *v1.Keeps              `protobuf:"bytes,5,opt,name=kept,proto3" json:"kept,omitempty"`
-	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
-	SizeBytes     *int64                 `protobuf:"varint,7,opt,name=size_bytes,json=sizeBytes,proto3,oneof" json:"size_bytes,omitempty"`
-	Labels        map[string]string      `protobuf:"bytes,8,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	SandboxId string                 `protobuf:"bytes,4,opt,name=sandbox_id,json=sandboxId,proto3" json:"sandbox_id,omitempty"`
+	Kept      *v1.Keeps              `protobuf:"bytes,5,opt,name=kept,proto3" json:"kept,omitempty"`
+	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	SizeBytes *int64                 `protobuf:"varint,7,opt,name=size_bytes,json=sizeBytes,proto3,oneof" json:"size_bytes,omitempty"`
+	Labels    map[string]string      `protobuf:"bytes,8,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Tenant that owns it.
+	Tenant        string `protobuf:"bytes,20,opt,name=tenant,proto3" json:"tenant,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2041,6 +2052,13 @@ func (x *Snapshot) GetLabels() map[string]string {
 		return x.Labels
 	}
 	return nil
+}
+
+func (x *Snapshot) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
 }
 
 type CreateSnapshotRequest struct {
@@ -2611,9 +2629,11 @@ func (x *CreateVolumeResponse) GetVolume() *Volume {
 
 // Volume is a volume and where it is.
 type Volume struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Provider      string                 `protobuf:"bytes,1,opt,name=provider,proto3" json:"provider,omitempty"`
-	Volume        *v1.Volume             `protobuf:"bytes,2,opt,name=volume,proto3" json:"volume,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Provider string                 `protobuf:"bytes,1,opt,name=provider,proto3" json:"provider,omitempty"`
+	Volume   *v1.Volume             `protobuf:"bytes,2,opt,name=volume,proto3" json:"volume,omitempty"`
+	// Tenant that owns it.
+	Tenant        string `protobuf:"bytes,20,opt,name=tenant,proto3" json:"tenant,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2660,6 +2680,13 @@ func (x *Volume) GetVolume() *v1.Volume {
 		return x.Volume
 	}
 	return nil
+}
+
+func (x *Volume) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
 }
 
 type ListVolumesRequest struct {
@@ -3433,7 +3460,7 @@ var File_sandbar_broker_v1_broker_proto protoreflect.FileDescriptor
 
 const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"\n" +
-	"\x1esandbar/broker/v1/broker.proto\x12\x11sandbar.broker.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a$sandbar/provider/v1/capability.proto\x1a!sandbar/provider/v1/options.proto\x1a\"sandbar/provider/v1/provider.proto\x1a!sandbar/provider/v1/sandbox.proto\"\xe0\x05\n" +
+	"\x1esandbar/broker/v1/broker.proto\x12\x11sandbar.broker.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a$sandbar/provider/v1/capability.proto\x1a!sandbar/provider/v1/options.proto\x1a\"sandbar/provider/v1/provider.proto\x1a!sandbar/provider/v1/sandbox.proto\"\xf8\x05\n" +
 	"\aSandbox\x12\x1d\n" +
 	"\n" +
 	"sandbox_id\x18\x01 \x01(\tR\tsandboxId\x12\x12\n" +
@@ -3453,7 +3480,8 @@ const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"expires_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12+\n" +
 	"\x04idle\x18\f \x01(\v2\x17.sandbar.broker.v1.IdleR\x04idle\x12@\n" +
 	"\x0elast_active_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\flastActiveAt\x12\x1b\n" +
-	"\tparent_id\x18\x0e \x01(\tR\bparentId\x1a9\n" +
+	"\tparent_id\x18\x0e \x01(\tR\bparentId\x12\x16\n" +
+	"\x06tenant\x18\x14 \x01(\tR\x06tenant\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"r\n" +
@@ -3572,7 +3600,7 @@ const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"O\n" +
 	"\x13ForkSandboxResponse\x128\n" +
-	"\tsandboxes\x18\x01 \x03(\v2\x1a.sandbar.broker.v1.SandboxR\tsandboxes\"\x94\x03\n" +
+	"\tsandboxes\x18\x01 \x03(\v2\x1a.sandbar.broker.v1.SandboxR\tsandboxes\"\xac\x03\n" +
 	"\bSnapshot\x12\x1f\n" +
 	"\vsnapshot_id\x18\x01 \x01(\tR\n" +
 	"snapshotId\x12\x12\n" +
@@ -3585,7 +3613,8 @@ const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"created_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12\"\n" +
 	"\n" +
 	"size_bytes\x18\a \x01(\x03H\x00R\tsizeBytes\x88\x01\x01\x12?\n" +
-	"\x06labels\x18\b \x03(\v2'.sandbar.broker.v1.Snapshot.LabelsEntryR\x06labels\x1a9\n" +
+	"\x06labels\x18\b \x03(\v2'.sandbar.broker.v1.Snapshot.LabelsEntryR\x06labels\x12\x16\n" +
+	"\x06tenant\x18\x14 \x01(\tR\x06tenant\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\r\n" +
@@ -3635,10 +3664,11 @@ const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"I\n" +
 	"\x14CreateVolumeResponse\x121\n" +
-	"\x06volume\x18\x01 \x01(\v2\x19.sandbar.broker.v1.VolumeR\x06volume\"Y\n" +
+	"\x06volume\x18\x01 \x01(\v2\x19.sandbar.broker.v1.VolumeR\x06volume\"q\n" +
 	"\x06Volume\x12\x1a\n" +
 	"\bprovider\x18\x01 \x01(\tR\bprovider\x123\n" +
-	"\x06volume\x18\x02 \x01(\v2\x1b.sandbar.provider.v1.VolumeR\x06volume\"0\n" +
+	"\x06volume\x18\x02 \x01(\v2\x1b.sandbar.provider.v1.VolumeR\x06volume\x12\x16\n" +
+	"\x06tenant\x18\x14 \x01(\tR\x06tenant\"0\n" +
 	"\x12ListVolumesRequest\x12\x1a\n" +
 	"\bprovider\x18\x01 \x01(\tR\bprovider\"\xe5\x01\n" +
 	"\x13ListVolumesResponse\x123\n" +
