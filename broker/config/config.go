@@ -25,8 +25,10 @@ type Config struct {
 	Defaults  Defaults   `yaml:"defaults"`
 	Reaper    Reaper     `yaml:"reaper"`
 	Log       Log        `yaml:"log"`
-	// APIKeys may call over TCP.
+	// APIKeys may call over TCP, beside those that `sandbar key create` makes.
 	APIKeys []APIKey `yaml:"api_keys"`
+	// OIDC are the issuers whose tokens may call over TCP.
+	OIDC []OIDC `yaml:"oidc"`
 }
 
 // Listen says where the API is served.
@@ -96,13 +98,6 @@ type Log struct {
 	Level string `yaml:"level"`
 	// Format is text or json; empty: text.
 	Format string `yaml:"format"`
-}
-
-// APIKey is one caller.
-type APIKey struct {
-	Name string `yaml:"name"`
-	// SHA256 of the key, in hex.
-	SHA256 string `yaml:"sha256"`
 }
 
 // Load reads a file. A missing file is an error: the caller knows whether it

@@ -16,6 +16,7 @@ import (
 
 	"github.com/sandbar-dev/sandbar/broker"
 	"github.com/sandbar-dev/sandbar/broker/api"
+	"github.com/sandbar-dev/sandbar/broker/authn"
 	"github.com/sandbar-dev/sandbar/broker/state"
 	"github.com/sandbar-dev/sandbar/broker/state/sqlite"
 	"github.com/sandbar-dev/sandbar/proto/fault"
@@ -33,6 +34,7 @@ type server struct {
 	fleet    Fleet
 	store    state.Store
 	service  *broker.Service
+	access   *authn.Directory
 	activity activity
 	started  time.Time
 
@@ -98,6 +100,12 @@ func (s *server) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	s.access = authn.NewDirectory(s.store, s.service, s.opts.Log)
+	defer s.access.Close()
+	if err := s.access.EnsureTenants(ctx, s.opts.Config.Tenants()...); err != nil {
+		s.closeService(ctx)
+		return err
+	}
 	return s.serve(ctx)
 }
 
@@ -145,11 +153,7 @@ type listening struct {
 func (s *server) listen(ctx context.Context) ([]listening, error) {
 	var out []listening
 	if s.opts.Config.Listen.TCP != "" {
-		var hashes []string
-		for _, k := range s.opts.Config.APIKeys {
-			hashes = append(hashes, k.SHA256)
-		}
-		auth, err := api.KeyAuth(hashes)
+		auth, err := s.authenticator()
 		if err != nil {
 			return nil, err
 		}
@@ -171,7 +175,7 @@ func (s *server) listen(ctx context.Context) ([]listening, error) {
 }
 
 func (s *server) httpServer(auth api.Authenticator) *http.Server {
-	h := api.New(s.service, admin{s}, api.Options{Auth: auth, Log: s.opts.Log})
+	h := api.New(s.service, admin{s}, api.Options{Auth: auth, Access: s.access, Log: s.opts.Log})
 	return newHTTP(s.activity.counted(h), &slogErrors{s.opts.Log})
 }
 

@@ -71,7 +71,7 @@ func Open(ctx context.Context, url string, opts Options) (*relational.Store, err
 	return s, nil
 }
 
-var dialect = relational.Dialect{Bind: relational.Numbered, Refused: refused, Again: again, ForUpdate: " FOR UPDATE"}
+var dialect = relational.Dialect{Bind: relational.Numbered, Refused: refused, Again: again, ForUpdate: " FOR UPDATE", ForShare: " FOR KEY SHARE"}
 
 func connect(url string, opts Options) (*sql.DB, error) {
 	if err := CheckURL(url); err != nil {

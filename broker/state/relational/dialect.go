@@ -19,6 +19,9 @@ type Dialect struct {
 	// ForUpdate is put at the end of a query to lock the rows it reads. Empty: a
 	// transaction that writes is alone.
 	ForUpdate string
+	// ForShare is put at the end of a query to keep the rows it reads from being
+	// deleted until the transaction ends. Empty: a transaction that writes is alone.
+	ForShare string
 }
 
 func (d Dialect) bind(query string) string {
