@@ -83,7 +83,7 @@ func (a *app) connect(ctx context.Context) (*client.Client, error) {
 		if err != nil {
 			return nil, err
 		}
-		a.client = client.New(address, client.Options{APIKey: a.getenv("SANDBAR_API_KEY"), Version: a.version})
+		a.client = client.New(address, client.Options{APIKey: a.getenv("SANDBAR_API_KEY"), Tenant: a.ActingTenant, Version: a.version})
 	}
 	return a.client, a.ensure(ctx)
 }
