@@ -45,14 +45,14 @@ func crashing(dir string) {
 	must(err)
 	fleet := &testvendor.Fleet{}
 	must(fleet.Dial("test", filepath.Join(dir, "v.sock")))
-	s, err := broker.New(ctx, store, fleet, broker.Options{})
+	s, err := broker.New(ctx, store, fleet, broker.Options{Caller: &local})
 	must(err)
 	_, err = s.GetSandbox(ctx, &brokerv1.GetSandboxRequest{Sandbox: "n"})
 	if os.Getenv(envOp) != "create" {
 		must(err)
 	}
 	s.Close(ctx)
-	s, err = broker.New(ctx, &stopping{Store: store, at: os.Getenv(envStop)}, fleet, broker.Options{})
+	s, err = broker.New(ctx, &stopping{Store: store, at: os.Getenv(envStop)}, fleet, broker.Options{Caller: &local})
 	must(err)
 	switch os.Getenv(envOp) {
 	case "create":
@@ -187,7 +187,7 @@ func reopen(t *testing.T, dir string) *broker.Service {
 	fleet := &testvendor.Fleet{}
 	check(t, fleet.Dial("test", filepath.Join(dir, "v.sock")))
 	t.Cleanup(fleet.Close)
-	s, err := broker.New(t.Context(), store, fleet, broker.Options{SettleGrace: 50 * time.Millisecond, Retry: 5 * time.Millisecond})
+	s, err := broker.New(t.Context(), store, fleet, broker.Options{Caller: &local, SettleGrace: 50 * time.Millisecond, Retry: 5 * time.Millisecond})
 	check(t, err)
 	t.Cleanup(func() { s.Close(context.Background()) })
 	return s

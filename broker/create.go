@@ -27,6 +27,13 @@ func (s *Service) CreateSandbox(ctx context.Context, req *brokerv1.CreateSandbox
 	if err := validateCreate(req); err != nil {
 		return nil, err
 	}
+	who, err := s.maker(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if req, err = asCaller(who, req); err != nil {
+		return nil, err
+	}
 	rows, err := s.once(ctx, req.GetIdempotencyKey(), req, func(r *state.Request) ([]*state.Sandbox, error) {
 		return s.makePlaced(ctx, r, req)
 	})
@@ -67,15 +74,23 @@ func (s *Service) planCreate(ctx context.Context, req *brokerv1.CreateSandboxReq
 		// The provider then ends it also while no broker runs.
 		spec.Lifetime = durationpb.New(lifetime)
 	}
-	sb := s.newRow(name, lifetime, req.GetIdle())
+	who, err := s.maker(ctx)
+	if err != nil {
+		return making{}, err
+	}
+	sb := s.newRow(who.Acting, name, lifetime, req.GetIdle())
 	sb.Body.Name, sb.Body.Labels, sb.Body.Spec = req.GetName(), req.GetLabels(), spec
-	create := &providerv1.CreateSandboxRequest{Identity: s.identity(sb), Spec: s.inRegion(name, set, spec)}
+	asked, err := s.withVolumes(ctx, who, name, p, s.inRegion(name, set, spec))
+	if err != nil {
+		return making{}, err
+	}
+	create := &providerv1.CreateSandboxRequest{Identity: s.identity(sb), Spec: asked}
 	create.Operation = operation(create)
 	return making{
 		provider: name, by: telemetry.Create, rows: []*state.Sandbox{sb}, op: create.GetOperation(),
 		call: func(ctx context.Context, p *provider.Provider) ([]*providerv1.Sandbox, error) {
 			resp, err := p.CreateSandbox(ctx, create, opts...)
-			return []*providerv1.Sandbox{resp.GetSandbox()}, err
+			return []*providerv1.Sandbox{resp.GetSandbox()}, inOwnWords(err, volumePrefix+who.Acting+".", "")
 		},
 	}, nil
 }
@@ -100,14 +115,14 @@ func (s *Service) lifetime(asked ...*durationpb.Duration) time.Duration {
 	return s.opts.Lifetime
 }
 
-// newRow returns a row for a sandbox that does not exist yet.
-func (s *Service) newRow(provider string, lifetime time.Duration, idle *brokerv1.Idle) *state.Sandbox {
+// newRow returns a row for a sandbox of a tenant that does not exist yet.
+func (s *Service) newRow(tenant, provider string, lifetime time.Duration, idle *brokerv1.Idle) *state.Sandbox {
 	now := time.Now()
 	if idle == nil {
 		idle = s.opts.Idle
 	}
 	body := &brokerv1.Sandbox{
-		SandboxId: newSandboxID(), Provider: provider, Idle: proto.CloneOf(idle),
+		SandboxId: newSandboxID(), Tenant: tenant, Provider: provider, Idle: proto.CloneOf(idle),
 		CreatedAt: timestamppb.New(now), LastActiveAt: timestamppb.New(now),
 	}
 	if lifetime > 0 {
@@ -142,9 +157,13 @@ func (s *Service) once(ctx context.Context, key string, req proto.Message, creat
 	if key == "" {
 		return create(nil)
 	}
+	who, err := s.maker(ctx)
+	if err != nil {
+		return nil, err
+	}
 	sum := provider.Digest(req)
 	for {
-		earlier, err := s.earlier(ctx, key, sum)
+		earlier, err := s.earlier(ctx, who.Acting, key, sum)
 		if err != nil {
 			return nil, err
 		}
@@ -154,24 +173,23 @@ func (s *Service) once(ctx context.Context, key string, req proto.Message, creat
 				return rows, err
 			}
 		}
-		rows, err := create(&state.Request{Key: key, Digest: sum, At: time.Now()})
+		rows, err := create(&state.Request{Tenant: who.Acting, Key: key, Digest: sum, At: time.Now()})
 		if !errors.Is(err, state.ErrKeyTaken) {
 			return rows, err
 		}
 	}
 }
 
-// earlier returns the stored request with a key, or nil.
-func (s *Service) earlier(ctx context.Context, key string, sum []byte) (*state.Request, error) {
-	r, err := s.store.Request(ctx, key)
+// earlier returns a tenant's stored request with a key, or nil.
+func (s *Service) earlier(ctx context.Context, tenant, key string, sum []byte) (*state.Request, error) {
+	r, err := s.store.Request(ctx, tenant, key)
 	switch {
 	case errors.Is(err, state.ErrNotFound):
 		return nil, nil
 	case err != nil:
 		return nil, storeFault(err)
 	case !bytes.Equal(r.Digest, sum):
-		return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_IDEMPOTENCY_KEY_REUSED,
-			"idempotency key %q was used for another request; use a fresh key", key).With("idempotency_key", key)
+		return nil, keyReused(key)
 	}
 	return r, nil
 }
@@ -222,6 +240,12 @@ func (s *Service) replayOne(ctx, opCtx context.Context, id string) (*state.Sandb
 		return nil, nil
 	case err != nil:
 		return nil, storeFault(err)
+	}
+	// Somebody of the same tenant, but with another scope, may have used the key.
+	if who, err := s.caller(ctx); err != nil || !sees(who, sb) {
+		return nil, errors.Join(err, keyReused(sb.RequestKey))
+	}
+	switch {
 	case sb.Status.Gone:
 		return nil, deleted(id)
 	case sb.Status.Settled(), sb.Status.Pending == lifecycle.Delete:
@@ -270,9 +294,11 @@ func (s *Service) makeSandboxes(ctx context.Context, r *state.Request, m making)
 	case errors.Is(err, state.ErrNameTaken):
 		name := m.rows[0].Body.GetName()
 		return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_OBJECT_EXISTS,
-			"name is %q: a live sandbox has it; choose another or delete that one", name).With("name", name)
+			"name is %q: a live sandbox of the tenant has it; choose another or delete that one", name).With("name", name)
 	case errors.Is(err, state.ErrKeyTaken):
 		return nil, err
+	case errors.Is(err, state.ErrNoTenant):
+		return nil, noTenant(m.rows[0].Tenant())
 	case err != nil:
 		return nil, storeFault(err)
 	}

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/sandbar-dev/sandbar/broker/authz"
 	"github.com/sandbar-dev/sandbar/broker/lifecycle"
 	"github.com/sandbar-dev/sandbar/broker/state"
 	"github.com/sandbar-dev/sandbar/proto/fault"
@@ -36,7 +38,7 @@ const (
 func event(ctx context.Context, sb *state.Sandbox, kind brokerv1.EventType) *brokerv1.Event {
 	e := &brokerv1.Event{
 		At: timestamppb.Now(), Type: kind, SandboxId: sb.ID(), Name: sb.Body.GetName(), Provider: sb.Body.GetProvider(),
-		State: sb.Status.State, Reason: sb.Status.Reason,
+		State: sb.Status.State, Reason: sb.Status.Reason, Tenant: sb.Tenant(), Labels: maps.Clone(sb.Body.GetLabels()),
 	}
 	if sc := trace.SpanContextFromContext(ctx); sc.IsValid() {
 		e.TraceId = sc.TraceID().String()
@@ -107,6 +109,7 @@ func (s *Service) EndWatches() { s.watching.once.Do(func() { close(s.watching.en
 // watch is one reader of events.
 type watch struct {
 	s      *Service
+	who    authz.Principal
 	req    *brokerv1.WatchEventsRequest
 	out    Sender[brokerv1.WatchEventsResponse]
 	cursor string
@@ -114,15 +117,20 @@ type watch struct {
 	beat time.Time
 }
 
-// WatchEvents sends what happened to sandboxes, and what happens, until the caller
+// WatchEvents sends what happened to sandboxes that the caller sees, and what
+// happens, until the caller
 // leaves or the broker stops. Events that are not there any more are told of as a
 // gap, and it goes on with the oldest that are.
 func (s *Service) WatchEvents(ctx context.Context, req *brokerv1.WatchEventsRequest, out Sender[brokerv1.WatchEventsResponse]) error {
+	who, err := s.caller(ctx)
+	if err != nil {
+		return err
+	}
 	oldest, newest, err := s.store.EventBounds(ctx)
 	if err != nil {
 		return storeFault(err)
 	}
-	w := &watch{s: s, req: req, out: out, cursor: req.GetCursor()} // its first message comes at once
+	w := &watch{s: s, who: who, req: req, out: out, cursor: req.GetCursor()} // its first message comes at once
 	switch {
 	case req.GetFromOldest() && w.cursor != "":
 		return fault.Field("cursor", w.cursor, "want no cursor beside from_oldest")
@@ -181,7 +189,7 @@ func (w *watch) send(ctx context.Context) (full bool, err error) {
 		return false, storeFault(err)
 	}
 	for _, e := range events {
-		if (w.req.GetSandboxId() == "" || w.req.GetSandboxId() == e.GetSandboxId()) && (w.req.GetProvider() == "" || w.req.GetProvider() == e.GetProvider()) {
+		if w.wants(e) {
 			res.Events = append(res.Events, e)
 		}
 	}
@@ -193,4 +201,11 @@ func (w *watch) send(ctx context.Context) (full bool, err error) {
 		}
 	}
 	return len(events) == eventPage, nil
+}
+
+// wants reports whether an event is asked for and exists for the caller.
+func (w *watch) wants(e *brokerv1.Event) bool {
+	return (w.req.GetSandboxId() == "" || w.req.GetSandboxId() == e.GetSandboxId()) &&
+		(w.req.GetProvider() == "" || w.req.GetProvider() == e.GetProvider()) &&
+		w.who.Sees(e.GetTenant(), e.GetProvider(), e.GetLabels())
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sandbar-dev/sandbar/broker"
+	"github.com/sandbar-dev/sandbar/broker/authz"
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	brokerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
@@ -147,5 +148,33 @@ func TestAGapIsTold(t *testing.T) {
 	}
 	if got, _, gap := b.now(t, &brokerv1.WatchEventsRequest{Cursor: mine}); gap || len(got) > 0 {
 		t.Errorf("after the gap: gap %t, told %q", gap, got)
+	}
+}
+
+// TestEventsOfOthers: of what does not exist for a caller nothing is told either.
+func TestEventsOfOthers(t *testing.T) {
+	b := newBench(t, broker.Options{})
+	b.create(t, &brokerv1.CreateSandboxRequest{Labels: map[string]string{"team": "a"}})
+	told := func(ctx context.Context) int {
+		r := &reading{more: make(chan struct{}, 1)}
+		check(t, b.WatchEvents(ctx, &brokerv1.WatchEventsRequest{FromOldest: true, UntilNow: true}, r))
+		got, _, _ := r.told()
+		return len(got)
+	}
+	other := authz.Principal{Kind: brokerv1.CallerKind_CALLER_KIND_API_KEY, ID: "sbk_2", Tenant: "other", Acting: "other", Role: brokerv1.Role_ROLE_USER}
+	for name, c := range map[string]struct {
+		ctx  context.Context
+		want int
+	}{
+		"the tenant's":       {by(t), 2},
+		"another tenant's":   {authz.With(t.Context(), other), 0},
+		"the team's":         {by(t, "label:team=a"), 2},
+		"another team's":     {by(t, "label:team=b"), 0},
+		"the provider's":     {by(t, "provider=test"), 2},
+		"another provider's": {by(t, "provider=best"), 0},
+	} {
+		if got := told(c.ctx); got != c.want {
+			t.Errorf("%s caller is told %d events, want %d", name, got, c.want)
+		}
 	}
 }

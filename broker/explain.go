@@ -22,6 +22,13 @@ func (s *Service) PlanSandbox(ctx context.Context, req *brokerv1.CreateSandboxRe
 	if err := validateCreate(req); err != nil {
 		return nil, err
 	}
+	who, err := s.maker(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if req, err = asCaller(who, req); err != nil {
+		return nil, err
+	}
 	place, _, err := s.decide(ctx, req, false)
 	if len(place.GetCandidates()) > 0 {
 		return place, nil

@@ -29,6 +29,9 @@ func (s *Service) ForkSandbox(ctx context.Context, req *brokerv1.ForkSandboxRequ
 	if err := firstError(validateLabels(req.GetLabels()), validateKey(req.GetIdempotencyKey())); err != nil {
 		return nil, err
 	}
+	if err := s.labelsOfScope(ctx, &req.Labels); err != nil {
+		return nil, err
+	}
 	rows, err := s.once(ctx, req.GetIdempotencyKey(), req, func(r *state.Request) ([]*state.Sandbox, error) {
 		var rows []*state.Sandbox
 		var raced error
@@ -63,7 +66,7 @@ func views(rows []*state.Sandbox) []*brokerv1.Sandbox {
 func (s *Service) planFork(parent *state.Sandbox, req *brokerv1.ForkSandboxRequest) making {
 	m := making{provider: parent.Body.GetProvider(), by: telemetry.Fork}
 	for range req.GetCount() {
-		sb := s.newRow(m.provider, 0, parent.Body.GetIdle())
+		sb := s.newRow(parent.Tenant(), m.provider, 0, parent.Body.GetIdle())
 		sb.Body.Spec, sb.Body.ExpiresAt = proto.CloneOf(parent.Body.GetSpec()), proto.CloneOf(parent.Body.GetExpiresAt())
 		sb.Body.ParentId, sb.Body.Labels = parent.ID(), maps.Clone(parent.Body.GetLabels())
 		if sb.Body.Labels == nil {
@@ -92,6 +95,9 @@ func (s *Service) RestoreSnapshot(ctx context.Context, req *brokerv1.RestoreSnap
 	if err != nil {
 		return nil, err
 	}
+	if err := s.labelsOfScope(ctx, &req.Labels); err != nil {
+		return nil, err
+	}
 	return s.makeOne(ctx, req.GetIdempotencyKey(), req, func() (making, error) { return s.planRestore(ctx, req) })
 }
 
@@ -114,7 +120,7 @@ func (s *Service) planRestore(ctx context.Context, req *brokerv1.RestoreSnapshot
 	if lifetime > 0 && native {
 		spec.Lifetime = durationpb.New(lifetime)
 	}
-	sb := s.newRow(m.provider, lifetime, req.GetIdle())
+	sb := s.newRow(sn.Tenant(), m.provider, lifetime, req.GetIdle())
 	sb.Body.Name, sb.Body.Labels, sb.Body.Spec, sb.Body.ParentId = req.GetName(), req.GetLabels(), spec, sn.ID()
 	m.rows = []*state.Sandbox{sb}
 	restore := &providerv1.RestoreSnapshotRequest{
@@ -133,6 +139,9 @@ func (s *Service) planRestore(ctx context.Context, req *brokerv1.RestoreSnapshot
 // CreateSnapshot takes a snapshot of a running or paused sandbox.
 func (s *Service) CreateSnapshot(ctx context.Context, req *brokerv1.CreateSnapshotRequest) (*brokerv1.Snapshot, error) {
 	if err := firstError(validateName(req.GetName()), validateLabels(req.GetLabels()), validateKey(req.GetIdempotencyKey())); err != nil {
+		return nil, err
+	}
+	if err := s.labelsOfScope(ctx, &req.Labels); err != nil {
 		return nil, err
 	}
 	var sn *state.Snapshot
@@ -158,14 +167,14 @@ func (s *Service) CreateSnapshot(ctx context.Context, req *brokerv1.CreateSnapsh
 // snapshotOnce needs the sandbox's lock, which also orders calls with one key.
 func (s *Service) snapshotOnce(ctx context.Context, sb *state.Sandbox, req *brokerv1.CreateSnapshotRequest) (*state.Snapshot, error) {
 	sn := &state.Snapshot{Spec: sb.Body.GetSpec(), RequestKey: req.GetIdempotencyKey(), Body: &brokerv1.Snapshot{
-		SnapshotId: newSnapshotID(), Name: req.GetName(), Provider: sb.Body.GetProvider(), SandboxId: sb.ID(),
+		SnapshotId: newSnapshotID(), Tenant: sb.Tenant(), Name: req.GetName(), Provider: sb.Body.GetProvider(), SandboxId: sb.ID(),
 		CreatedAt: timestamppb.Now(), Labels: req.GetLabels(),
 	}}
 	call := &providerv1.CreateSnapshotRequest{Sandbox: sb.Ref(), SnapshotId: sn.ID(), Minimum: orDisk(req.GetMinimum()), Labels: req.GetLabels()}
 	var r *state.Request
 	if req.GetIdempotencyKey() != "" {
 		sum := provider.Digest(req)
-		earlier, err := s.earlierSnapshot(ctx, req.GetIdempotencyKey(), sum)
+		earlier, err := s.earlierSnapshot(ctx, sb.Tenant(), req.GetIdempotencyKey(), sum)
 		if err != nil || earlier != nil && earlier.Ready {
 			return earlier, err
 		}
@@ -174,14 +183,17 @@ func (s *Service) snapshotOnce(ctx context.Context, sb *state.Sandbox, req *brok
 			call.SnapshotId, call.Operation = earlier.ID(), earlier.Operation
 			return earlier, s.takeSnapshot(ctx, earlier, call)
 		}
-		r = &state.Request{Key: req.GetIdempotencyKey(), Digest: sum, IDs: []string{sn.ID()}, At: time.Now()}
+		r = &state.Request{Tenant: sb.Tenant(), Key: req.GetIdempotencyKey(), Digest: sum, IDs: []string{sn.ID()}, At: time.Now()}
 	}
 	sn.Operation = operation(call)
 	call.Operation = sn.Operation
 	err := s.store.InsertSnapshot(ctx, r, sn)
 	if errors.Is(err, state.ErrNameTaken) {
 		return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_OBJECT_EXISTS,
-			"name is %q: a snapshot has it; choose another or delete that one", req.GetName()).With("name", req.GetName())
+			"name is %q: a snapshot of the tenant has it; choose another or delete that one", req.GetName()).With("name", req.GetName())
+	}
+	if errors.Is(err, state.ErrNoTenant) {
+		return nil, noTenant(sb.Tenant())
 	}
 	if err != nil {
 		return nil, storeFault(err)
@@ -189,14 +201,17 @@ func (s *Service) snapshotOnce(ctx context.Context, sb *state.Sandbox, req *brok
 	return sn, s.takeSnapshot(ctx, sn, call)
 }
 
-func (s *Service) earlierSnapshot(ctx context.Context, key string, sum []byte) (*state.Snapshot, error) {
-	r, err := s.earlier(ctx, key, sum)
+func (s *Service) earlierSnapshot(ctx context.Context, tenant, key string, sum []byte) (*state.Snapshot, error) {
+	r, err := s.earlier(ctx, tenant, key, sum)
 	if err != nil || r == nil || len(r.IDs) == 0 {
 		return nil, err
 	}
 	sn, err := s.store.Snapshot(ctx, r.IDs[0])
 	if err != nil {
 		return nil, snapshotNotFound(r.IDs[0], err)
+	}
+	if who, err := s.caller(ctx); err != nil || !seesSnapshot(who, sn) {
+		return nil, errors.Join(err, keyReused(key))
 	}
 	return sn, nil
 }

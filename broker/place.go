@@ -136,22 +136,31 @@ const (
 // claim the caller must call release when it has tried the chosen one.
 func (s *Service) decide(ctx context.Context, req *brokerv1.CreateSandboxRequest, claim bool) (place *brokerv1.Placement, release func(), err error) {
 	needs := placement.Derive(req, s.lifetime(req.GetLifetime(), req.GetSpec().GetLifetime()))
-	names, note := s.providers.Names(), ""
+	who, err := s.caller(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	names, note := s.names(who), ""
 	switch {
+	case len(names) == 0 && len(s.providers.Names()) > 0:
+		return nil, nil, who.NeedProvider(s.providers.Names()[0])
 	case len(names) == 0:
 		return nil, nil, fault.New(providerv1.ErrorReason_ERROR_REASON_NOT_CONFIGURED, "no provider is configured: add one to the configuration")
 	case needs.Provider != "":
 		note = "the request names it"
 	case len(names) == 1 && s.policy(names[0]).Weight > 0:
 		needs.Provider, note = names[0], "it is the only provider configured"
+		if len(s.providers.Names()) > 1 {
+			note = "it is the only provider in the scope of " + who.String()
+		}
 	}
 	if needs.Provider != "" {
-		place, err = s.decideNamed(ctx, needs)
+		place, err = s.decideNamed(ctx, needs, names)
 		place.Note = note
 		return place, func() {}, err
 	}
 	for _, wait := range []time.Duration{describeSoon, describeLong} {
-		candidates, starting := s.candidates(ctx, needs, wait)
+		candidates, starting := s.candidates(ctx, needs, names, wait)
 		place, release = s.measures.place(needs, candidates, s.opts.Clock(), claim)
 		if place.GetProvider() != "" || !starting || ctx.Err() != nil {
 			break
@@ -165,7 +174,7 @@ func (s *Service) decide(ctx context.Context, req *brokerv1.CreateSandboxRequest
 
 // decideNamed is for a provider that has no alternative. It waits for it as long
 // as a call would, and leaves to it what only was measured.
-func (s *Service) decideNamed(ctx context.Context, needs placement.Requirements) (*brokerv1.Placement, error) {
+func (s *Service) decideNamed(ctx context.Context, needs placement.Requirements, names []string) (*brokerv1.Placement, error) {
 	p, err := s.provider(needs.Provider)
 	if err != nil {
 		return &brokerv1.Placement{}, err
@@ -175,7 +184,7 @@ func (s *Service) decideNamed(ctx context.Context, needs placement.Requirements)
 		return &brokerv1.Placement{}, err
 	}
 	var candidates []placement.Candidate
-	for _, name := range s.providers.Names() {
+	for _, name := range names {
 		c := s.candidate(name)
 		if name == needs.Provider {
 			c.Described = described
@@ -200,10 +209,10 @@ func (s *Service) candidate(name string) placement.Candidate {
 	return placement.Candidate{Name: name, Policy: s.policy(name), Default: name == s.providers.Default(), NotReady: s.providers.Unreachable(name)}
 }
 
-// candidates describes all providers. It waits for those that are starting;
+// candidates describes the providers with these names. It waits for those that are starting;
 // starting is true if one has not said yet what it can do.
-func (s *Service) candidates(ctx context.Context, needs placement.Requirements, wait time.Duration) (out []placement.Candidate, starting bool) {
-	for _, name := range s.providers.Names() {
+func (s *Service) candidates(ctx context.Context, needs placement.Requirements, names []string, wait time.Duration) (out []placement.Candidate, starting bool) {
+	for _, name := range names {
 		out = append(out, s.candidate(name))
 	}
 	waitCtx, cancel := context.WithTimeout(ctx, wait)
@@ -242,12 +251,8 @@ func (s *Service) describe(ctx context.Context, p *provider.Provider, needs plac
 	if len(needs.Volumes) == 0 || !provider.NewSet(described).Has("volume") {
 		return
 	}
-	have := &brokerv1.ListVolumesResponse{}
-	if err := s.appendVolumes(ctx, have, c.Name, p); err != nil {
+	if c.Volumes, err = s.volumeNames(ctx, c.Name, p); err != nil {
 		c.NotReady = "it does not list its volumes: " + fault.From(err).Message
-	}
-	for _, v := range have.GetVolumes() {
-		c.Volumes = append(c.Volumes, v.GetVolume().GetName())
 	}
 }
 

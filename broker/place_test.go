@@ -74,7 +74,7 @@ func (m *market) start() {
 	m.t.Helper()
 	first := m.fleet.Names()[0]
 	s, err := broker.New(m.t.Context(), m.store, m.fleet, broker.Options{
-		Clock: m.clock.Now, Retry: 5 * time.Millisecond,
+		Caller: &local, Clock: m.clock.Now, Retry: 5 * time.Millisecond,
 		Placement: map[string]placement.Policy{first: {Weight: 1000, Labels: map[string]string{"tier": "first"}, Region: "eu"}},
 	})
 	check(m.t, err)

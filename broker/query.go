@@ -72,13 +72,20 @@ func (s *Service) ListSandboxes(ctx context.Context, req *brokerv1.ListSandboxes
 		return nil, err
 	}
 	s.verifying.wait(ctx)
-	f := state.Filter{Labels: req.GetLabels(), Provider: req.GetProvider(), States: req.GetStates()}
+	who, err := s.caller(ctx)
+	if err != nil {
+		return nil, err
+	}
+	f, some := filter(who, state.Filter{Labels: req.GetLabels(), Provider: req.GetProvider(), States: req.GetStates()})
+	if !some {
+		return &brokerv1.ListSandboxesResponse{}, nil
+	}
 	if len(f.States) > 0 && s.anyUnverified() {
 		return s.listByView(ctx, f, state.Page{Size: size, Token: req.GetPageToken()})
 	}
 	page := state.Page{Size: size, Token: req.GetPageToken()}
 	rows, next, err := s.store.ListSandboxes(ctx, f, page)
-	if err == nil && s.freshen(ctx, page.Token, rows) {
+	if err == nil && s.freshen(ctx, f.Tenant+"\x00"+page.Token, rows) {
 		rows, next, err = s.store.ListSandboxes(ctx, f, page)
 	}
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sandbar-dev/sandbar/broker/authz"
 	"github.com/sandbar-dev/sandbar/broker/placement"
 	"github.com/sandbar-dev/sandbar/broker/state"
 	"github.com/sandbar-dev/sandbar/broker/telemetry"
@@ -23,6 +24,9 @@ type Options struct {
 	Placement map[string]placement.Policy
 	// Clock is what measurements of providers are timed by. Nil: time.Now.
 	Clock func() time.Time
+	// Caller is who makes calls whose context names nobody, for programs that embed
+	// the service. Nil: such calls are refused.
+	Caller *authz.Principal
 	// Log is where the service tells what it did by itself. Nil: nowhere.
 	Log *slog.Logger
 	// Metrics count what it does. Nil: nobody counts.
@@ -189,10 +193,20 @@ func (s *Service) lock(ctx context.Context, id string) (unlock func(), err error
 	return unlock, nil
 }
 
-// find returns a sandbox by id or live name; a gone one only by id.
+// find returns a sandbox that exists for the caller, by id or live name; a gone
+// one only by id.
 func (s *Service) find(ctx context.Context, idOrName string) (*state.Sandbox, error) {
-	sb, err := s.store.Sandbox(ctx, idOrName)
-	if errors.Is(err, state.ErrNotFound) {
+	who, err := s.caller(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var sb *state.Sandbox
+	if isID(idOrName) {
+		sb, err = s.store.Sandbox(ctx, idOrName)
+	} else {
+		sb, err = s.store.SandboxNamed(ctx, who.Acting, idOrName)
+	}
+	if errors.Is(err, state.ErrNotFound) || err == nil && !sees(who, sb) {
 		return nil, notFound(idOrName)
 	}
 	if err != nil {

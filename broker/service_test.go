@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/sandbar-dev/sandbar/broker"
+	"github.com/sandbar-dev/sandbar/broker/authz"
 	"github.com/sandbar-dev/sandbar/broker/internal/testvendor"
 	"github.com/sandbar-dev/sandbar/broker/state/sqlite"
 	"github.com/sandbar-dev/sandbar/proto/fault"
@@ -25,6 +26,9 @@ const (
 	failed  = providerv1.SandboxState_SANDBOX_STATE_FAILED
 	unknown = providerv1.SandboxState_SANDBOX_STATE_UNKNOWN
 )
+
+// local is who makes the calls of tests that say nothing of it.
+var local = authz.Local("0")
 
 // patience bounds every wait of the tests; reaching it fails them.
 const patience = 20 * time.Second
@@ -51,6 +55,7 @@ func newBench(t *testing.T, opts broker.Options, capabilities ...string) *bench 
 	store, err := sqlite.Open(t.Context(), filepath.Join(dir, "state.db"))
 	check(t, err)
 	t.Cleanup(func() { check(t, store.Close()) })
+	opts.Caller = &local
 	b.Service, err = broker.New(t.Context(), store, b.fleet, opts)
 	check(t, err)
 	t.Cleanup(func() { b.Close(context.Background()) })

@@ -17,8 +17,17 @@ func (s *Service) findSnapshot(ctx context.Context, idOrName string) (*state.Sna
 	if idOrName == "" {
 		return nil, fault.Field("snapshot", "", "want the id or the name of a snapshot")
 	}
-	sn, err := s.store.Snapshot(ctx, idOrName)
-	if err == nil && !sn.Ready {
+	who, err := s.caller(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var sn *state.Snapshot
+	if isID(idOrName) {
+		sn, err = s.store.Snapshot(ctx, idOrName)
+	} else {
+		sn, err = s.store.SnapshotNamed(ctx, who.Acting, idOrName)
+	}
+	if err == nil && (!sn.Ready || !seesSnapshot(who, sn)) {
 		err = state.ErrNotFound
 	}
 	if err != nil {
@@ -42,19 +51,23 @@ func (s *Service) ListSnapshots(ctx context.Context, req *brokerv1.ListSnapshots
 	if err != nil {
 		return nil, err
 	}
-	id := req.GetSandboxId()
-	if id != "" {
-		if sb, err := s.store.Sandbox(ctx, id); err == nil {
-			id = sb.ID()
+	who, err := s.caller(ctx)
+	if err != nil {
+		return nil, err
+	}
+	f := state.SnapshotFilter{Tenant: tenantFilter(who), SandboxID: req.GetSandboxId()}
+	if f.SandboxID != "" && !isID(f.SandboxID) {
+		if sb, err := s.find(ctx, f.SandboxID); err == nil {
+			f.SandboxID = sb.ID()
 		}
 	}
-	rows, next, err := s.store.ListSnapshots(ctx, id, state.Page{Size: size, Token: req.GetPageToken()})
+	rows, next, err := s.store.ListSnapshots(ctx, f, state.Page{Size: size, Token: req.GetPageToken()})
 	if err != nil {
 		return nil, listFault(err, req.GetPageToken())
 	}
 	out := &brokerv1.ListSnapshotsResponse{NextPageToken: next}
 	for _, sn := range rows {
-		if sn.Ready {
+		if sn.Ready && seesSnapshot(who, sn) {
 			out.Snapshots = append(out.Snapshots, sn.Body)
 		}
 	}
@@ -157,7 +170,7 @@ func (s *Service) listed(ctx context.Context, sn *state.Snapshot) (*providerv1.S
 func (s *Service) unreadySnapshots(ctx context.Context, provider string) ([]*state.Snapshot, error) {
 	var open []*state.Snapshot
 	for token := ""; ; {
-		rows, next, err := s.store.ListSnapshots(ctx, "", state.Page{Size: maxPage, Token: token})
+		rows, next, err := s.store.ListSnapshots(ctx, state.SnapshotFilter{}, state.Page{Size: maxPage, Token: token})
 		if err != nil {
 			return nil, err
 		}

@@ -16,7 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"github.com/sandbar-dev/sandbar/broker/api"
+	"github.com/sandbar-dev/sandbar/broker/authn"
 	"github.com/sandbar-dev/sandbar/broker/config"
 	"github.com/sandbar-dev/sandbar/broker/provider"
 	"github.com/sandbar-dev/sandbar/broker/server"
@@ -104,7 +104,7 @@ func startBroker(t *testing.T) (unix, tcp string) {
 		t.Fatal(err)
 	}
 	cfg := config.Default()
-	cfg.Listen.TCP, cfg.APIKeys = address, []config.APIKey{{Name: "test", SHA256: api.HashKey(apiKey)}}
+	cfg.Listen.TCP, cfg.APIKeys = address, []config.APIKey{{Name: "test", SHA256: authn.HashKey(apiKey)}}
 	ready := make(chan struct{})
 	opts := server.Options{
 		Config: cfg, StateDir: filepath.Join(dir, "state"), RuntimeDir: filepath.Join(dir, "run"), Version: "v1", Fleet: newFleet(t),

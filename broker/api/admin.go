@@ -2,9 +2,11 @@ package api
 
 import (
 	"context"
+	"slices"
 
 	"connectrpc.com/connect"
 
+	"github.com/sandbar-dev/sandbar/broker/authz"
 	brokerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1"
 	"github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1/brokerv1connect"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
@@ -37,16 +39,29 @@ func (h admin) StopServer(context.Context, *connect.Request[brokerv1.StopServerR
 	return answer(&brokerv1.StopServerResponse{}, h.a.Stop())
 }
 
-func (h admin) ListProviders(context.Context, *connect.Request[brokerv1.ListProvidersRequest]) (*connect.Response[brokerv1.ListProvidersResponse], error) {
-	return connect.NewResponse(&brokerv1.ListProvidersResponse{Providers: h.a.Providers()}), nil
+func (h admin) ListProviders(ctx context.Context, _ *connect.Request[brokerv1.ListProvidersRequest]) (*connect.Response[brokerv1.ListProvidersResponse], error) {
+	who, _ := authz.From(ctx)
+	all := slices.DeleteFunc(h.a.Providers(), func(p *brokerv1.Provider) bool { return !who.Uses(p.GetName()) })
+	return connect.NewResponse(&brokerv1.ListProvidersResponse{Providers: all}), nil
 }
 
 func (h admin) ProbeProvider(ctx context.Context, req *connect.Request[brokerv1.ProbeProviderRequest]) (*connect.Response[brokerv1.ProbeProviderResponse], error) {
+	if err := needProvider(ctx, req.Msg.GetName()); err != nil {
+		return nil, err
+	}
 	probe, err := h.a.Probe(ctx, req.Msg.GetName())
 	return answer(&brokerv1.ProbeProviderResponse{Probe: probe}, err)
 }
 
 func (h admin) RestartProvider(ctx context.Context, req *connect.Request[brokerv1.RestartProviderRequest]) (*connect.Response[brokerv1.RestartProviderResponse], error) {
+	if err := needProvider(ctx, req.Msg.GetName()); err != nil {
+		return nil, err
+	}
 	p, err := h.a.Restart(ctx, req.Msg.GetName())
 	return answer(&brokerv1.RestartProviderResponse{Provider: p}, err)
+}
+
+func needProvider(ctx context.Context, name string) error {
+	who, _ := authz.From(ctx)
+	return who.NeedProvider(name)
 }

@@ -241,28 +241,6 @@ func TestFilesBothWays(t *testing.T) {
 	}
 }
 
-func TestKeyAuth(t *testing.T) {
-	key, hash := api.NewKey()
-	auth, err := api.KeyAuth([]string{hash})
-	check(t, err)
-	s := newStack(t, auth)
-	_, err = s.client.ListSandboxes(t.Context(), connect.NewRequest(&brokerv1.ListSandboxesRequest{}))
-	if !fault.Has(err, providerv1.ErrorReason_ERROR_REASON_CREDENTIALS_INVALID) {
-		t.Errorf("without a key: %v", err)
-	}
-	for name, want := range map[string]bool{key: true, key + "x": false, "sbk_": false} {
-		req := connect.NewRequest(&brokerv1.ListSandboxesRequest{})
-		req.Header().Set("Authorization", "Bearer "+name)
-		_, err := s.client.ListSandboxes(t.Context(), req)
-		if ok := err == nil; ok != want {
-			t.Errorf("key %q: %v", name, err)
-		}
-	}
-	if _, err := api.KeyAuth([]string{"abc"}); err == nil {
-		t.Error("a hash that is none was accepted")
-	}
-}
-
 func TestJSONOverHTTP1(t *testing.T) {
 	s := newStack(t, nil)
 	tr := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {

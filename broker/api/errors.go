@@ -49,7 +49,11 @@ func (i interceptor) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 func (i interceptor) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
 	return func(ctx context.Context, conn connect.StreamingHandlerConn) (err error) {
 		defer func() { i.recovered(ctx, conn.Spec(), recover(), &err) }()
-		return wireError(next(ctx, conn))
+		err = next(ctx, conn)
+		if ended := credentialEnded(ctx); err != nil && ended != nil {
+			err = ended
+		}
+		return wireError(err)
 	}
 }
 

@@ -16,8 +16,11 @@ import (
 
 // Options of a handler.
 type Options struct {
-	// Auth decides who may call. Nil: everybody who can connect.
+	// Auth says who calls. Nil: whoever can connect is the local user.
 	Auth Authenticator
+	// Access serves AccessService, and ends calls whose credential ends. Nil: there
+	// is no such service, and none but the default tenant.
+	Access Access
 	// Log takes panics. Nil: nothing is logged.
 	Log *slog.Logger
 	// Metrics count calls. Nil: nobody counts.
@@ -46,9 +49,9 @@ func New(s *broker.Service, a Admin, opts Options) http.Handler {
 	mux.Handle(brokerv1connect.NewSandboxServiceHandler(sandboxes{s}, options...))
 	mux.Handle(brokerv1connect.NewAdminServiceHandler(admin{a}, options...))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
-	handler := withController(batch.Handler(mux))
-	if opts.Auth != nil {
-		handler = authenticated(opts.Auth, handler)
+	if opts.Access != nil {
+		mux.Handle(brokerv1connect.NewAccessServiceHandler(access{opts.Access}, options...))
 	}
-	return handler
+	gate := gate{auth: opts.Auth, access: opts.Access, log: log}
+	return withController(gate.guard(batch.Handler(mux)))
 }

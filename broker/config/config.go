@@ -27,8 +27,10 @@ type Config struct {
 	Log       Log        `yaml:"log"`
 	// Telemetry says who learns how the broker fares.
 	Telemetry Telemetry `yaml:"telemetry"`
-	// APIKeys may call over TCP.
+	// APIKeys may call over TCP, beside those that `sandbar key create` makes.
 	APIKeys []APIKey `yaml:"api_keys"`
+	// OIDC are the issuers whose tokens may call over TCP.
+	OIDC []OIDC `yaml:"oidc"`
 }
 
 // Listen says where the API is served.
@@ -121,13 +123,6 @@ type Traces struct {
 	// Sample is the share in percent of calls that are traced, among those whose
 	// caller does not say; nil: 100.
 	Sample *int `yaml:"sample_percent"`
-}
-
-// APIKey is one caller.
-type APIKey struct {
-	Name string `yaml:"name"`
-	// SHA256 of the key, in hex.
-	SHA256 string `yaml:"sha256"`
 }
 
 // Load reads a file. A missing file is an error: the caller knows whether it

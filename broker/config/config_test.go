@@ -8,8 +8,11 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/testing/protocmp"
 
+	"github.com/sandbar-dev/sandbar/broker/authn"
 	"github.com/sandbar-dev/sandbar/broker/config"
+	brokerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1"
 )
 
 func TestEverythingIsOptional(t *testing.T) {
@@ -75,10 +78,46 @@ api_keys:
 
 var sum = strings.Repeat("ab", 32)
 
+// key is a key of a configuration, on three lines.
+var key = "api_keys:\n- name: a\n  sha256: " + sum + "\n"
+
+// TestCallers: what the file says of callers is what is checked, and keys from
+// before there were roles are admins of the default tenant.
+func TestCallers(t *testing.T) {
+	c, err := config.Parse("c.yaml", []byte(key+"- {name: b, sha256: "+sum+", tenant: acme, role: user, scope: [exec, 'label:a=b'], expires: 2027-01-31T00:00:00Z}\n"+
+		"oidc:\n- {issuer: 'https://a', audience: b, tenant_claim: org, tenants: {X: xs}, role_claim: g, roles: {ops: operator}, clock_skew: 1m}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []authn.ConfiguredKey{
+		{Name: "a", Hash: sum, Tenant: "default", Role: brokerv1.Role_ROLE_ADMIN},
+		{
+			Name: "b", Hash: sum, Tenant: "acme", Role: brokerv1.Role_ROLE_USER, Expires: time.Date(2027, 1, 31, 0, 0, 0, 0, time.UTC),
+			Scope: &brokerv1.Scope{Permissions: []string{"exec"}, Labels: map[string]string{"a": "b"}},
+		},
+	}
+	for i, k := range c.APIKeys {
+		got, err := k.Key()
+		if diff := cmp.Diff(want[i], got, protocmp.Transform()); diff != "" || err != nil {
+			t.Errorf("%v: -want +got:\n%s", err, diff)
+		}
+	}
+	issuer, err := c.OIDC[0].Trusted()
+	if diff := cmp.Diff(authn.Issuer{
+		URL: "https://a", Audience: "b", Skew: time.Minute, TenantClaim: "org", Tenants: map[string]string{"X": "xs"},
+		RoleClaim: "g", Roles: map[string]brokerv1.Role{"ops": brokerv1.Role_ROLE_OPERATOR},
+	}, issuer); diff != "" || err != nil {
+		t.Errorf("%v: -want +got:\n%s", err, diff)
+	}
+	if diff := cmp.Diff([]string{"acme", "default", "xs"}, c.Tenants()); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
 func TestErrorsNameFileLineFieldValueAndRemedy(t *testing.T) {
 	for _, tc := range []struct{ name, text, want string }{
 		{"unknown key", "log:\n  levle: info\n", `c.yaml:2: log.levle is not a setting: want one of format, level`},
-		{"unknown at top", "\nlistn: {}\n", `c.yaml:2: listn is not a setting: want one of api_keys, defaults, listen, log, plugin_dirs, providers, reaper, runtime_dir, state_dir, telemetry`},
+		{"unknown at top", "\nlistn: {}\n", `c.yaml:2: listn is not a setting: want one of api_keys, defaults, listen, log, oidc, plugin_dirs, providers, reaper, runtime_dir, state_dir, telemetry`},
 		{"duration", "defaults:\n  lifetime: 24\n", `c.yaml:2: defaults.lifetime is "24": want a time such as 90s, 15m or 24h`},
 		{"list", "providers: local\n", `c.yaml:1: providers is "local": want a list`},
 		{"boolean", "providers:\n- name: a\n  default: maybe\n", `c.yaml:3: providers[0].default is "maybe": want true or false`},
@@ -92,12 +131,22 @@ func TestErrorsNameFileLineFieldValueAndRemedy(t *testing.T) {
 		{"two keys", "state_dir: /a\nstate_dir: /b\n", `c.yaml:2: state_dir is set twice: want it once`},
 		{"relative", "state_dir: here\n", `c.yaml:1: state_dir is "here": want an absolute path`},
 		{"secret", "providers:\n- name: a\n  secrets:\n    t: {}\n", `c.yaml:4: providers[0].secrets.t needs exactly one of env and file`},
-		{"tcp without keys", "listen: {tcp: 'localhost:1'}\n", `c.yaml:1: listen.tcp is "localhost:1": want at least one entry in api_keys beside it, or nobody could call`},
 		{"hash", "api_keys:\n- name: a\n  sha256: abc\n", `c.yaml:3: api_keys[0].sha256 is "abc": want the SHA-256 of the key, 64 hex digits`},
 		{"metrics", "telemetry: {prometheus: {listen: '9464'}}\n", `c.yaml:1: telemetry.prometheus.listen is "9464": want host:port, such as 127.0.0.1:9464`},
 		{"traces", "telemetry: {traces: {endpoint: 'collector:4317'}}\n", `c.yaml:1: telemetry.traces.endpoint is "collector:4317": want a URL such as http://127.0.0.1:4318`},
 		{"password", "telemetry: {traces: {endpoint: 'http://me:hush@c:1'}}\n", `c.yaml:1: telemetry.traces.endpoint has a user in it, and every plugin is told it: want a collector beside the broker, which knows the password`},
 		{"sample", "telemetry: {traces: {sample_percent: 101}}\n", `c.yaml:1: telemetry.traces.sample_percent is "101": want 0 to 100`},
+		{"tenant of a key", key + "  tenant: Acme\n", `c.yaml:4: api_keys[0].tenant is "Acme": want up to 31 lower-case letters, digits and dashes, the first not a dash`},
+		{"role of a key", key + "  role: king\n", `c.yaml:4: api_keys[0].role is "king": want one of ["admin" "operator" "user" "auditor"]`},
+		{"scope of a key", key + "  scope: [exec, fly]\n", `c.yaml:4: api_keys[0].scope cannot be: "fly" is not a permission: want one of exec, file, host, key, port, provider, sandbox, server, tenant, volume, or one with :read or :write`},
+		{"end of a key", key + "  expires: tomorrow\n", `c.yaml:4: api_keys[0].expires is "tomorrow": want a time such as 2027-01-31T00:00:00Z`},
+		{"issuer", "oidc:\n- {issuer: 'http://a.example', audience: b, tenant: c, role: user}\n", `c.yaml:2: oidc[0].issuer is "http://a.example": want an https address, as the tokens have it; http is for this machine only`},
+		{"audience", "oidc:\n- {issuer: 'http://localhost:1', tenant: c, role: user}\n", `c.yaml:2: oidc[0].audience is missing: want what the issuer's tokens for this broker have as audience, or tokens for anybody would do`},
+		{"algorithm", "oidc:\n- {issuer: 'https://a', audience: b, tenant: c, role: user, algorithms: [HS256]}\n", `c.yaml:2: oidc[0].algorithms[0] is "HS256": want one of ["RS256" "RS384" "RS512" "ES256" "ES384" "ES512" "PS256" "PS384" "PS512" "EdDSA"]`},
+		{"no tenant", "oidc:\n- {issuer: 'https://a', audience: b, role: user}\n", `c.yaml:2: oidc[0] needs exactly one of tenant and tenant_claim`},
+		{"no role", "oidc:\n- {issuer: 'https://a', audience: b, tenant: c, role_claim: g}\n", `c.yaml:2: oidc[0] gives nobody a role: want role, or role_claim with roles`},
+		{"mapped role", "oidc:\n- {issuer: 'https://a', audience: b, tenant: c, role_claim: g, roles: {x: boss}}\n", `c.yaml:2: oidc[0].roles.x is "boss": want one of ["admin" "operator" "user" "auditor"]`},
+		{"skew", "oidc:\n- {issuer: 'https://a', audience: b, tenant: c, role: user, clock_skew: 1h}\n", `c.yaml:2: oidc[0].clock_skew is "1h0m0s": want at most 10m0s`},
 		{"not yaml", "a: [\n", `c.yaml: yaml: line 1: did not find expected node content`},
 		{"scalar", "hello\n", `c.yaml:1: the file is "hello": want keys and values`},
 	} {
@@ -127,7 +176,7 @@ func TestAllErrorsAtOnce(t *testing.T) {
 		}},
 		{"names and values", "listen:\n  tcp: \"99\"\nlisten_on: x\nproviders:\n- name: a\n  binary: b\n  setings: {}\n", []string{
 			`c.yaml:2: listen.tcp is "99": want host:port, such as 127.0.0.1:7300`,
-			`c.yaml:3: listen_on is not a setting: want one of api_keys, defaults, listen, log, plugin_dirs, providers, reaper, runtime_dir, state_dir, telemetry`,
+			`c.yaml:3: listen_on is not a setting: want one of api_keys, defaults, listen, log, oidc, plugin_dirs, providers, reaper, runtime_dir, state_dir, telemetry`,
 			`c.yaml:6: providers[0].binary is "b": want an absolute path`,
 			`c.yaml:7: providers[0].setings is not a setting: want one of binary, default, labels, name, region, secrets, settings, weight`,
 		}},
@@ -137,10 +186,10 @@ func TestAllErrorsAtOnce(t *testing.T) {
 			`c.yaml:5: providers[0].secrets.t.evn is not a setting: want one of env, file`,
 			`c.yaml:6: providers[1].name is a list: want text`,
 		}},
-		{"keys", "api_keys:\n- {name: a, sha256: abc, role: x}\n- {nam: b}\n", []string{
-			`c.yaml:2: api_keys[0].role is not a setting: want one of name, sha256`,
+		{"keys", "api_keys:\n- {name: a, sha256: abc, rule: x}\n- {nam: b}\n", []string{
+			`c.yaml:2: api_keys[0].rule is not a setting: want one of expires, name, role, scope, sha256, tenant`,
 			`c.yaml:2: api_keys[0].sha256 is "abc": want the SHA-256 of the key, 64 hex digits`,
-			`c.yaml:3: api_keys[1].nam is not a setting: want one of name, sha256`,
+			`c.yaml:3: api_keys[1].nam is not a setting: want one of expires, name, role, scope, sha256, tenant`,
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -2,7 +2,6 @@ package config
 
 import (
 	"bytes"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -64,16 +63,8 @@ func (d *decoder) check(c *Config) {
 	for i, dir := range c.PluginDirs {
 		d.absolute("plugin_dirs["+strconv.Itoa(i)+"]", dir)
 	}
-	for i, k := range c.APIKeys {
-		field := "api_keys[" + strconv.Itoa(i) + "]"
-		sound := d.sound(field) // if not, what is missing may be what could not be read
-		if b, err := hex.DecodeString(k.SHA256); (err != nil || len(b) != 32) && (k.SHA256 != "" || sound) {
-			d.reject(field+".sha256", k.SHA256, "the SHA-256 of the key, 64 hex digits")
-		}
-		if k.Name == "" && sound {
-			d.failAt(d.lines[field], field+".name", "is missing: want a name for the key's holder")
-		}
-	}
+	d.checkKeys(c.APIKeys)
+	d.checkOIDC(c.OIDC)
 }
 
 func (d *decoder) checkListen(c *Config) {
@@ -82,8 +73,6 @@ func (d *decoder) checkListen(c *Config) {
 	if l.TCP != "" {
 		if _, port, err := net.SplitHostPort(l.TCP); err != nil || port == "" {
 			d.reject("listen.tcp", l.TCP, "host:port, such as 127.0.0.1:7300")
-		} else if len(c.APIKeys) == 0 && d.sound("api_keys") {
-			d.reject("listen.tcp", l.TCP, "at least one entry in api_keys beside it, or nobody could call")
 		} else if !loopback(l.TCP) && l.TLS.Cert == "" && d.sound("listen.tls") {
 			d.reject("listen.tcp", l.TCP, "listen.tls beside an address that other machines reach, because API keys cross it")
 		}

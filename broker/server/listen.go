@@ -12,12 +12,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"golang.org/x/sys/unix"
-
-	"github.com/sandbar-dev/sandbar/broker/api"
 	"github.com/sandbar-dev/sandbar/broker/config"
-	"github.com/sandbar-dev/sandbar/proto/fault"
-	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
 
 // maxSocketPath is what fits into a socket address, with its final zero.
@@ -106,38 +101,3 @@ func newHTTP(handler http.Handler, log *slogErrors) *http.Server {
 	s.Protocols.SetUnencryptedHTTP2(true)
 	return s
 }
-
-type peerKey struct{}
-
-// withPeer notes who is at the other end of a Unix socket, as the kernel says.
-func withPeer(ctx context.Context, c net.Conn) context.Context {
-	u, ok := c.(*net.UnixConn)
-	if !ok {
-		return ctx
-	}
-	raw, err := u.SyscallConn()
-	if err != nil {
-		return ctx
-	}
-	var cred *unix.Ucred
-	controlErr := raw.Control(func(fd uintptr) {
-		cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	})
-	if err != nil || controlErr != nil {
-		return ctx
-	}
-	return context.WithValue(ctx, peerKey{}, cred)
-}
-
-// sameUser admits this user and root. The socket's mode says the same; this
-// still holds where a folder's mode was changed.
-func sameUser(r *http.Request) error {
-	cred, ok := r.Context().Value(peerKey{}).(*unix.Ucred)
-	if ok && (cred.Uid == 0 || int(cred.Uid) == os.Geteuid()) {
-		return nil
-	}
-	return fault.New(providerv1.ErrorReason_ERROR_REASON_CREDENTIALS_INVALID,
-		"this broker belongs to user %d: run your own, or use its TCP address with an API key", os.Geteuid())
-}
-
-var _ api.Authenticator = sameUser

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
+	"net/url"
 	"path/filepath"
 	"time"
 
@@ -32,6 +34,8 @@ type Options struct {
 	PluginDirs []pluginhost.Dir
 	// LookupEnv reads the environment for secrets.
 	LookupEnv func(string) (string, bool)
+	// Proxy chooses how issuers of tokens are reached. Nil: without one.
+	Proxy func(*http.Request) (*url.URL, error)
 	// Version is the binary's.
 	Version string
 	// OnDemand is true for a server that nobody asked for by name: it may be

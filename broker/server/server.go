@@ -17,6 +17,7 @@ import (
 
 	"github.com/sandbar-dev/sandbar/broker"
 	"github.com/sandbar-dev/sandbar/broker/api"
+	"github.com/sandbar-dev/sandbar/broker/authn"
 	"github.com/sandbar-dev/sandbar/broker/state"
 	"github.com/sandbar-dev/sandbar/broker/state/sqlite"
 	"github.com/sandbar-dev/sandbar/broker/telemetry"
@@ -35,6 +36,7 @@ type server struct {
 	fleet    Fleet
 	store    state.Store
 	service  *broker.Service
+	access   *authn.Directory
 	activity activity
 	observed *observed
 	started  time.Time
@@ -114,6 +116,12 @@ func (s *server) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	s.access = authn.NewDirectory(s.store, s.service, s.opts.Log)
+	defer s.access.Close()
+	if err := s.access.EnsureTenants(ctx, s.opts.Config.Tenants()...); err != nil {
+		s.closeService(ctx)
+		return err
+	}
 	return s.serve(ctx)
 }
 
@@ -174,11 +182,7 @@ func (s *server) listen(ctx context.Context) (out []listening, err error) {
 		return nil, err
 	}
 	if s.opts.Config.Listen.TCP != "" {
-		var hashes []string
-		for _, k := range s.opts.Config.APIKeys {
-			hashes = append(hashes, k.SHA256)
-		}
-		auth, err := api.KeyAuth(hashes)
+		auth, err := s.authenticator()
 		if err != nil {
 			return out, err
 		}
@@ -197,7 +201,9 @@ func (s *server) listen(ctx context.Context) (out []listening, err error) {
 }
 
 func (s *server) httpServer(auth api.Authenticator) *http.Server {
-	h := api.New(s.service, admin{s}, api.Options{Auth: auth, Log: s.opts.Log, Metrics: s.observed.metrics, Tracer: s.observed.tracer})
+	h := api.New(s.service, admin{s}, api.Options{
+		Auth: auth, Access: s.access, Log: s.opts.Log, Metrics: s.observed.metrics, Tracer: s.observed.tracer,
+	})
 	return newHTTP(s.activity.counted(h), &slogErrors{s.opts.Log})
 }
 

@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -13,8 +14,8 @@ import (
 	"connectrpc.com/connect"
 	"go.uber.org/goleak"
 
-	"github.com/sandbar-dev/sandbar/broker/api"
 	"github.com/sandbar-dev/sandbar/broker/api/apiclient"
+	"github.com/sandbar-dev/sandbar/broker/authn"
 	"github.com/sandbar-dev/sandbar/broker/config"
 	"github.com/sandbar-dev/sandbar/broker/internal/testvendor"
 	"github.com/sandbar-dev/sandbar/broker/server"
@@ -35,7 +36,9 @@ func newFleet(t *testing.T, dir string) *fleet {
 	t.Helper()
 	f := &fleet{}
 	socket := filepath.Join(dir, "v.sock")
-	stop, err := testvendor.Serve(testvendor.New(), socket)
+	v := testvendor.New()
+	v.Declare(append(slices.Clone(testvendor.Capabilities), "mount.volume")...)
+	stop, err := testvendor.Serve(v, socket)
 	check(t, err)
 	f.stop = stop
 	check(t, f.Dial("test", socket))
@@ -186,7 +189,7 @@ func TestServerThatWasAskedForIsNotStopped(t *testing.T) {
 }
 
 func TestTCPNeedsAKey(t *testing.T) {
-	key, hash := api.NewKey()
+	_, key, _ := authn.NewKey()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	check(t, err)
 	address := l.Addr().String()
@@ -194,7 +197,7 @@ func TestTCPNeedsAKey(t *testing.T) {
 	opts := site(t)
 	opts.Config = config.Default()
 	opts.Config.Listen.TCP = address
-	opts.Config.APIKeys = []config.APIKey{{Name: "t", SHA256: hash}}
+	opts.Config.APIKeys = []config.APIKey{{Name: "t", SHA256: authn.HashKey(key)}}
 	run(t, opts)
 	client(t, opts) // it answers
 	for k, ok := range map[string]bool{key: true, "": false} {

@@ -24,6 +24,10 @@ var (
 	ErrNameTaken = errors.New("the name is taken")
 	// ErrKeyTaken: a request with this idempotency key is stored.
 	ErrKeyTaken = errors.New("the idempotency key is taken")
+	// ErrNoTenant: there is no tenant of this name.
+	ErrNoTenant = errors.New("no such tenant")
+	// ErrTenantInUse: the tenant has live sandboxes or snapshots.
+	ErrTenantInUse = errors.New("the tenant has sandboxes or snapshots")
 	// ErrBadToken: a page token that this store did not give for this filter.
 	ErrBadToken = errors.New("not a page token of this listing")
 )
@@ -59,6 +63,9 @@ type Sandbox struct {
 
 // ID returns the sandbox's id.
 func (s *Sandbox) ID() string { return s.Body.GetSandboxId() }
+
+// Tenant returns who owns it; that never changes.
+func (s *Sandbox) Tenant() string { return s.Body.GetTenant() }
 
 // Ref addresses the sandbox at its provider, with the handle if there is one.
 func (s *Sandbox) Ref() *providerv1.SandboxRef {
@@ -145,10 +152,15 @@ type Snapshot struct {
 // ID returns the snapshot's id.
 func (s *Snapshot) ID() string { return s.Body.GetSnapshotId() }
 
+// Tenant returns who owns it; that never changes.
+func (s *Snapshot) Tenant() string { return s.Body.GetTenant() }
+
 // Request remembers a client's call with an idempotency key: the same call
 // again gets the same records.
 type Request struct {
-	Key string
+	// Tenant is whose key it is; another tenant's is another key.
+	Tenant string
+	Key    string
 	// Digest tells the same call from another with the same key.
 	Digest []byte
 	// IDs are the records it made.
@@ -160,8 +172,12 @@ type Request struct {
 type Filter struct {
 	// Labels must all match exactly.
 	Labels map[string]string
+	// Tenant is a name, or empty for all.
+	Tenant string
 	// Provider is a name, or empty for all.
 	Provider string
+	// Providers are names of which one must match; empty for all.
+	Providers []string
 	// States to include; empty for every state.
 	States []providerv1.SandboxState
 }
@@ -177,10 +193,12 @@ type Page struct {
 // Sandboxes keeps sandboxes.
 type Sandboxes interface {
 	// InsertSandboxes stores new sandboxes, and the request that asks for them
-	// unless it is nil, all or nothing. ErrNameTaken, ErrKeyTaken.
+	// unless it is nil, all or nothing. ErrNameTaken, ErrKeyTaken, ErrNoTenant.
 	InsertSandboxes(ctx context.Context, req *Request, sandboxes ...*Sandbox) error
-	// Sandbox returns a live sandbox by name, or a live or gone one by id.
-	Sandbox(ctx context.Context, idOrName string) (*Sandbox, error)
+	// Sandbox returns one, live or gone, by id. ErrNotFound.
+	Sandbox(ctx context.Context, id string) (*Sandbox, error)
+	// SandboxNamed returns a tenant's live sandbox by name. ErrNotFound.
+	SandboxNamed(ctx context.Context, tenant, name string) (*Sandbox, error)
 	// UpdateSandbox stores s, which must have the version that was read, and
 	// increments s.Version. A last_active_at older than the stored one does not
 	// go back. ErrConflict, ErrNameTaken.
@@ -218,19 +236,29 @@ type Sandboxes interface {
 	PurgeGone(ctx context.Context, cutoff time.Time) error
 }
 
+// SnapshotFilter chooses snapshots; the zero value chooses all.
+type SnapshotFilter struct {
+	// Tenant is a name, or empty for all.
+	Tenant string
+	// SandboxID is what they were taken from, or empty for any.
+	SandboxID string
+}
+
 // Snapshots keeps snapshots.
 type Snapshots interface {
-	// InsertSnapshot stores a new snapshot. ErrNameTaken, ErrKeyTaken.
+	// InsertSnapshot stores a new snapshot. ErrNameTaken, ErrKeyTaken, ErrNoTenant.
 	InsertSnapshot(ctx context.Context, req *Request, s *Snapshot) error
-	// Snapshot returns one by id or name.
-	Snapshot(ctx context.Context, idOrName string) (*Snapshot, error)
+	// Snapshot returns one by id. ErrNotFound.
+	Snapshot(ctx context.Context, id string) (*Snapshot, error)
+	// SnapshotNamed returns a tenant's snapshot by name. ErrNotFound.
+	SnapshotNamed(ctx context.Context, tenant, name string) (*Snapshot, error)
 	// UpdateSnapshot replaces what is stored. ErrNotFound.
 	UpdateSnapshot(ctx context.Context, s *Snapshot) error
 	// RemoveSnapshot drops one and its request. An absent one is fine.
 	RemoveSnapshot(ctx context.Context, id string) error
-	// ListSnapshots returns those of one sandbox, or all for "", the newest
-	// first, also those not ready. ErrBadToken.
-	ListSnapshots(ctx context.Context, sandboxID string, p Page) ([]*Snapshot, string, error)
+	// ListSnapshots returns snapshots, the newest first, also those not ready.
+	// ErrBadToken.
+	ListSnapshots(ctx context.Context, f SnapshotFilter, p Page) ([]*Snapshot, string, error)
 }
 
 // Measurements keeps what was measured of providers.
@@ -247,11 +275,13 @@ type Store interface {
 	Snapshots
 	Measurements
 	Events
+	Tenants
+	Keys
 	// Owner returns the broker's own id, which is made at the first call and
 	// stays for the life of the store.
 	Owner(ctx context.Context) (string, error)
-	// Request returns the request with a key. ErrNotFound.
-	Request(ctx context.Context, key string) (*Request, error)
+	// Request returns a tenant's request with a key. ErrNotFound.
+	Request(ctx context.Context, tenant, key string) (*Request, error)
 	// Close frees the store; calls under way fail.
 	Close() error
 }

@@ -22,6 +22,9 @@ type Client struct {
 	// Admin is about the broker itself.
 	Admin brokerv1connect.AdminServiceClient
 
+	// Access is about callers.
+	Access brokerv1connect.AccessServiceClient
+
 	transport *http.Transport
 }
 
@@ -90,6 +93,7 @@ func newClient(t *http.Transport, base, key string) *Client {
 	return &Client{
 		SandboxServiceClient: brokerv1connect.NewSandboxServiceClient(hc, base, opts...),
 		Admin:                brokerv1connect.NewAdminServiceClient(hc, base, opts...),
+		Access:               brokerv1connect.NewAccessServiceClient(hc, base, opts...),
 		transport:            t,
 	}
 }

@@ -74,7 +74,10 @@ func Open(ctx context.Context, url string, opts Options) (*relational.Store, err
 	return s, nil
 }
 
-var dialect = relational.Dialect{Bind: relational.Numbered, Refused: refused, Again: again, ForUpdate: " FOR UPDATE", Settled: settled}
+var dialect = relational.Dialect{
+	Bind: relational.Numbered, Refused: refused, Again: again,
+	ForUpdate: " FOR UPDATE", ForShare: " FOR KEY SHARE", Settled: settled,
+}
 
 // settled holds for transactions older than all that are under way.
 const settled = `txid < pg_snapshot_xmin(pg_current_snapshot())::text::bigint`

@@ -23,6 +23,9 @@ type Dialect struct {
 	// could still store an event before one. Empty: transactions that write come one
 	// after the other.
 	Settled string
+	// ForShare is put at the end of a query to keep the rows it reads from being
+	// deleted until the transaction ends. Empty: a transaction that writes is alone.
+	ForShare string
 }
 
 func (d Dialect) bind(query string) string {

@@ -53,9 +53,19 @@ func listQuery(f state.Filter, before int64, limit int) (string, []any) {
 		q.WriteString(` AND EXISTS (SELECT 1 FROM sandbox_labels x WHERE x.key = ? AND x.value = ? AND x.seq = s.seq)`)
 		args = append(args, k, f.Labels[k])
 	}
+	if f.Tenant != "" {
+		q.WriteString(` AND s.tenant = ?`)
+		args = append(args, f.Tenant)
+	}
 	if f.Provider != "" {
 		q.WriteString(` AND s.provider = ?`)
 		args = append(args, f.Provider)
+	}
+	if len(f.Providers) > 0 {
+		q.WriteString(` AND s.provider IN (?` + strings.Repeat(", ?", len(f.Providers)-1) + `)`)
+		for _, name := range f.Providers {
+			args = append(args, name)
+		}
 	}
 	if len(f.States) > 0 {
 		q.WriteString(` AND s.state IN (?` + strings.Repeat(", ?", len(f.States)-1) + `)`)
@@ -76,6 +86,9 @@ func filterScope(f state.Filter) uint32 {
 	states := slices.Clone(f.States)
 	slices.Sort(states)
 	fmt.Fprintf(h, "%q %v", f.Provider, slices.Compact(states))
+	if f.Tenant != "" || len(f.Providers) > 0 {
+		fmt.Fprintf(h, " %q %q", f.Tenant, slices.Sorted(slices.Values(f.Providers)))
+	}
 	return h.Sum32()
 }
 

@@ -55,7 +55,7 @@ func (s *Store) prepare(ctx context.Context, write, read *sql.DB) error {
 		query string
 	}{
 		{&s.byID, read, one + `s.id = ?`},
-		{&s.byName, read, one + `s.name = ? AND s.name <> '' AND s.gone = 0`},
+		{&s.byName, read, one + `s.name = ? AND s.tenant = ? AND s.name <> '' AND s.gone = 0`},
 		{&s.insert, write, insertSandboxSQL},
 		{&s.update, write, updateSandboxSQL},
 	} {

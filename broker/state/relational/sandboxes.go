@@ -24,6 +24,9 @@ func (s *Store) InsertSandboxes(ctx context.Context, req *state.Request, sandbox
 			return err
 		}
 		for _, sb := range sandboxes {
+			if err := tx.holdTenant(ctx, sb.Tenant()); err != nil {
+				return err
+			}
 			if err := s.insertSandbox(ctx, tx, sb); err != nil {
 				return err
 			}
@@ -43,8 +46,8 @@ func (s *Store) InsertSandboxes(ctx context.Context, req *state.Request, sandbox
 
 const insertSandboxSQL = `INSERT INTO sandboxes
 (id, name, provider, state, pending, prior, reason, gone, gone_at, op_key, op_digest, request_key,
- retry_at, attempts, expires_at, idle_ns, last_active_at, due_at, version, body)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING seq`
+ retry_at, attempts, expires_at, idle_ns, last_active_at, due_at, version, body, tenant)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING seq`
 
 func (s *Store) insertSandbox(ctx context.Context, tx queries, sb *state.Sandbox) error {
 	body, err := proto.Marshal(sb.Body)
@@ -58,7 +61,8 @@ func (s *Store) insertSandbox(ctx context.Context, tx queries, sb *state.Sandbox
 	err = insert.QueryRowContext(ctx,
 		sb.ID(), sb.Body.GetName(), sb.Body.GetProvider(), int64(st.State), int64(st.Pending), int64(st.Prior), st.Reason,
 		flag(st.Gone), nanos(sb.GoneAt), sb.Operation.GetIdempotencyKey(), notNil(sb.Operation.GetRequestDigest()), sb.RequestKey,
-		nanos(sb.RetryAt), sb.Attempts, nanos(sb.Expires()), idleNanos(sb), sb.LastActive().UnixNano(), nanos(sb.DueAt()), sb.Version, body).Scan(&seq)
+		nanos(sb.RetryAt), sb.Attempts, nanos(sb.Expires()), idleNanos(sb), sb.LastActive().UnixNano(), nanos(sb.DueAt()), sb.Version, body,
+		sb.Tenant()).Scan(&seq)
 	if err != nil {
 		return tx.insertError(err, "sandboxes", sb.ID())
 	}
@@ -97,7 +101,7 @@ func idleNanos(sb *state.Sandbox) int64 {
 }
 
 const sandboxColumns = `s.seq, s.state, s.pending, s.prior, s.reason, s.gone, s.gone_at, s.op_key, s.op_digest, s.request_key,
-s.retry_at, s.attempts, s.last_active_at, s.version, s.body`
+s.retry_at, s.attempts, s.last_active_at, s.version, s.body, s.tenant`
 
 type scanner interface{ Scan(dest ...any) error }
 
@@ -107,10 +111,11 @@ func scanSandbox(row scanner) (seq int64, _ *state.Sandbox, err error) {
 		goneAt, retryAt sql.NullInt64
 		lastActive      int64
 		body            []byte
+		tenant          string
 		st              = &sb.Status
 	)
 	err = row.Scan(&seq, &st.State, &st.Pending, &st.Prior, &st.Reason, &st.Gone, &goneAt,
-		&sb.Operation.IdempotencyKey, &sb.Operation.RequestDigest, &sb.RequestKey, &retryAt, &sb.Attempts, &lastActive, &sb.Version, &body)
+		&sb.Operation.IdempotencyKey, &sb.Operation.RequestDigest, &sb.RequestKey, &retryAt, &sb.Attempts, &lastActive, &sb.Version, &body, &tenant)
 	if errors.Is(err, sql.ErrNoRows) {
 		return 0, nil, state.ErrNotFound
 	}
@@ -122,17 +127,19 @@ func scanSandbox(row scanner) (seq int64, _ *state.Sandbox, err error) {
 	}
 	sb.GoneAt, sb.RetryAt = fromNanos(goneAt), fromNanos(retryAt)
 	sb.Body.LastActiveAt = timestamppb.New(time.Unix(0, lastActive))
+	sb.Body.Tenant = tenant // which bodies of old do not say
 	return seq, sb, nil
 }
 
-// Sandbox returns one by id or by the name of a live one. A name holds no
-// underscore and an id does, so they cannot be mixed up.
-func (s *Store) Sandbox(ctx context.Context, idOrName string) (*state.Sandbox, error) {
-	query := s.byID
-	if !strings.Contains(idOrName, "_") {
-		query = s.byName
-	}
-	_, sb, err := scanSandbox(query.QueryRowContext(ctx, idOrName))
+// Sandbox returns one by id.
+func (s *Store) Sandbox(ctx context.Context, id string) (*state.Sandbox, error) {
+	_, sb, err := scanSandbox(s.byID.QueryRowContext(ctx, id))
+	return sb, err
+}
+
+// SandboxNamed returns a tenant's live one by name.
+func (s *Store) SandboxNamed(ctx context.Context, tenant, name string) (*state.Sandbox, error) {
+	_, sb, err := scanSandbox(s.byName.QueryRowContext(ctx, name, tenant))
 	return sb, err
 }
 
@@ -231,8 +238,8 @@ func (s *Store) RemoveSandbox(ctx context.Context, sb *state.Sandbox) error {
 }
 
 func removeSandbox(ctx context.Context, tx queries, id string) error {
-	var key string
-	err := tx.queryRow(ctx, `DELETE FROM sandboxes WHERE id = ? RETURNING request_key`, id).Scan(&key)
+	var key, tenant string
+	err := tx.queryRow(ctx, `DELETE FROM sandboxes WHERE id = ? RETURNING request_key, tenant`, id).Scan(&key, &tenant)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil
 	}
@@ -241,11 +248,11 @@ func removeSandbox(ctx context.Context, tx queries, id string) error {
 	}
 	// Of several who remove the last sandboxes of a request at once, the lock makes
 	// one the last, who sees that there are no others.
-	if err := tx.hold(ctx, `SELECT 1 FROM requests WHERE key = ?`, key); err != nil {
+	if err := tx.hold(ctx, `SELECT 1 FROM requests WHERE key = ? AND tenant = ?`, key, tenant); err != nil {
 		return err
 	}
-	_, err = tx.exec(ctx, `DELETE FROM requests WHERE key = ?1
-		AND NOT EXISTS (SELECT 1 FROM sandboxes WHERE request_key = ?1 AND request_key <> '')`, key)
+	_, err = tx.exec(ctx, `DELETE FROM requests WHERE key = ?1 AND tenant = ?2
+		AND NOT EXISTS (SELECT 1 FROM sandboxes WHERE request_key = ?1 AND request_key <> '' AND tenant = ?2)`, key, tenant)
 	return err
 }
 
@@ -296,8 +303,8 @@ func (s *Store) PurgeGone(ctx context.Context, cutoff time.Time) error {
 			return fmt.Errorf("purge sandboxes: %w", err)
 		}
 		_, err := tx.exec(ctx, `DELETE FROM requests WHERE at < ?
-			AND NOT EXISTS (SELECT 1 FROM sandboxes WHERE request_key = requests.key AND request_key <> '')
-			AND NOT EXISTS (SELECT 1 FROM snapshots WHERE request_key = requests.key AND request_key <> '')`, cutoff.UnixNano())
+			AND NOT EXISTS (SELECT 1 FROM sandboxes WHERE request_key = requests.key AND request_key <> '' AND tenant = requests.tenant)
+			AND NOT EXISTS (SELECT 1 FROM snapshots WHERE request_key = requests.key AND request_key <> '' AND tenant = requests.tenant)`, cutoff.UnixNano())
 		if err != nil {
 			return fmt.Errorf("purge requests: %w", err)
 		}

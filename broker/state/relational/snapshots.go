@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
-	"strings"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -25,8 +24,8 @@ func insertRequest(ctx context.Context, tx queries, req *state.Request) error {
 	if err != nil {
 		return fmt.Errorf("encode request: %w", err)
 	}
-	_, err = tx.exec(ctx, `INSERT INTO requests (key, digest, ids, at) VALUES (?, ?, ?, ?)`,
-		req.Key, notNil(req.Digest), string(ids), req.At.UnixNano())
+	_, err = tx.exec(ctx, `INSERT INTO requests (key, tenant, digest, ids, at) VALUES (?, ?, ?, ?, ?)`,
+		req.Key, req.Tenant, notNil(req.Digest), string(ids), req.At.UnixNano())
 	if tx.dialect.refused(err, "requests", "key") {
 		return state.ErrKeyTaken
 	}
@@ -36,12 +35,12 @@ func insertRequest(ctx context.Context, tx queries, req *state.Request) error {
 	return nil
 }
 
-// Request returns the request with a key.
-func (s *Store) Request(ctx context.Context, key string) (*state.Request, error) {
-	req := &state.Request{Key: key}
+// Request returns a tenant's request with a key.
+func (s *Store) Request(ctx context.Context, tenant, key string) (*state.Request, error) {
+	req := &state.Request{Tenant: tenant, Key: key}
 	var ids string
 	var at int64
-	err := s.read.queryRow(ctx, `SELECT digest, ids, at FROM requests WHERE key = ?`, key).Scan(&req.Digest, &ids, &at)
+	err := s.read.queryRow(ctx, `SELECT digest, ids, at FROM requests WHERE key = ? AND tenant = ?`, key, tenant).Scan(&req.Digest, &ids, &at)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil, state.ErrNotFound
 	}
@@ -87,10 +86,13 @@ func (s *Store) InsertSnapshot(ctx context.Context, req *state.Request, sn *stat
 		if err := insertRequest(ctx, tx, req); err != nil {
 			return err
 		}
+		if err := tx.holdTenant(ctx, sn.Tenant()); err != nil {
+			return err
+		}
 		_, err := tx.exec(ctx, `INSERT INTO snapshots
-			(id, name, sandbox_id, ready, op_key, op_digest, request_key, handle, spec, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			(id, name, sandbox_id, ready, op_key, op_digest, request_key, handle, spec, body, tenant) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 			sn.ID(), sn.Body.GetName(), sn.Body.GetSandboxId(), flag(sn.Ready), sn.Operation.GetIdempotencyKey(),
-			notNil(sn.Operation.GetRequestDigest()), sn.RequestKey, p.handle, p.spec, p.body)
+			notNil(sn.Operation.GetRequestDigest()), sn.RequestKey, p.handle, p.spec, p.body, sn.Tenant())
 		if err != nil {
 			return tx.insertError(err, "snapshots", sn.ID())
 		}
@@ -98,12 +100,13 @@ func (s *Store) InsertSnapshot(ctx context.Context, req *state.Request, sn *stat
 	})
 }
 
-const snapshotColumns = `seq, ready, op_key, op_digest, request_key, handle, spec, body`
+const snapshotColumns = `seq, ready, op_key, op_digest, request_key, handle, spec, body, tenant`
 
 func scanSnapshot(row scanner) (seq int64, _ *state.Snapshot, err error) {
 	sn := &state.Snapshot{Operation: &providerv1.Operation{}, Body: &brokerv1.Snapshot{}}
 	var p snapshotParts
-	err = row.Scan(&seq, &sn.Ready, &sn.Operation.IdempotencyKey, &sn.Operation.RequestDigest, &sn.RequestKey, &p.handle, &p.spec, &p.body)
+	var tenant string
+	err = row.Scan(&seq, &sn.Ready, &sn.Operation.IdempotencyKey, &sn.Operation.RequestDigest, &sn.RequestKey, &p.handle, &p.spec, &p.body, &tenant)
 	if errors.Is(err, sql.ErrNoRows) {
 		return 0, nil, state.ErrNotFound
 	}
@@ -125,16 +128,19 @@ func scanSnapshot(row scanner) (seq int64, _ *state.Snapshot, err error) {
 	if err := proto.Unmarshal(p.body, sn.Body); err != nil {
 		return 0, nil, fmt.Errorf("decode snapshot: %w", err)
 	}
+	sn.Body.Tenant = tenant // which bodies of old do not say
 	return seq, sn, nil
 }
 
-// Snapshot returns one by id or name.
-func (s *Store) Snapshot(ctx context.Context, idOrName string) (*state.Snapshot, error) {
-	where := `id = ?`
-	if !strings.Contains(idOrName, "_") {
-		where = `name = ? AND name <> ''`
-	}
-	_, sn, err := scanSnapshot(s.read.queryRow(ctx, `SELECT `+snapshotColumns+` FROM snapshots WHERE `+where, idOrName))
+// Snapshot returns one by id.
+func (s *Store) Snapshot(ctx context.Context, id string) (*state.Snapshot, error) {
+	_, sn, err := scanSnapshot(s.read.queryRow(ctx, `SELECT `+snapshotColumns+` FROM snapshots WHERE id = ?`, id))
+	return sn, err
+}
+
+// SnapshotNamed returns a tenant's by name.
+func (s *Store) SnapshotNamed(ctx context.Context, tenant, name string) (*state.Snapshot, error) {
+	_, sn, err := scanSnapshot(s.read.queryRow(ctx, `SELECT `+snapshotColumns+` FROM snapshots WHERE name = ? AND tenant = ? AND name <> ''`, name, tenant))
 	return sn, err
 }
 
@@ -162,13 +168,13 @@ func (s *Store) UpdateSnapshot(ctx context.Context, sn *state.Snapshot) error {
 // RemoveSnapshot drops one and its request.
 func (s *Store) RemoveSnapshot(ctx context.Context, id string) error {
 	return s.inTx(ctx, func(tx queries) error {
-		var key string
-		err := tx.queryRow(ctx, `DELETE FROM snapshots WHERE id = ? RETURNING request_key`, id).Scan(&key)
+		var key, tenant string
+		err := tx.queryRow(ctx, `DELETE FROM snapshots WHERE id = ? RETURNING request_key, tenant`, id).Scan(&key, &tenant)
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil
 		}
 		if err == nil && key != "" {
-			_, err = tx.exec(ctx, `DELETE FROM requests WHERE key = ?`, key)
+			_, err = tx.exec(ctx, `DELETE FROM requests WHERE key = ? AND tenant = ?`, key, tenant)
 		}
 		if err != nil {
 			return fmt.Errorf("remove snapshot %s: %w", id, err)
@@ -178,15 +184,22 @@ func (s *Store) RemoveSnapshot(ctx context.Context, id string) error {
 }
 
 // ListSnapshots returns one page of snapshots.
-func (s *Store) ListSnapshots(ctx context.Context, sandboxID string, p state.Page) (_ []*state.Snapshot, _ string, err error) {
+func (s *Store) ListSnapshots(ctx context.Context, f state.SnapshotFilter, p state.Page) (_ []*state.Snapshot, _ string, err error) {
 	h := fnv.New32a()
-	fmt.Fprintf(h, "snapshots %q", sandboxID)
+	fmt.Fprintf(h, "snapshots %q %q", f.Tenant, f.SandboxID)
 	before, err := parseToken(p.Token, h.Sum32())
 	if err != nil {
 		return nil, "", err
 	}
+	where, args := ``, []any{before}
+	if f.Tenant != "" {
+		where, args = where+` AND tenant = ?`, append(args, f.Tenant)
+	}
+	if f.SandboxID != "" {
+		where, args = where+` AND sandbox_id = ?`, append(args, f.SandboxID)
+	}
 	rows, err := s.read.query(ctx, `SELECT `+snapshotColumns+` FROM snapshots
-		WHERE seq < ?1 AND (?2 = '' OR sandbox_id = ?2) ORDER BY seq DESC LIMIT ?3`, before, sandboxID, p.Size+1)
+		WHERE seq < ?`+where+` ORDER BY seq DESC LIMIT ?`, append(args, p.Size+1)...)
 	if err != nil {
 		return nil, "", fmt.Errorf("list snapshots: %w", err)
 	}

@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/sandbar-dev/sandbar/broker/state"
+	brokerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
 
@@ -24,6 +25,7 @@ func model(t *testing.T, open func(testing.TB) state.Store) {
 		s := open(t)
 		known := make(map[int]*state.Sandbox)
 		made := 0
+		check(t, s.InsertTenant(t.Context(), &brokerv1.Tenant{Name: "acme"}))
 		for range rapid.IntRange(1, modelSteps).Draw(rt, "steps") {
 			switch rapid.SampledFrom([]string{"insert", "update", "stale", "end", "remove"}).Draw(rt, "step") {
 			case "insert":
@@ -31,6 +33,7 @@ func model(t *testing.T, open func(testing.TB) state.Store) {
 				made++
 				sb := sandbox(n, func(sb *state.Sandbox) {
 					sb.Body.Provider = rapid.SampledFrom([]string{"p", "q"}).Draw(rt, "provider")
+					sb.Body.Tenant = rapid.SampledFrom([]string{"default", "acme"}).Draw(rt, "tenant")
 					sb.Body.Labels = map[string]string{"l": rapid.SampledFrom([]string{"a", "b"}).Draw(rt, "label")}
 				})
 				check(t, s.InsertSandboxes(t.Context(), nil, sb))
@@ -77,13 +80,16 @@ func compare(rt *rapid.T, t *testing.T, s state.Store, known map[int]*state.Sand
 	if rapid.Bool().Draw(rt, "by provider") {
 		f.Provider = "p"
 	}
+	if rapid.Bool().Draw(rt, "by tenant") {
+		f.Tenant = "acme"
+	}
 	if rapid.Bool().Draw(rt, "by state") {
 		f.States = []providerv1.SandboxState{paused}
 	}
 	var expect []int
 	for n, sb := range known {
 		if !sb.Status.Gone && (f.Labels == nil || sb.Body.GetLabels()["l"] == "a") &&
-			(f.Provider == "" || sb.Body.GetProvider() == "p") && (f.States == nil || sb.Status.State == paused) {
+			(f.Tenant == "" || sb.Tenant() == "acme") && (f.Provider == "" || sb.Body.GetProvider() == "p") && (f.States == nil || sb.Status.State == paused) {
 			expect = append(expect, n)
 		}
 	}

@@ -55,6 +55,10 @@ func Run(t *testing.T, open func(testing.TB) state.Store) {
 		"measurements":     measurements,
 		"crossing inserts": crossing,
 		"shared request":   sharedRequest,
+		"tenants":          tenants,
+		"tenants' objects": tenantObjects,
+		"tenant removed":   tenantRemoved,
+		"keys":             keys,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}
@@ -64,7 +68,7 @@ func Run(t *testing.T, open func(testing.TB) state.Store) {
 func sandbox(n int, change ...func(*state.Sandbox)) *state.Sandbox {
 	id := fmt.Sprintf("sbx_%03d", n)
 	s := &state.Sandbox{
-		Body:   &brokerv1.Sandbox{SandboxId: id, Provider: "p", CreatedAt: timestamppb.New(start), LastActiveAt: timestamppb.New(start)},
+		Body:   &brokerv1.Sandbox{SandboxId: id, Tenant: "default", Provider: "p", CreatedAt: timestamppb.New(start), LastActiveAt: timestamppb.New(start)},
 		Status: lifecycle.Status{State: running}, Version: 1,
 		Operation: &providerv1.Operation{IdempotencyKey: "key-" + id, RequestDigest: []byte{1, 2}},
 	}
@@ -98,17 +102,24 @@ func roundTrip(t *testing.T, s state.Store) {
 		sb.RetryAt, sb.Attempts, sb.RequestKey = start.Add(time.Minute), 3, "rk"
 	})
 	check(t, s.InsertSandboxes(t.Context(), nil, in))
-	for _, name := range []string{"sbx_001", "n"} {
-		got, err := s.Sandbox(t.Context(), name)
+	for how, find := range map[string]func() (*state.Sandbox, error){
+		"by id":   func() (*state.Sandbox, error) { return s.Sandbox(t.Context(), "sbx_001") },
+		"by name": func() (*state.Sandbox, error) { return s.SandboxNamed(t.Context(), "default", "n") },
+	} {
+		got, err := find()
 		check(t, err)
 		if diff := cmp.Diff(in, got, protocmp.Transform()); diff != "" {
-			t.Errorf("%s: -want +got:\n%s", name, diff)
+			t.Errorf("%s: -want +got:\n%s", how, diff)
 		}
 	}
 	for _, name := range []string{"", "nobody", "sbx_nobody"} {
 		_, err := s.Sandbox(t.Context(), name)
 		want(t, err, state.ErrNotFound)
+		_, err = s.SandboxNamed(t.Context(), "default", name)
+		want(t, err, state.ErrNotFound)
 	}
+	_, err := s.SandboxNamed(t.Context(), "other", "n")
+	want(t, err, state.ErrNotFound)
 }
 
 func names(t *testing.T, s state.Store) {
@@ -121,7 +132,7 @@ func names(t *testing.T, s state.Store) {
 	}
 	first.Status.Gone, first.GoneAt = true, start
 	check(t, s.UpdateSandbox(t.Context(), first))
-	_, err := s.Sandbox(t.Context(), "n")
+	_, err := s.SandboxNamed(t.Context(), "default", "n")
 	want(t, err, state.ErrNotFound)
 	check(t, s.InsertSandboxes(t.Context(), nil, sandbox(4, named)))
 	got, err := s.Sandbox(t.Context(), "sbx_001")
@@ -132,20 +143,20 @@ func names(t *testing.T, s state.Store) {
 }
 
 func requests(t *testing.T, s state.Store) {
-	req := &state.Request{Key: "k", Digest: []byte("d"), IDs: []string{"sbx_001", "sbx_002"}, At: start}
+	req := &state.Request{Tenant: "default", Key: "k", Digest: []byte("d"), IDs: []string{"sbx_001", "sbx_002"}, At: start}
 	keyed := func(sb *state.Sandbox) { sb.RequestKey = "k" }
 	check(t, s.InsertSandboxes(t.Context(), req, sandbox(1, keyed), sandbox(2, keyed)))
 	want(t, s.InsertSandboxes(t.Context(), req, sandbox(3)), state.ErrKeyTaken)
-	got, err := s.Request(t.Context(), "k")
+	got, err := s.Request(t.Context(), "default", "k")
 	check(t, err)
 	if diff := cmp.Diff(req, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 	check(t, s.RemoveSandboxes(t.Context(), "sbx_001"))
-	_, err = s.Request(t.Context(), "k")
+	_, err = s.Request(t.Context(), "default", "k")
 	check(t, err)
 	check(t, s.RemoveSandboxes(t.Context(), "sbx_002", "sbx_nobody"))
-	_, err = s.Request(t.Context(), "k")
+	_, err = s.Request(t.Context(), "default", "k")
 	want(t, err, state.ErrNotFound)
 }
 
@@ -316,9 +327,9 @@ func purge(t *testing.T, s state.Store) {
 	gone := func(at time.Time) func(*state.Sandbox) {
 		return func(sb *state.Sandbox) { sb.Status.Gone, sb.GoneAt = true, at }
 	}
-	check(t, s.InsertSandboxes(t.Context(), &state.Request{Key: "old", IDs: []string{"sbx_001"}, At: start},
+	check(t, s.InsertSandboxes(t.Context(), &state.Request{Tenant: "default", Key: "old", IDs: []string{"sbx_001"}, At: start},
 		sandbox(1, gone(start), func(sb *state.Sandbox) { sb.RequestKey = "old" })))
-	check(t, s.InsertSandboxes(t.Context(), &state.Request{Key: "live", IDs: []string{"sbx_002"}, At: start},
+	check(t, s.InsertSandboxes(t.Context(), &state.Request{Tenant: "default", Key: "live", IDs: []string{"sbx_002"}, At: start},
 		sandbox(2, func(sb *state.Sandbox) { sb.RequestKey = "live" })))
 	check(t, s.InsertSandboxes(t.Context(), nil, sandbox(3, gone(start.Add(time.Hour)))))
 	check(t, s.PurgeGone(t.Context(), start.Add(time.Minute)))
@@ -327,34 +338,34 @@ func purge(t *testing.T, s state.Store) {
 			t.Errorf("%s: %v", id, err)
 		}
 	}
-	_, err := s.Request(t.Context(), "old")
+	_, err := s.Request(t.Context(), "default", "old")
 	want(t, err, state.ErrNotFound)
-	_, err = s.Request(t.Context(), "live")
+	_, err = s.Request(t.Context(), "default", "live")
 	check(t, err)
 }
 
 func snapshots(t *testing.T, s state.Store) {
 	in := &state.Snapshot{
-		Body:      &brokerv1.Snapshot{SnapshotId: "snp_1", Name: "n", Provider: "p", SandboxId: "sbx_1", CreatedAt: timestamppb.New(start)},
+		Body:      &brokerv1.Snapshot{SnapshotId: "snp_1", Tenant: "default", Name: "n", Provider: "p", SandboxId: "sbx_1", CreatedAt: timestamppb.New(start)},
 		Operation: &providerv1.Operation{IdempotencyKey: "k", RequestDigest: []byte{1}}, RequestKey: "r",
 	}
-	check(t, s.InsertSnapshot(t.Context(), &state.Request{Key: "r", IDs: []string{"snp_1"}, At: start}, in))
-	other := &state.Snapshot{Body: &brokerv1.Snapshot{SnapshotId: "snp_2", Name: "n", SandboxId: "sbx_2"}}
+	check(t, s.InsertSnapshot(t.Context(), &state.Request{Tenant: "default", Key: "r", IDs: []string{"snp_1"}, At: start}, in))
+	other := &state.Snapshot{Body: &brokerv1.Snapshot{SnapshotId: "snp_2", Tenant: "default", Name: "n", SandboxId: "sbx_2"}}
 	want(t, s.InsertSnapshot(t.Context(), nil, other), state.ErrNameTaken)
 	other.Body.Name = ""
-	want(t, s.InsertSnapshot(t.Context(), &state.Request{Key: "r"}, other), state.ErrKeyTaken)
+	want(t, s.InsertSnapshot(t.Context(), &state.Request{Tenant: "default", Key: "r"}, other), state.ErrKeyTaken)
 	check(t, s.InsertSnapshot(t.Context(), nil, other))
 	want(t, s.UpdateSnapshot(t.Context(), &state.Snapshot{Body: &brokerv1.Snapshot{SnapshotId: "snp_3"}}), state.ErrNotFound)
 	in.Ready, in.Handle, in.Spec = true, &providerv1.Handle{Version: 1}, &providerv1.SandboxSpec{User: "u"}
 	check(t, s.UpdateSnapshot(t.Context(), in))
-	got, err := s.Snapshot(t.Context(), "n")
+	got, err := s.SnapshotNamed(t.Context(), "default", "n")
 	check(t, err)
 	if diff := cmp.Diff(in, got, protocmp.Transform()); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
-	rows, token, err := s.ListSnapshots(t.Context(), "", state.Page{Size: 1})
+	rows, token, err := s.ListSnapshots(t.Context(), state.SnapshotFilter{}, state.Page{Size: 1})
 	check(t, err)
-	rest, end, err := s.ListSnapshots(t.Context(), "", state.Page{Size: 1, Token: token})
+	rest, end, err := s.ListSnapshots(t.Context(), state.SnapshotFilter{}, state.Page{Size: 1, Token: token})
 	check(t, err)
 	if len(rows) != 1 || rows[0].ID() != "snp_2" || len(rest) != 1 || rest[0].ID() != "snp_1" || end != "" {
 		t.Errorf("pages are %v and %v", rows, rest)
@@ -363,7 +374,7 @@ func snapshots(t *testing.T, s state.Store) {
 	check(t, s.RemoveSnapshot(t.Context(), "snp_1"))
 	_, err = s.Snapshot(t.Context(), "snp_1")
 	want(t, err, state.ErrNotFound)
-	_, err = s.Request(t.Context(), "r")
+	_, err = s.Request(t.Context(), "default", "r")
 	want(t, err, state.ErrNotFound)
 }
 

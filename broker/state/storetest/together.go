@@ -54,7 +54,7 @@ func sharedRequest(t *testing.T, s state.Store) {
 	const rounds, callers = 20, 4
 	for round := range rounds {
 		key := fmt.Sprintf("k-%d", round)
-		req := &state.Request{Key: key, At: start}
+		req := &state.Request{Tenant: "default", Key: key, At: start}
 		var rows []*state.Sandbox
 		for i := range callers {
 			rows = append(rows, sandbox(round*100+i, func(sb *state.Sandbox) { sb.RequestKey = key }))
@@ -62,7 +62,7 @@ func sharedRequest(t *testing.T, s state.Store) {
 		}
 		check(t, s.InsertSandboxes(t.Context(), req, rows...))
 		check(t, errors.Join(together(callers, func(i int) error { return s.RemoveSandboxes(t.Context(), rows[i].ID()) })...))
-		_, err := s.Request(t.Context(), key)
+		_, err := s.Request(t.Context(), "default", key)
 		want(t, err, state.ErrNotFound)
 	}
 }

@@ -29,6 +29,9 @@ type Database struct {
 	Bind func(string) string
 	// Open opens the store on it, which migrates it.
 	Open func(context.Context) (state.Store, error)
+
+	// version of the schema while history is stored.
+	version int
 }
 
 // Upgrade tests that what was stored under each schema that there ever was is
@@ -48,6 +51,7 @@ func Upgrade(t *testing.T, migrations fs.FS, database func(testing.TB) Database)
 			check(t, err)
 			_, err = p.UpTo(t.Context(), int64(version))
 			check(t, err)
+			d.version = version + 1
 			old := history(t, d)
 			for _, h := range old {
 				if h.since <= version {
@@ -110,6 +114,14 @@ func history(t *testing.T, d Database) []chapter {
 	})
 	gone := sandbox(2, func(sb *state.Sandbox) { sb.Status.Gone, sb.GoneAt = true, start })
 	snapshot := &brokerv1.Snapshot{SnapshotId: "snp_1", Name: "s", SandboxId: old.ID()}
+	tenanted := sandbox(5, func(sb *state.Sandbox) { sb.Body.Name, sb.Body.Tenant = "old", "acme" })
+	key := &brokerv1.APIKey{KeyId: "sbk_1", Tenant: "acme", Role: brokerv1.Role_ROLE_USER}
+	// What was stored before there were tenants says nothing of one.
+	tenantless := func(sb *state.Sandbox) *brokerv1.Sandbox {
+		body := proto.CloneOf(sb.Body)
+		body.Tenant = ""
+		return body
+	}
 	place := &brokerv1.Placement{Provider: "p"}
 	return []chapter{
 		{since: 1, store: func() {
@@ -123,10 +135,14 @@ func history(t *testing.T, d Database) []chapter {
 				exec(`INSERT INTO sandboxes (id, name, provider, state, pending, prior, reason, gone, gone_at, op_key, op_digest, request_key,
 					attempts, idle_ns, last_active_at, version, body) VALUES (?, ?, 'p', ?, 0, 0, '', ?, ?, ?, ?, ?, 0, 0, ?, ?, ?)`,
 					sb.ID(), sb.Body.GetName(), int64(sb.Status.State), goneFlag, goneAt, sb.Operation.GetIdempotencyKey(), sb.Operation.GetRequestDigest(),
-					sb.RequestKey, start.UnixNano(), sb.Version, encode(sb.Body))
+					sb.RequestKey, start.UnixNano(), sb.Version, encode(tenantless(sb)))
 			}
 			exec(`INSERT INTO sandbox_labels (key, value, seq) SELECT 'a', 'b', seq FROM sandboxes WHERE id = ?`, old.ID())
-			exec(`INSERT INTO requests (key, digest, ids, at) VALUES ('key', ?, '["sbx_001"]', ?)`, []byte{9}, start.UnixNano())
+			if d.version < 3 {
+				exec(`INSERT INTO requests (key, digest, ids, at) VALUES ('key', ?, '["sbx_001"]', ?)`, []byte{9}, start.UnixNano())
+			} else {
+				exec(`INSERT INTO requests (key, tenant, digest, ids, at) VALUES ('key', 'default', ?, '["sbx_001"]', ?)`, []byte{9}, start.UnixNano())
+			}
 			exec(`INSERT INTO snapshots (id, name, sandbox_id, ready, op_key, op_digest, request_key, body) VALUES (?, ?, ?, 1, 'k', ?, '', ?)`,
 				snapshot.GetSnapshotId(), snapshot.GetName(), old.ID(), []byte{}, encode(snapshot))
 		}, verify: func(t *testing.T, s state.Store, _ bool) { verifyFirst(t, s, old, gone, snapshot) }},
@@ -143,6 +159,15 @@ func history(t *testing.T, d Database) []chapter {
 				t.Errorf("events are %q; one was stored: %t", got, stored)
 			}
 		}},
+		{since: 3, store: func() {
+			exec(`INSERT INTO tenants (name, body) VALUES ('acme', ?)`, encode(&brokerv1.Tenant{Name: "acme", Description: "d"}))
+			exec(`INSERT INTO api_keys (id, tenant, hash, body) VALUES (?, 'acme', ?, ?)`, key.GetKeyId(), []byte{7}, encode(key))
+			exec(`INSERT INTO sandboxes (id, name, provider, state, pending, prior, reason, gone, op_key, op_digest, request_key,
+				attempts, idle_ns, last_active_at, version, body, tenant) VALUES (?, 'old', 'p', ?, 0, 0, '', 0, ?, ?, 'key', 0, 0, ?, 1, ?, 'acme')`,
+				tenanted.ID(), int64(tenanted.Status.State), tenanted.Operation.GetIdempotencyKey(), tenanted.Operation.GetRequestDigest(),
+				start.UnixNano(), encode(tenanted.Body))
+			exec(`INSERT INTO requests (key, tenant, digest, ids, at) VALUES ('key', 'acme', ?, '["sbx_005"]', ?)`, []byte{8}, start.UnixNano())
+		}, verify: func(t *testing.T, s state.Store, stored bool) { verifyTenants(t, s, tenanted, key, stored) }},
 	}
 }
 
@@ -163,11 +188,18 @@ func verifyFirst(t *testing.T, s state.Store, old, gone *state.Sandbox, snapshot
 	if len(rows) != 1 || rows[0].ID() != old.ID() {
 		t.Errorf("with its label there are %v", rows)
 	}
-	if r, err := s.Request(t.Context(), "key"); err != nil || len(r.IDs) != 1 || r.IDs[0] != old.ID() {
+	if r, err := s.Request(t.Context(), "default", "key"); err != nil || len(r.IDs) != 1 || r.IDs[0] != old.ID() {
 		t.Errorf("its request is %+v, %v", r, err)
 	}
-	sn, err := s.Snapshot(t.Context(), "s")
+	byName, err := s.SandboxNamed(t.Context(), "default", "old")
 	check(t, err)
+	if byName.ID() != old.ID() {
+		t.Errorf("by name it is %s", byName.ID())
+	}
+	sn, err := s.SnapshotNamed(t.Context(), "default", "s")
+	check(t, err)
+	snapshot = proto.CloneOf(snapshot)
+	snapshot.Tenant = "default"
 	if diff := cmp.Diff(snapshot, sn.Body, protocmp.Transform()); diff != "" || !sn.Ready {
 		t.Errorf("snapshot, ready %t: -want +got:\n%s", sn.Ready, diff)
 	}
@@ -196,5 +228,32 @@ func verifyPlacement(t *testing.T, s state.Store, place *brokerv1.Placement, sto
 	}
 	if n, err := s.CountSandboxes(t.Context()); n["p"] == 0 || err != nil {
 		t.Errorf("counted %v, %v", n, err)
+	}
+}
+
+// verifyTenants: what was there is the default tenant's, and others can be made.
+func verifyTenants(t *testing.T, s state.Store, tenanted *state.Sandbox, key *brokerv1.APIKey, stored bool) {
+	t.Helper()
+	_, err := s.Tenant(t.Context(), "default")
+	check(t, err)
+	if !stored {
+		check(t, s.InsertTenant(t.Context(), &brokerv1.Tenant{Name: "acme"}))
+		check(t, s.InsertSandboxes(t.Context(), &state.Request{Tenant: "acme", Key: "key", IDs: []string{tenanted.ID()}, At: start}, tenanted))
+		check(t, s.InsertKey(t.Context(), &state.Key{Body: key, Hash: []byte{7}}))
+	}
+	got, err := s.SandboxNamed(t.Context(), "acme", "old")
+	check(t, err)
+	if got.ID() != tenanted.ID() || got.Tenant() != "acme" {
+		t.Errorf("acme's sandbox is %s of %s", got.ID(), got.Tenant())
+	}
+	r, err := s.Request(t.Context(), "acme", "key")
+	check(t, err)
+	if diff := cmp.Diff([]string{tenanted.ID()}, r.IDs); diff != "" {
+		t.Errorf("acme's request: -want +got:\n%s", diff)
+	}
+	k, err := s.Key(t.Context(), key.GetKeyId())
+	check(t, err)
+	if diff := cmp.Diff(key, k.Body, protocmp.Transform()); diff != "" || k.Hash[0] != 7 {
+		t.Errorf("key, hash %x: -want +got:\n%s", k.Hash, diff)
 	}
 }

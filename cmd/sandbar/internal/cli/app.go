@@ -86,7 +86,9 @@ func (a *app) connect(ctx context.Context) (*client.Client, error) {
 		if err != nil {
 			return nil, err
 		}
-		a.client = client.New(address, client.Options{APIKey: a.getenv("SANDBAR_API_KEY"), Version: a.version, Tracer: a.tracer})
+		a.client = client.New(address, client.Options{
+			APIKey: a.getenv("SANDBAR_API_KEY"), Tenant: a.ActingTenant, Version: a.version, Tracer: a.tracer,
+		})
 	}
 	return a.client, a.ensure(ctx)
 }

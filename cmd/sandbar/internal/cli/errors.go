@@ -142,6 +142,9 @@ func hint(err error) string {
 	if remedy := f.Metadata["remedy"]; remedy != "" {
 		return remedy
 	}
+	if f.Reason == providerv1.ErrorReason_ERROR_REASON_CREDENTIALS_INSUFFICIENT && f.Metadata["permission"] != "" {
+		return "`sandbar whoami` shows what you may do"
+	}
 	var suite suiteError
 	if errors.As(err, &suite) {
 		return ""

@@ -3,8 +3,9 @@ package cli
 // grammar is every command and flag; the parser, the help and the completion
 // are made from it.
 type grammar struct {
-	Server string `help:"Broker to use: unix:///path or https://host. Default: your own, started when needed. A key for it comes from SANDBAR_API_KEY." env:"SANDBAR_SERVER" placeholder:"ADDRESS"`
-	JSON   bool   `name:"json" help:"Print JSON, errors too."`
+	Server       string `help:"Broker to use: unix:///path or https://host. Default: your own, started when needed. A key or a token for it comes from SANDBAR_API_KEY." env:"SANDBAR_SERVER" placeholder:"ADDRESS"`
+	ActingTenant string `name:"tenant" help:"Tenant to act for, if you are an admin; * for every one at once." env:"SANDBAR_TENANT" placeholder:"NAME"`
+	JSON         bool   `name:"json" help:"Print JSON, errors too."`
 
 	Run   runCmd   `cmd:"" group:"Run" help:"Run one command in a new sandbox, then remove the sandbox."`
 	Exec  execCmd  `cmd:"" group:"Run" help:"Run a command in a sandbox."`
@@ -31,6 +32,10 @@ type grammar struct {
 	Volume volumeCmd `cmd:"" group:"Files and ports" help:"Create, list and remove volumes."`
 	Ports  portsCmd  `cmd:"" group:"Files and ports" help:"List the ports that listen in a sandbox."`
 	Port   portCmd   `cmd:"" group:"Files and ports" aliases:"port-forward" help:"Forward a local port to a port in a sandbox."`
+
+	Whoami whoamiCmd `cmd:"" group:"Access" help:"Show who the broker takes you for, and what you may do."`
+	Key    keyCmd    `cmd:"" group:"Access" help:"Make, list and revoke API keys."`
+	Tenant tenantCmd `cmd:"" name:"tenant" group:"Access" help:"Create, list and remove tenants."`
 
 	Events      eventsCmd      `cmd:"" group:"System" help:"Show what happens to sandboxes."`
 	Providers   providersCmd   `cmd:"" group:"System" help:"List providers."`

@@ -115,7 +115,7 @@ func commandPath(ctx *kong.Context) string {
 // exitCodes returns what failures of Sandbar and wrong usage end with.
 func exitCodes(args []string) (failure, usage int) {
 	for i, arg := range args {
-		if strings.HasPrefix(arg, "-") || i > 0 && args[i-1] == "--server" {
+		if strings.HasPrefix(arg, "-") || i > 0 && (args[i-1] == "--server" || args[i-1] == "--tenant") {
 			continue
 		}
 		if arg == "run" || arg == "exec" || arg == "shell" {

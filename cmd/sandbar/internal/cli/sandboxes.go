@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/sandbar-dev/sandbar/broker/authz"
 	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/client"
 	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/render"
 	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/value"
@@ -78,14 +79,21 @@ func (c *lsCmd) Run(ctx context.Context, a *app) error {
 	if a.JSON || c.Quiet {
 		return a.printSandboxes(sandboxes, false)
 	}
-	rows := make([][]string, 0, len(sandboxes))
+	rows := make([][]string, 0, len(sandboxes)+1)
+	rows = append(rows, []string{"ID", "NAME", "PROVIDER", "STATE", "CREATED", "EXPIRES", "LABELS"})
 	for _, sb := range sandboxes {
 		rows = append(rows, []string{
 			sb.GetSandboxId(), sb.GetName(), sb.GetProvider(), state(sb),
 			render.Ago(a.now(), sb.GetCreatedAt()), render.Until(a.now(), sb.GetExpiresAt()), render.Pairs(sb.GetLabels()),
 		})
 	}
-	return render.Table(a.stdout, []string{"ID", "NAME", "PROVIDER", "STATE", "CREATED", "EXPIRES", "LABELS"}, rows)
+	if a.ActingTenant == authz.AllTenants { // names alone would not tell them apart
+		rows[0] = append([]string{"TENANT"}, rows[0]...)
+		for i, sb := range sandboxes {
+			rows[i+1] = append([]string{sb.GetTenant()}, rows[i+1]...)
+		}
+	}
+	return render.Table(a.stdout, rows[0], rows[1:])
 }
 
 func (c *lsCmd) filter() (*brokerv1.ListSandboxesRequest, error) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"time"
@@ -115,6 +116,7 @@ func (a *app) serverOptions(place daemon.Place, cfg *config.Config) (server.Opti
 	}
 	return server.Options{
 		Config: cfg, StateDir: place.StateDir, RuntimeDir: place.Dir, Version: a.version, LookupEnv: a.lookupEnv, Log: slog.New(h),
+		Proxy: http.ProxyFromEnvironment,
 		// Whoever can write beside the executable can replace it, so what lies
 		// there needs no lock.
 		PluginDirs: []pluginhost.Dir{{Path: dir, Trust: pluginhost.TrustLocation}},

@@ -22,6 +22,8 @@ type Client struct {
 	brokerv1connect.SandboxServiceClient
 	// Admin is about the broker itself.
 	Admin brokerv1connect.AdminServiceClient
+	// Access is about callers.
+	Access brokerv1connect.AccessServiceClient
 
 	address   Address
 	transport *http.Transport
@@ -32,6 +34,8 @@ type Client struct {
 type Options struct {
 	// APIKey authenticates every request; empty for a Unix socket.
 	APIKey string
+	// Tenant that every call is for; empty: the caller's own.
+	Tenant string
 	// Version is the CLI's own version, sent as the user agent.
 	Version string
 	// Tracer makes a span of each call; nil: nobody does.
@@ -76,6 +80,7 @@ func New(address Address, options Options) *Client {
 	return &Client{
 		SandboxServiceClient: brokerv1connect.NewSandboxServiceClient(h, base, opts...),
 		Admin:                brokerv1connect.NewAdminServiceClient(h, base, opts...),
+		Access:               brokerv1connect.NewAccessServiceClient(h, base, opts...),
 		address:              address,
 		transport:            t,
 		spans:                spans,

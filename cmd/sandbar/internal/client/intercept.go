@@ -13,6 +13,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc/codes"
 
+	"github.com/sandbar-dev/sandbar/broker/authz"
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 	"github.com/sandbar-dev/sandbar/proto/tracing/span"
@@ -65,6 +66,9 @@ func (i *interceptor) WrapStreamingHandler(next connect.StreamingHandlerFunc) co
 func (i *interceptor) header(h interface{ Set(key, value string) }) {
 	if i.options.APIKey != "" {
 		h.Set("Authorization", "Bearer "+i.options.APIKey)
+	}
+	if i.options.Tenant != "" {
+		h.Set(authz.TenantHeader, i.options.Tenant)
 	}
 	h.Set("User-Agent", "sandbar/"+i.options.Version)
 }

@@ -306,7 +306,7 @@ type Sandbox struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// sbx_ and 26 base32 characters.
 	SandboxId string `protobuf:"bytes,1,opt,name=sandbox_id,json=sandboxId,proto3" json:"sandbox_id,omitempty"`
-	// Unique among live sandboxes; empty if none was given.
+	// Unique among a tenant's live sandboxes; empty if none was given.
 	Name string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	// Name of the provider it runs on.
 	Provider string `protobuf:"bytes,3,opt,name=provider,proto3" json:"provider,omitempty"`
@@ -326,7 +326,9 @@ type Sandbox struct {
 	// Last exec, file or port access.
 	LastActiveAt *timestamppb.Timestamp `protobuf:"bytes,13,opt,name=last_active_at,json=lastActiveAt,proto3" json:"last_active_at,omitempty"`
 	// Snapshot or sandbox it was made from.
-	ParentId      string `protobuf:"bytes,14,opt,name=parent_id,json=parentId,proto3" json:"parent_id,omitempty"`
+	ParentId string `protobuf:"bytes,14,opt,name=parent_id,json=parentId,proto3" json:"parent_id,omitempty"`
+	// Tenant that owns it.
+	Tenant        string `protobuf:"bytes,20,opt,name=tenant,proto3" json:"tenant,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -455,6 +457,13 @@ func (x *Sandbox) GetLastActiveAt() *timestamppb.Timestamp {
 func (x *Sandbox) GetParentId() string {
 	if x != nil {
 		return x.ParentId
+	}
+	return ""
+}
+
+func (x *Sandbox) GetTenant() string {
+	if x != nil {
+		return x.Tenant
 	}
 	return ""
 }
@@ -2008,11 +2017,13 @@ type Snapshot struct {
 	Name       string `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
 	Provider   string `protobuf:"bytes,3,opt,name=provider,proto3" json:"provider,omitempty"`
 	// Sandbox it was taken from.
-	SandboxId     string                 `protobuf:"bytes,4,opt,name=sandbox_id,json=sandboxId,proto3" json:"sandbox_id,omitempty"`
-	Kept          *v1.Keeps              `protobuf:"bytes,5,opt,name=kept,proto3" json:"kept,omitempty"`
-	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
-	SizeBytes     *int64                 `protobuf:"varint,7,opt,name=size_bytes,json=sizeBytes,proto3,oneof" json:"size_bytes,omitempty"`
-	Labels        map[string]string      `protobuf:"bytes,8,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	SandboxId string                 `protobuf:"bytes,4,opt,name=sandbox_id,json=sandboxId,proto3" json:"sandbox_id,omitempty"`
+	Kept      *v1.Keeps              `protobuf:"bytes,5,opt,name=kept,proto3" json:"kept,omitempty"`
+	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	SizeBytes *int64                 `protobuf:"varint,7,opt,name=size_bytes,json=sizeBytes,proto3,oneof" json:"size_bytes,omitempty"`
+	Labels    map[string]string      `protobuf:"bytes,8,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// Tenant that owns it.
+	Tenant        string `protobuf:"bytes,20,opt,name=tenant,proto3" json:"tenant,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2101,6 +2112,13 @@ func (x *Snapshot) GetLabels() map[string]string {
 		return x.Labels
 	}
 	return nil
+}
+
+func (x *Snapshot) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
 }
 
 type CreateSnapshotRequest struct {
@@ -2671,9 +2689,11 @@ func (x *CreateVolumeResponse) GetVolume() *Volume {
 
 // Volume is a volume and where it is.
 type Volume struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Provider      string                 `protobuf:"bytes,1,opt,name=provider,proto3" json:"provider,omitempty"`
-	Volume        *v1.Volume             `protobuf:"bytes,2,opt,name=volume,proto3" json:"volume,omitempty"`
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Provider string                 `protobuf:"bytes,1,opt,name=provider,proto3" json:"provider,omitempty"`
+	Volume   *v1.Volume             `protobuf:"bytes,2,opt,name=volume,proto3" json:"volume,omitempty"`
+	// Tenant that owns it.
+	Tenant        string `protobuf:"bytes,20,opt,name=tenant,proto3" json:"tenant,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2720,6 +2740,13 @@ func (x *Volume) GetVolume() *v1.Volume {
 		return x.Volume
 	}
 	return nil
+}
+
+func (x *Volume) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
 }
 
 type ListVolumesRequest struct {
@@ -3699,7 +3726,11 @@ type Event struct {
 	// Why, where it helps.
 	Reason string `protobuf:"bytes,9,opt,name=reason,proto3" json:"reason,omitempty"`
 	// The W3C trace that the change belongs to; empty if it belongs to none.
-	TraceId       string `protobuf:"bytes,10,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
+	TraceId string `protobuf:"bytes,10,opt,name=trace_id,json=traceId,proto3" json:"trace_id,omitempty"`
+	// Tenant that owns the sandbox.
+	Tenant string `protobuf:"bytes,11,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	// Labels of the sandbox.
+	Labels        map[string]string `protobuf:"bytes,12,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3804,11 +3835,25 @@ func (x *Event) GetTraceId() string {
 	return ""
 }
 
+func (x *Event) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *Event) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
 var File_sandbar_broker_v1_broker_proto protoreflect.FileDescriptor
 
 const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"\n" +
-	"\x1esandbar/broker/v1/broker.proto\x12\x11sandbar.broker.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a$sandbar/provider/v1/capability.proto\x1a!sandbar/provider/v1/options.proto\x1a\"sandbar/provider/v1/provider.proto\x1a!sandbar/provider/v1/sandbox.proto\"\xe0\x05\n" +
+	"\x1esandbar/broker/v1/broker.proto\x12\x11sandbar.broker.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a$sandbar/provider/v1/capability.proto\x1a!sandbar/provider/v1/options.proto\x1a\"sandbar/provider/v1/provider.proto\x1a!sandbar/provider/v1/sandbox.proto\"\xf8\x05\n" +
 	"\aSandbox\x12\x1d\n" +
 	"\n" +
 	"sandbox_id\x18\x01 \x01(\tR\tsandboxId\x12\x12\n" +
@@ -3828,7 +3873,8 @@ const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"expires_at\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\texpiresAt\x12+\n" +
 	"\x04idle\x18\f \x01(\v2\x17.sandbar.broker.v1.IdleR\x04idle\x12@\n" +
 	"\x0elast_active_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\flastActiveAt\x12\x1b\n" +
-	"\tparent_id\x18\x0e \x01(\tR\bparentId\x1a9\n" +
+	"\tparent_id\x18\x0e \x01(\tR\bparentId\x12\x16\n" +
+	"\x06tenant\x18\x14 \x01(\tR\x06tenant\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"r\n" +
@@ -3947,7 +3993,7 @@ const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"O\n" +
 	"\x13ForkSandboxResponse\x128\n" +
-	"\tsandboxes\x18\x01 \x03(\v2\x1a.sandbar.broker.v1.SandboxR\tsandboxes\"\x94\x03\n" +
+	"\tsandboxes\x18\x01 \x03(\v2\x1a.sandbar.broker.v1.SandboxR\tsandboxes\"\xac\x03\n" +
 	"\bSnapshot\x12\x1f\n" +
 	"\vsnapshot_id\x18\x01 \x01(\tR\n" +
 	"snapshotId\x12\x12\n" +
@@ -3960,7 +4006,8 @@ const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"created_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12\"\n" +
 	"\n" +
 	"size_bytes\x18\a \x01(\x03H\x00R\tsizeBytes\x88\x01\x01\x12?\n" +
-	"\x06labels\x18\b \x03(\v2'.sandbar.broker.v1.Snapshot.LabelsEntryR\x06labels\x1a9\n" +
+	"\x06labels\x18\b \x03(\v2'.sandbar.broker.v1.Snapshot.LabelsEntryR\x06labels\x12\x16\n" +
+	"\x06tenant\x18\x14 \x01(\tR\x06tenant\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\r\n" +
@@ -4010,10 +4057,11 @@ const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"I\n" +
 	"\x14CreateVolumeResponse\x121\n" +
-	"\x06volume\x18\x01 \x01(\v2\x19.sandbar.broker.v1.VolumeR\x06volume\"Y\n" +
+	"\x06volume\x18\x01 \x01(\v2\x19.sandbar.broker.v1.VolumeR\x06volume\"q\n" +
 	"\x06Volume\x12\x1a\n" +
 	"\bprovider\x18\x01 \x01(\tR\bprovider\x123\n" +
-	"\x06volume\x18\x02 \x01(\v2\x1b.sandbar.provider.v1.VolumeR\x06volume\"0\n" +
+	"\x06volume\x18\x02 \x01(\v2\x1b.sandbar.provider.v1.VolumeR\x06volume\x12\x16\n" +
+	"\x06tenant\x18\x14 \x01(\tR\x06tenant\"0\n" +
 	"\x12ListVolumesRequest\x12\x1a\n" +
 	"\bprovider\x18\x01 \x01(\tR\bprovider\"\xe5\x01\n" +
 	"\x13ListVolumesResponse\x123\n" +
@@ -4075,7 +4123,7 @@ const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"\x06cursor\x18\x02 \x01(\tR\x06cursor\x12-\n" +
 	"\x03gap\x18\x03 \x01(\v2\x1b.sandbar.broker.v1.EventGapR\x03gap\"\"\n" +
 	"\bEventGap\x12\x16\n" +
-	"\x06reason\x18\x01 \x01(\tR\x06reason\"\x82\x03\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\"\x93\x04\n" +
 	"\x05Event\x12\x16\n" +
 	"\x06cursor\x18\x01 \x01(\tR\x06cursor\x12*\n" +
 	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x120\n" +
@@ -4088,7 +4136,12 @@ const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"\x0eprevious_state\x18\b \x01(\x0e2!.sandbar.provider.v1.SandboxStateR\rpreviousState\x12\x16\n" +
 	"\x06reason\x18\t \x01(\tR\x06reason\x12\x19\n" +
 	"\btrace_id\x18\n" +
-	" \x01(\tR\atraceId*X\n" +
+	" \x01(\tR\atraceId\x12\x16\n" +
+	"\x06tenant\x18\v \x01(\tR\x06tenant\x12<\n" +
+	"\x06labels\x18\f \x03(\v2$.sandbar.broker.v1.Event.LabelsEntryR\x06labels\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01*X\n" +
 	"\n" +
 	"IdleAction\x12\x1b\n" +
 	"\x17IDLE_ACTION_UNSPECIFIED\x10\x00\x12\x16\n" +
@@ -4187,7 +4240,7 @@ func file_sandbar_broker_v1_broker_proto_rawDescGZIP() []byte {
 }
 
 var file_sandbar_broker_v1_broker_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_sandbar_broker_v1_broker_proto_msgTypes = make([]protoimpl.MessageInfo, 68)
+var file_sandbar_broker_v1_broker_proto_msgTypes = make([]protoimpl.MessageInfo, 69)
 var file_sandbar_broker_v1_broker_proto_goTypes = []any{
 	(IdleAction)(0),                    // 0: sandbar.broker.v1.IdleAction
 	(PlacementRule)(0),                 // 1: sandbar.broker.v1.PlacementRule
@@ -4261,212 +4314,214 @@ var file_sandbar_broker_v1_broker_proto_goTypes = []any{
 	nil,                                // 69: sandbar.broker.v1.RestoreSnapshotRequest.LabelsEntry
 	nil,                                // 70: sandbar.broker.v1.CreateVolumeRequest.LabelsEntry
 	nil,                                // 71: sandbar.broker.v1.ListVolumesResponse.UnreachableEntry
-	(v1.SandboxState)(0),               // 72: sandbar.provider.v1.SandboxState
-	(*v1.SandboxSpec)(nil),             // 73: sandbar.provider.v1.SandboxSpec
-	(*v1.Sandbox)(nil),                 // 74: sandbar.provider.v1.Sandbox
-	(*timestamppb.Timestamp)(nil),      // 75: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),        // 76: google.protobuf.Duration
-	(*v1.Keeps)(nil),                   // 77: sandbar.provider.v1.Keeps
-	(*v1.Volume)(nil),                  // 78: sandbar.provider.v1.Volume
-	(*v1.Capability)(nil),              // 79: sandbar.provider.v1.Capability
-	(*v1.ProbeResponse)(nil),           // 80: sandbar.provider.v1.ProbeResponse
-	(*v1.StartExecRequest)(nil),        // 81: sandbar.provider.v1.StartExecRequest
-	(*v1.AttachExecRequest)(nil),       // 82: sandbar.provider.v1.AttachExecRequest
-	(*v1.GetExecRequest)(nil),          // 83: sandbar.provider.v1.GetExecRequest
-	(*v1.SignalExecRequest)(nil),       // 84: sandbar.provider.v1.SignalExecRequest
-	(*v1.ListExecsRequest)(nil),        // 85: sandbar.provider.v1.ListExecsRequest
-	(*v1.ReadFileRequest)(nil),         // 86: sandbar.provider.v1.ReadFileRequest
-	(*v1.WriteFileRequest)(nil),        // 87: sandbar.provider.v1.WriteFileRequest
-	(*v1.StatFileRequest)(nil),         // 88: sandbar.provider.v1.StatFileRequest
-	(*v1.ListFilesRequest)(nil),        // 89: sandbar.provider.v1.ListFilesRequest
-	(*v1.MakeDirectoryRequest)(nil),    // 90: sandbar.provider.v1.MakeDirectoryRequest
-	(*v1.RemoveFileRequest)(nil),       // 91: sandbar.provider.v1.RemoveFileRequest
-	(*v1.MoveFileRequest)(nil),         // 92: sandbar.provider.v1.MoveFileRequest
-	(*v1.DiffFilesRequest)(nil),        // 93: sandbar.provider.v1.DiffFilesRequest
-	(*v1.DownloadArchiveRequest)(nil),  // 94: sandbar.provider.v1.DownloadArchiveRequest
-	(*v1.UploadArchiveRequest)(nil),    // 95: sandbar.provider.v1.UploadArchiveRequest
-	(*v1.ListPortsRequest)(nil),        // 96: sandbar.provider.v1.ListPortsRequest
-	(*v1.OpenTunnelRequest)(nil),       // 97: sandbar.provider.v1.OpenTunnelRequest
-	(*v1.GetUsageRequest)(nil),         // 98: sandbar.provider.v1.GetUsageRequest
-	(*v1.StartExecResponse)(nil),       // 99: sandbar.provider.v1.StartExecResponse
-	(*v1.AttachExecResponse)(nil),      // 100: sandbar.provider.v1.AttachExecResponse
-	(*v1.GetExecResponse)(nil),         // 101: sandbar.provider.v1.GetExecResponse
-	(*v1.SignalExecResponse)(nil),      // 102: sandbar.provider.v1.SignalExecResponse
-	(*v1.ListExecsResponse)(nil),       // 103: sandbar.provider.v1.ListExecsResponse
-	(*v1.ReadFileResponse)(nil),        // 104: sandbar.provider.v1.ReadFileResponse
-	(*v1.WriteFileResponse)(nil),       // 105: sandbar.provider.v1.WriteFileResponse
-	(*v1.StatFileResponse)(nil),        // 106: sandbar.provider.v1.StatFileResponse
-	(*v1.ListFilesResponse)(nil),       // 107: sandbar.provider.v1.ListFilesResponse
-	(*v1.MakeDirectoryResponse)(nil),   // 108: sandbar.provider.v1.MakeDirectoryResponse
-	(*v1.RemoveFileResponse)(nil),      // 109: sandbar.provider.v1.RemoveFileResponse
-	(*v1.MoveFileResponse)(nil),        // 110: sandbar.provider.v1.MoveFileResponse
-	(*v1.DiffFilesResponse)(nil),       // 111: sandbar.provider.v1.DiffFilesResponse
-	(*v1.DownloadArchiveResponse)(nil), // 112: sandbar.provider.v1.DownloadArchiveResponse
-	(*v1.UploadArchiveResponse)(nil),   // 113: sandbar.provider.v1.UploadArchiveResponse
-	(*v1.ListPortsResponse)(nil),       // 114: sandbar.provider.v1.ListPortsResponse
-	(*v1.OpenTunnelResponse)(nil),      // 115: sandbar.provider.v1.OpenTunnelResponse
-	(*v1.GetUsageResponse)(nil),        // 116: sandbar.provider.v1.GetUsageResponse
+	nil,                                // 72: sandbar.broker.v1.Event.LabelsEntry
+	(v1.SandboxState)(0),               // 73: sandbar.provider.v1.SandboxState
+	(*v1.SandboxSpec)(nil),             // 74: sandbar.provider.v1.SandboxSpec
+	(*v1.Sandbox)(nil),                 // 75: sandbar.provider.v1.Sandbox
+	(*timestamppb.Timestamp)(nil),      // 76: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),        // 77: google.protobuf.Duration
+	(*v1.Keeps)(nil),                   // 78: sandbar.provider.v1.Keeps
+	(*v1.Volume)(nil),                  // 79: sandbar.provider.v1.Volume
+	(*v1.Capability)(nil),              // 80: sandbar.provider.v1.Capability
+	(*v1.ProbeResponse)(nil),           // 81: sandbar.provider.v1.ProbeResponse
+	(*v1.StartExecRequest)(nil),        // 82: sandbar.provider.v1.StartExecRequest
+	(*v1.AttachExecRequest)(nil),       // 83: sandbar.provider.v1.AttachExecRequest
+	(*v1.GetExecRequest)(nil),          // 84: sandbar.provider.v1.GetExecRequest
+	(*v1.SignalExecRequest)(nil),       // 85: sandbar.provider.v1.SignalExecRequest
+	(*v1.ListExecsRequest)(nil),        // 86: sandbar.provider.v1.ListExecsRequest
+	(*v1.ReadFileRequest)(nil),         // 87: sandbar.provider.v1.ReadFileRequest
+	(*v1.WriteFileRequest)(nil),        // 88: sandbar.provider.v1.WriteFileRequest
+	(*v1.StatFileRequest)(nil),         // 89: sandbar.provider.v1.StatFileRequest
+	(*v1.ListFilesRequest)(nil),        // 90: sandbar.provider.v1.ListFilesRequest
+	(*v1.MakeDirectoryRequest)(nil),    // 91: sandbar.provider.v1.MakeDirectoryRequest
+	(*v1.RemoveFileRequest)(nil),       // 92: sandbar.provider.v1.RemoveFileRequest
+	(*v1.MoveFileRequest)(nil),         // 93: sandbar.provider.v1.MoveFileRequest
+	(*v1.DiffFilesRequest)(nil),        // 94: sandbar.provider.v1.DiffFilesRequest
+	(*v1.DownloadArchiveRequest)(nil),  // 95: sandbar.provider.v1.DownloadArchiveRequest
+	(*v1.UploadArchiveRequest)(nil),    // 96: sandbar.provider.v1.UploadArchiveRequest
+	(*v1.ListPortsRequest)(nil),        // 97: sandbar.provider.v1.ListPortsRequest
+	(*v1.OpenTunnelRequest)(nil),       // 98: sandbar.provider.v1.OpenTunnelRequest
+	(*v1.GetUsageRequest)(nil),         // 99: sandbar.provider.v1.GetUsageRequest
+	(*v1.StartExecResponse)(nil),       // 100: sandbar.provider.v1.StartExecResponse
+	(*v1.AttachExecResponse)(nil),      // 101: sandbar.provider.v1.AttachExecResponse
+	(*v1.GetExecResponse)(nil),         // 102: sandbar.provider.v1.GetExecResponse
+	(*v1.SignalExecResponse)(nil),      // 103: sandbar.provider.v1.SignalExecResponse
+	(*v1.ListExecsResponse)(nil),       // 104: sandbar.provider.v1.ListExecsResponse
+	(*v1.ReadFileResponse)(nil),        // 105: sandbar.provider.v1.ReadFileResponse
+	(*v1.WriteFileResponse)(nil),       // 106: sandbar.provider.v1.WriteFileResponse
+	(*v1.StatFileResponse)(nil),        // 107: sandbar.provider.v1.StatFileResponse
+	(*v1.ListFilesResponse)(nil),       // 108: sandbar.provider.v1.ListFilesResponse
+	(*v1.MakeDirectoryResponse)(nil),   // 109: sandbar.provider.v1.MakeDirectoryResponse
+	(*v1.RemoveFileResponse)(nil),      // 110: sandbar.provider.v1.RemoveFileResponse
+	(*v1.MoveFileResponse)(nil),        // 111: sandbar.provider.v1.MoveFileResponse
+	(*v1.DiffFilesResponse)(nil),       // 112: sandbar.provider.v1.DiffFilesResponse
+	(*v1.DownloadArchiveResponse)(nil), // 113: sandbar.provider.v1.DownloadArchiveResponse
+	(*v1.UploadArchiveResponse)(nil),   // 114: sandbar.provider.v1.UploadArchiveResponse
+	(*v1.ListPortsResponse)(nil),       // 115: sandbar.provider.v1.ListPortsResponse
+	(*v1.OpenTunnelResponse)(nil),      // 116: sandbar.provider.v1.OpenTunnelResponse
+	(*v1.GetUsageResponse)(nil),        // 117: sandbar.provider.v1.GetUsageResponse
 }
 var file_sandbar_broker_v1_broker_proto_depIdxs = []int32{
-	72,  // 0: sandbar.broker.v1.Sandbox.state:type_name -> sandbar.provider.v1.SandboxState
+	73,  // 0: sandbar.broker.v1.Sandbox.state:type_name -> sandbar.provider.v1.SandboxState
 	62,  // 1: sandbar.broker.v1.Sandbox.labels:type_name -> sandbar.broker.v1.Sandbox.LabelsEntry
-	73,  // 2: sandbar.broker.v1.Sandbox.spec:type_name -> sandbar.provider.v1.SandboxSpec
-	74,  // 3: sandbar.broker.v1.Sandbox.observed:type_name -> sandbar.provider.v1.Sandbox
-	75,  // 4: sandbar.broker.v1.Sandbox.observed_at:type_name -> google.protobuf.Timestamp
-	75,  // 5: sandbar.broker.v1.Sandbox.created_at:type_name -> google.protobuf.Timestamp
-	75,  // 6: sandbar.broker.v1.Sandbox.expires_at:type_name -> google.protobuf.Timestamp
+	74,  // 2: sandbar.broker.v1.Sandbox.spec:type_name -> sandbar.provider.v1.SandboxSpec
+	75,  // 3: sandbar.broker.v1.Sandbox.observed:type_name -> sandbar.provider.v1.Sandbox
+	76,  // 4: sandbar.broker.v1.Sandbox.observed_at:type_name -> google.protobuf.Timestamp
+	76,  // 5: sandbar.broker.v1.Sandbox.created_at:type_name -> google.protobuf.Timestamp
+	76,  // 6: sandbar.broker.v1.Sandbox.expires_at:type_name -> google.protobuf.Timestamp
 	5,   // 7: sandbar.broker.v1.Sandbox.idle:type_name -> sandbar.broker.v1.Idle
-	75,  // 8: sandbar.broker.v1.Sandbox.last_active_at:type_name -> google.protobuf.Timestamp
-	76,  // 9: sandbar.broker.v1.Idle.timeout:type_name -> google.protobuf.Duration
+	76,  // 8: sandbar.broker.v1.Sandbox.last_active_at:type_name -> google.protobuf.Timestamp
+	77,  // 9: sandbar.broker.v1.Idle.timeout:type_name -> google.protobuf.Duration
 	0,   // 10: sandbar.broker.v1.Idle.action:type_name -> sandbar.broker.v1.IdleAction
-	73,  // 11: sandbar.broker.v1.CreateSandboxRequest.spec:type_name -> sandbar.provider.v1.SandboxSpec
+	74,  // 11: sandbar.broker.v1.CreateSandboxRequest.spec:type_name -> sandbar.provider.v1.SandboxSpec
 	63,  // 12: sandbar.broker.v1.CreateSandboxRequest.labels:type_name -> sandbar.broker.v1.CreateSandboxRequest.LabelsEntry
-	76,  // 13: sandbar.broker.v1.CreateSandboxRequest.lifetime:type_name -> google.protobuf.Duration
+	77,  // 13: sandbar.broker.v1.CreateSandboxRequest.lifetime:type_name -> google.protobuf.Duration
 	5,   // 14: sandbar.broker.v1.CreateSandboxRequest.idle:type_name -> sandbar.broker.v1.Idle
 	64,  // 15: sandbar.broker.v1.CreateSandboxRequest.provider_labels:type_name -> sandbar.broker.v1.CreateSandboxRequest.ProviderLabelsEntry
-	77,  // 16: sandbar.broker.v1.CreateSandboxRequest.pause_keeps:type_name -> sandbar.provider.v1.Keeps
+	78,  // 16: sandbar.broker.v1.CreateSandboxRequest.pause_keeps:type_name -> sandbar.provider.v1.Keeps
 	4,   // 17: sandbar.broker.v1.CreateSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
 	6,   // 18: sandbar.broker.v1.PlanSandboxRequest.create:type_name -> sandbar.broker.v1.CreateSandboxRequest
 	12,  // 19: sandbar.broker.v1.PlanSandboxResponse.placement:type_name -> sandbar.broker.v1.Placement
 	12,  // 20: sandbar.broker.v1.ExplainSandboxResponse.placement:type_name -> sandbar.broker.v1.Placement
-	75,  // 21: sandbar.broker.v1.Placement.decided_at:type_name -> google.protobuf.Timestamp
+	76,  // 21: sandbar.broker.v1.Placement.decided_at:type_name -> google.protobuf.Timestamp
 	13,  // 22: sandbar.broker.v1.Placement.candidates:type_name -> sandbar.broker.v1.PlacementCandidate
 	16,  // 23: sandbar.broker.v1.Placement.attempts:type_name -> sandbar.broker.v1.PlacementAttempt
 	14,  // 24: sandbar.broker.v1.PlacementCandidate.obstacles:type_name -> sandbar.broker.v1.PlacementObstacle
 	15,  // 25: sandbar.broker.v1.PlacementCandidate.score:type_name -> sandbar.broker.v1.PlacementScore
 	1,   // 26: sandbar.broker.v1.PlacementObstacle.rule:type_name -> sandbar.broker.v1.PlacementRule
-	75,  // 27: sandbar.broker.v1.PlacementObstacle.until:type_name -> google.protobuf.Timestamp
-	76,  // 28: sandbar.broker.v1.PlacementScore.latency:type_name -> google.protobuf.Duration
-	75,  // 29: sandbar.broker.v1.PlacementAttempt.at:type_name -> google.protobuf.Timestamp
+	76,  // 27: sandbar.broker.v1.PlacementObstacle.until:type_name -> google.protobuf.Timestamp
+	77,  // 28: sandbar.broker.v1.PlacementScore.latency:type_name -> google.protobuf.Duration
+	76,  // 29: sandbar.broker.v1.PlacementAttempt.at:type_name -> google.protobuf.Timestamp
 	4,   // 30: sandbar.broker.v1.GetSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
 	65,  // 31: sandbar.broker.v1.ListSandboxesRequest.labels:type_name -> sandbar.broker.v1.ListSandboxesRequest.LabelsEntry
-	72,  // 32: sandbar.broker.v1.ListSandboxesRequest.states:type_name -> sandbar.provider.v1.SandboxState
+	73,  // 32: sandbar.broker.v1.ListSandboxesRequest.states:type_name -> sandbar.provider.v1.SandboxState
 	4,   // 33: sandbar.broker.v1.ListSandboxesResponse.sandboxes:type_name -> sandbar.broker.v1.Sandbox
-	77,  // 34: sandbar.broker.v1.PauseSandboxRequest.minimum:type_name -> sandbar.provider.v1.Keeps
+	78,  // 34: sandbar.broker.v1.PauseSandboxRequest.minimum:type_name -> sandbar.provider.v1.Keeps
 	4,   // 35: sandbar.broker.v1.PauseSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
 	4,   // 36: sandbar.broker.v1.ResumeSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
-	75,  // 37: sandbar.broker.v1.ExtendSandboxRequest.expires_at:type_name -> google.protobuf.Timestamp
+	76,  // 37: sandbar.broker.v1.ExtendSandboxRequest.expires_at:type_name -> google.protobuf.Timestamp
 	4,   // 38: sandbar.broker.v1.ExtendSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
-	77,  // 39: sandbar.broker.v1.ForkSandboxRequest.minimum:type_name -> sandbar.provider.v1.Keeps
+	78,  // 39: sandbar.broker.v1.ForkSandboxRequest.minimum:type_name -> sandbar.provider.v1.Keeps
 	66,  // 40: sandbar.broker.v1.ForkSandboxRequest.labels:type_name -> sandbar.broker.v1.ForkSandboxRequest.LabelsEntry
 	4,   // 41: sandbar.broker.v1.ForkSandboxResponse.sandboxes:type_name -> sandbar.broker.v1.Sandbox
-	77,  // 42: sandbar.broker.v1.Snapshot.kept:type_name -> sandbar.provider.v1.Keeps
-	75,  // 43: sandbar.broker.v1.Snapshot.created_at:type_name -> google.protobuf.Timestamp
+	78,  // 42: sandbar.broker.v1.Snapshot.kept:type_name -> sandbar.provider.v1.Keeps
+	76,  // 43: sandbar.broker.v1.Snapshot.created_at:type_name -> google.protobuf.Timestamp
 	67,  // 44: sandbar.broker.v1.Snapshot.labels:type_name -> sandbar.broker.v1.Snapshot.LabelsEntry
-	77,  // 45: sandbar.broker.v1.CreateSnapshotRequest.minimum:type_name -> sandbar.provider.v1.Keeps
+	78,  // 45: sandbar.broker.v1.CreateSnapshotRequest.minimum:type_name -> sandbar.provider.v1.Keeps
 	68,  // 46: sandbar.broker.v1.CreateSnapshotRequest.labels:type_name -> sandbar.broker.v1.CreateSnapshotRequest.LabelsEntry
 	31,  // 47: sandbar.broker.v1.CreateSnapshotResponse.snapshot:type_name -> sandbar.broker.v1.Snapshot
 	31,  // 48: sandbar.broker.v1.ListSnapshotsResponse.snapshots:type_name -> sandbar.broker.v1.Snapshot
-	77,  // 49: sandbar.broker.v1.RestoreSnapshotRequest.minimum:type_name -> sandbar.provider.v1.Keeps
+	78,  // 49: sandbar.broker.v1.RestoreSnapshotRequest.minimum:type_name -> sandbar.provider.v1.Keeps
 	69,  // 50: sandbar.broker.v1.RestoreSnapshotRequest.labels:type_name -> sandbar.broker.v1.RestoreSnapshotRequest.LabelsEntry
-	76,  // 51: sandbar.broker.v1.RestoreSnapshotRequest.lifetime:type_name -> google.protobuf.Duration
+	77,  // 51: sandbar.broker.v1.RestoreSnapshotRequest.lifetime:type_name -> google.protobuf.Duration
 	5,   // 52: sandbar.broker.v1.RestoreSnapshotRequest.idle:type_name -> sandbar.broker.v1.Idle
 	4,   // 53: sandbar.broker.v1.RestoreSnapshotResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
 	70,  // 54: sandbar.broker.v1.CreateVolumeRequest.labels:type_name -> sandbar.broker.v1.CreateVolumeRequest.LabelsEntry
 	42,  // 55: sandbar.broker.v1.CreateVolumeResponse.volume:type_name -> sandbar.broker.v1.Volume
-	78,  // 56: sandbar.broker.v1.Volume.volume:type_name -> sandbar.provider.v1.Volume
+	79,  // 56: sandbar.broker.v1.Volume.volume:type_name -> sandbar.provider.v1.Volume
 	42,  // 57: sandbar.broker.v1.ListVolumesResponse.volumes:type_name -> sandbar.broker.v1.Volume
 	71,  // 58: sandbar.broker.v1.ListVolumesResponse.unreachable:type_name -> sandbar.broker.v1.ListVolumesResponse.UnreachableEntry
-	75,  // 59: sandbar.broker.v1.GetServerResponse.started_at:type_name -> google.protobuf.Timestamp
-	76,  // 60: sandbar.broker.v1.GetServerResponse.idle_exit:type_name -> google.protobuf.Duration
+	76,  // 59: sandbar.broker.v1.GetServerResponse.started_at:type_name -> google.protobuf.Timestamp
+	77,  // 60: sandbar.broker.v1.GetServerResponse.idle_exit:type_name -> google.protobuf.Duration
 	53,  // 61: sandbar.broker.v1.ListProvidersResponse.providers:type_name -> sandbar.broker.v1.Provider
 	2,   // 62: sandbar.broker.v1.Provider.state:type_name -> sandbar.broker.v1.PluginState
-	79,  // 63: sandbar.broker.v1.Provider.capabilities:type_name -> sandbar.provider.v1.Capability
-	80,  // 64: sandbar.broker.v1.ProbeProviderResponse.probe:type_name -> sandbar.provider.v1.ProbeResponse
+	80,  // 63: sandbar.broker.v1.Provider.capabilities:type_name -> sandbar.provider.v1.Capability
+	81,  // 64: sandbar.broker.v1.ProbeProviderResponse.probe:type_name -> sandbar.provider.v1.ProbeResponse
 	53,  // 65: sandbar.broker.v1.RestartProviderResponse.provider:type_name -> sandbar.broker.v1.Provider
 	61,  // 66: sandbar.broker.v1.WatchEventsResponse.events:type_name -> sandbar.broker.v1.Event
 	60,  // 67: sandbar.broker.v1.WatchEventsResponse.gap:type_name -> sandbar.broker.v1.EventGap
-	75,  // 68: sandbar.broker.v1.Event.at:type_name -> google.protobuf.Timestamp
+	76,  // 68: sandbar.broker.v1.Event.at:type_name -> google.protobuf.Timestamp
 	3,   // 69: sandbar.broker.v1.Event.type:type_name -> sandbar.broker.v1.EventType
-	72,  // 70: sandbar.broker.v1.Event.state:type_name -> sandbar.provider.v1.SandboxState
-	72,  // 71: sandbar.broker.v1.Event.previous_state:type_name -> sandbar.provider.v1.SandboxState
-	6,   // 72: sandbar.broker.v1.SandboxService.CreateSandbox:input_type -> sandbar.broker.v1.CreateSandboxRequest
-	8,   // 73: sandbar.broker.v1.SandboxService.PlanSandbox:input_type -> sandbar.broker.v1.PlanSandboxRequest
-	10,  // 74: sandbar.broker.v1.SandboxService.ExplainSandbox:input_type -> sandbar.broker.v1.ExplainSandboxRequest
-	17,  // 75: sandbar.broker.v1.SandboxService.GetSandbox:input_type -> sandbar.broker.v1.GetSandboxRequest
-	19,  // 76: sandbar.broker.v1.SandboxService.ListSandboxes:input_type -> sandbar.broker.v1.ListSandboxesRequest
-	21,  // 77: sandbar.broker.v1.SandboxService.DeleteSandbox:input_type -> sandbar.broker.v1.DeleteSandboxRequest
-	23,  // 78: sandbar.broker.v1.SandboxService.PauseSandbox:input_type -> sandbar.broker.v1.PauseSandboxRequest
-	25,  // 79: sandbar.broker.v1.SandboxService.ResumeSandbox:input_type -> sandbar.broker.v1.ResumeSandboxRequest
-	27,  // 80: sandbar.broker.v1.SandboxService.ExtendSandbox:input_type -> sandbar.broker.v1.ExtendSandboxRequest
-	29,  // 81: sandbar.broker.v1.SandboxService.ForkSandbox:input_type -> sandbar.broker.v1.ForkSandboxRequest
-	32,  // 82: sandbar.broker.v1.SandboxService.CreateSnapshot:input_type -> sandbar.broker.v1.CreateSnapshotRequest
-	34,  // 83: sandbar.broker.v1.SandboxService.ListSnapshots:input_type -> sandbar.broker.v1.ListSnapshotsRequest
-	36,  // 84: sandbar.broker.v1.SandboxService.DeleteSnapshot:input_type -> sandbar.broker.v1.DeleteSnapshotRequest
-	38,  // 85: sandbar.broker.v1.SandboxService.RestoreSnapshot:input_type -> sandbar.broker.v1.RestoreSnapshotRequest
-	81,  // 86: sandbar.broker.v1.SandboxService.StartExec:input_type -> sandbar.provider.v1.StartExecRequest
-	82,  // 87: sandbar.broker.v1.SandboxService.AttachExec:input_type -> sandbar.provider.v1.AttachExecRequest
-	83,  // 88: sandbar.broker.v1.SandboxService.GetExec:input_type -> sandbar.provider.v1.GetExecRequest
-	84,  // 89: sandbar.broker.v1.SandboxService.SignalExec:input_type -> sandbar.provider.v1.SignalExecRequest
-	85,  // 90: sandbar.broker.v1.SandboxService.ListExecs:input_type -> sandbar.provider.v1.ListExecsRequest
-	86,  // 91: sandbar.broker.v1.SandboxService.ReadFile:input_type -> sandbar.provider.v1.ReadFileRequest
-	87,  // 92: sandbar.broker.v1.SandboxService.WriteFile:input_type -> sandbar.provider.v1.WriteFileRequest
-	88,  // 93: sandbar.broker.v1.SandboxService.StatFile:input_type -> sandbar.provider.v1.StatFileRequest
-	89,  // 94: sandbar.broker.v1.SandboxService.ListFiles:input_type -> sandbar.provider.v1.ListFilesRequest
-	90,  // 95: sandbar.broker.v1.SandboxService.MakeDirectory:input_type -> sandbar.provider.v1.MakeDirectoryRequest
-	91,  // 96: sandbar.broker.v1.SandboxService.RemoveFile:input_type -> sandbar.provider.v1.RemoveFileRequest
-	92,  // 97: sandbar.broker.v1.SandboxService.MoveFile:input_type -> sandbar.provider.v1.MoveFileRequest
-	93,  // 98: sandbar.broker.v1.SandboxService.DiffFiles:input_type -> sandbar.provider.v1.DiffFilesRequest
-	94,  // 99: sandbar.broker.v1.SandboxService.DownloadArchive:input_type -> sandbar.provider.v1.DownloadArchiveRequest
-	95,  // 100: sandbar.broker.v1.SandboxService.UploadArchive:input_type -> sandbar.provider.v1.UploadArchiveRequest
-	96,  // 101: sandbar.broker.v1.SandboxService.ListPorts:input_type -> sandbar.provider.v1.ListPortsRequest
-	97,  // 102: sandbar.broker.v1.SandboxService.OpenTunnel:input_type -> sandbar.provider.v1.OpenTunnelRequest
-	98,  // 103: sandbar.broker.v1.SandboxService.GetUsage:input_type -> sandbar.provider.v1.GetUsageRequest
-	40,  // 104: sandbar.broker.v1.SandboxService.CreateVolume:input_type -> sandbar.broker.v1.CreateVolumeRequest
-	43,  // 105: sandbar.broker.v1.SandboxService.ListVolumes:input_type -> sandbar.broker.v1.ListVolumesRequest
-	45,  // 106: sandbar.broker.v1.SandboxService.DeleteVolume:input_type -> sandbar.broker.v1.DeleteVolumeRequest
-	58,  // 107: sandbar.broker.v1.SandboxService.WatchEvents:input_type -> sandbar.broker.v1.WatchEventsRequest
-	47,  // 108: sandbar.broker.v1.AdminService.GetServer:input_type -> sandbar.broker.v1.GetServerRequest
-	49,  // 109: sandbar.broker.v1.AdminService.StopServer:input_type -> sandbar.broker.v1.StopServerRequest
-	51,  // 110: sandbar.broker.v1.AdminService.ListProviders:input_type -> sandbar.broker.v1.ListProvidersRequest
-	54,  // 111: sandbar.broker.v1.AdminService.ProbeProvider:input_type -> sandbar.broker.v1.ProbeProviderRequest
-	56,  // 112: sandbar.broker.v1.AdminService.RestartProvider:input_type -> sandbar.broker.v1.RestartProviderRequest
-	7,   // 113: sandbar.broker.v1.SandboxService.CreateSandbox:output_type -> sandbar.broker.v1.CreateSandboxResponse
-	9,   // 114: sandbar.broker.v1.SandboxService.PlanSandbox:output_type -> sandbar.broker.v1.PlanSandboxResponse
-	11,  // 115: sandbar.broker.v1.SandboxService.ExplainSandbox:output_type -> sandbar.broker.v1.ExplainSandboxResponse
-	18,  // 116: sandbar.broker.v1.SandboxService.GetSandbox:output_type -> sandbar.broker.v1.GetSandboxResponse
-	20,  // 117: sandbar.broker.v1.SandboxService.ListSandboxes:output_type -> sandbar.broker.v1.ListSandboxesResponse
-	22,  // 118: sandbar.broker.v1.SandboxService.DeleteSandbox:output_type -> sandbar.broker.v1.DeleteSandboxResponse
-	24,  // 119: sandbar.broker.v1.SandboxService.PauseSandbox:output_type -> sandbar.broker.v1.PauseSandboxResponse
-	26,  // 120: sandbar.broker.v1.SandboxService.ResumeSandbox:output_type -> sandbar.broker.v1.ResumeSandboxResponse
-	28,  // 121: sandbar.broker.v1.SandboxService.ExtendSandbox:output_type -> sandbar.broker.v1.ExtendSandboxResponse
-	30,  // 122: sandbar.broker.v1.SandboxService.ForkSandbox:output_type -> sandbar.broker.v1.ForkSandboxResponse
-	33,  // 123: sandbar.broker.v1.SandboxService.CreateSnapshot:output_type -> sandbar.broker.v1.CreateSnapshotResponse
-	35,  // 124: sandbar.broker.v1.SandboxService.ListSnapshots:output_type -> sandbar.broker.v1.ListSnapshotsResponse
-	37,  // 125: sandbar.broker.v1.SandboxService.DeleteSnapshot:output_type -> sandbar.broker.v1.DeleteSnapshotResponse
-	39,  // 126: sandbar.broker.v1.SandboxService.RestoreSnapshot:output_type -> sandbar.broker.v1.RestoreSnapshotResponse
-	99,  // 127: sandbar.broker.v1.SandboxService.StartExec:output_type -> sandbar.provider.v1.StartExecResponse
-	100, // 128: sandbar.broker.v1.SandboxService.AttachExec:output_type -> sandbar.provider.v1.AttachExecResponse
-	101, // 129: sandbar.broker.v1.SandboxService.GetExec:output_type -> sandbar.provider.v1.GetExecResponse
-	102, // 130: sandbar.broker.v1.SandboxService.SignalExec:output_type -> sandbar.provider.v1.SignalExecResponse
-	103, // 131: sandbar.broker.v1.SandboxService.ListExecs:output_type -> sandbar.provider.v1.ListExecsResponse
-	104, // 132: sandbar.broker.v1.SandboxService.ReadFile:output_type -> sandbar.provider.v1.ReadFileResponse
-	105, // 133: sandbar.broker.v1.SandboxService.WriteFile:output_type -> sandbar.provider.v1.WriteFileResponse
-	106, // 134: sandbar.broker.v1.SandboxService.StatFile:output_type -> sandbar.provider.v1.StatFileResponse
-	107, // 135: sandbar.broker.v1.SandboxService.ListFiles:output_type -> sandbar.provider.v1.ListFilesResponse
-	108, // 136: sandbar.broker.v1.SandboxService.MakeDirectory:output_type -> sandbar.provider.v1.MakeDirectoryResponse
-	109, // 137: sandbar.broker.v1.SandboxService.RemoveFile:output_type -> sandbar.provider.v1.RemoveFileResponse
-	110, // 138: sandbar.broker.v1.SandboxService.MoveFile:output_type -> sandbar.provider.v1.MoveFileResponse
-	111, // 139: sandbar.broker.v1.SandboxService.DiffFiles:output_type -> sandbar.provider.v1.DiffFilesResponse
-	112, // 140: sandbar.broker.v1.SandboxService.DownloadArchive:output_type -> sandbar.provider.v1.DownloadArchiveResponse
-	113, // 141: sandbar.broker.v1.SandboxService.UploadArchive:output_type -> sandbar.provider.v1.UploadArchiveResponse
-	114, // 142: sandbar.broker.v1.SandboxService.ListPorts:output_type -> sandbar.provider.v1.ListPortsResponse
-	115, // 143: sandbar.broker.v1.SandboxService.OpenTunnel:output_type -> sandbar.provider.v1.OpenTunnelResponse
-	116, // 144: sandbar.broker.v1.SandboxService.GetUsage:output_type -> sandbar.provider.v1.GetUsageResponse
-	41,  // 145: sandbar.broker.v1.SandboxService.CreateVolume:output_type -> sandbar.broker.v1.CreateVolumeResponse
-	44,  // 146: sandbar.broker.v1.SandboxService.ListVolumes:output_type -> sandbar.broker.v1.ListVolumesResponse
-	46,  // 147: sandbar.broker.v1.SandboxService.DeleteVolume:output_type -> sandbar.broker.v1.DeleteVolumeResponse
-	59,  // 148: sandbar.broker.v1.SandboxService.WatchEvents:output_type -> sandbar.broker.v1.WatchEventsResponse
-	48,  // 149: sandbar.broker.v1.AdminService.GetServer:output_type -> sandbar.broker.v1.GetServerResponse
-	50,  // 150: sandbar.broker.v1.AdminService.StopServer:output_type -> sandbar.broker.v1.StopServerResponse
-	52,  // 151: sandbar.broker.v1.AdminService.ListProviders:output_type -> sandbar.broker.v1.ListProvidersResponse
-	55,  // 152: sandbar.broker.v1.AdminService.ProbeProvider:output_type -> sandbar.broker.v1.ProbeProviderResponse
-	57,  // 153: sandbar.broker.v1.AdminService.RestartProvider:output_type -> sandbar.broker.v1.RestartProviderResponse
-	113, // [113:154] is the sub-list for method output_type
-	72,  // [72:113] is the sub-list for method input_type
-	72,  // [72:72] is the sub-list for extension type_name
-	72,  // [72:72] is the sub-list for extension extendee
-	0,   // [0:72] is the sub-list for field type_name
+	73,  // 70: sandbar.broker.v1.Event.state:type_name -> sandbar.provider.v1.SandboxState
+	73,  // 71: sandbar.broker.v1.Event.previous_state:type_name -> sandbar.provider.v1.SandboxState
+	72,  // 72: sandbar.broker.v1.Event.labels:type_name -> sandbar.broker.v1.Event.LabelsEntry
+	6,   // 73: sandbar.broker.v1.SandboxService.CreateSandbox:input_type -> sandbar.broker.v1.CreateSandboxRequest
+	8,   // 74: sandbar.broker.v1.SandboxService.PlanSandbox:input_type -> sandbar.broker.v1.PlanSandboxRequest
+	10,  // 75: sandbar.broker.v1.SandboxService.ExplainSandbox:input_type -> sandbar.broker.v1.ExplainSandboxRequest
+	17,  // 76: sandbar.broker.v1.SandboxService.GetSandbox:input_type -> sandbar.broker.v1.GetSandboxRequest
+	19,  // 77: sandbar.broker.v1.SandboxService.ListSandboxes:input_type -> sandbar.broker.v1.ListSandboxesRequest
+	21,  // 78: sandbar.broker.v1.SandboxService.DeleteSandbox:input_type -> sandbar.broker.v1.DeleteSandboxRequest
+	23,  // 79: sandbar.broker.v1.SandboxService.PauseSandbox:input_type -> sandbar.broker.v1.PauseSandboxRequest
+	25,  // 80: sandbar.broker.v1.SandboxService.ResumeSandbox:input_type -> sandbar.broker.v1.ResumeSandboxRequest
+	27,  // 81: sandbar.broker.v1.SandboxService.ExtendSandbox:input_type -> sandbar.broker.v1.ExtendSandboxRequest
+	29,  // 82: sandbar.broker.v1.SandboxService.ForkSandbox:input_type -> sandbar.broker.v1.ForkSandboxRequest
+	32,  // 83: sandbar.broker.v1.SandboxService.CreateSnapshot:input_type -> sandbar.broker.v1.CreateSnapshotRequest
+	34,  // 84: sandbar.broker.v1.SandboxService.ListSnapshots:input_type -> sandbar.broker.v1.ListSnapshotsRequest
+	36,  // 85: sandbar.broker.v1.SandboxService.DeleteSnapshot:input_type -> sandbar.broker.v1.DeleteSnapshotRequest
+	38,  // 86: sandbar.broker.v1.SandboxService.RestoreSnapshot:input_type -> sandbar.broker.v1.RestoreSnapshotRequest
+	82,  // 87: sandbar.broker.v1.SandboxService.StartExec:input_type -> sandbar.provider.v1.StartExecRequest
+	83,  // 88: sandbar.broker.v1.SandboxService.AttachExec:input_type -> sandbar.provider.v1.AttachExecRequest
+	84,  // 89: sandbar.broker.v1.SandboxService.GetExec:input_type -> sandbar.provider.v1.GetExecRequest
+	85,  // 90: sandbar.broker.v1.SandboxService.SignalExec:input_type -> sandbar.provider.v1.SignalExecRequest
+	86,  // 91: sandbar.broker.v1.SandboxService.ListExecs:input_type -> sandbar.provider.v1.ListExecsRequest
+	87,  // 92: sandbar.broker.v1.SandboxService.ReadFile:input_type -> sandbar.provider.v1.ReadFileRequest
+	88,  // 93: sandbar.broker.v1.SandboxService.WriteFile:input_type -> sandbar.provider.v1.WriteFileRequest
+	89,  // 94: sandbar.broker.v1.SandboxService.StatFile:input_type -> sandbar.provider.v1.StatFileRequest
+	90,  // 95: sandbar.broker.v1.SandboxService.ListFiles:input_type -> sandbar.provider.v1.ListFilesRequest
+	91,  // 96: sandbar.broker.v1.SandboxService.MakeDirectory:input_type -> sandbar.provider.v1.MakeDirectoryRequest
+	92,  // 97: sandbar.broker.v1.SandboxService.RemoveFile:input_type -> sandbar.provider.v1.RemoveFileRequest
+	93,  // 98: sandbar.broker.v1.SandboxService.MoveFile:input_type -> sandbar.provider.v1.MoveFileRequest
+	94,  // 99: sandbar.broker.v1.SandboxService.DiffFiles:input_type -> sandbar.provider.v1.DiffFilesRequest
+	95,  // 100: sandbar.broker.v1.SandboxService.DownloadArchive:input_type -> sandbar.provider.v1.DownloadArchiveRequest
+	96,  // 101: sandbar.broker.v1.SandboxService.UploadArchive:input_type -> sandbar.provider.v1.UploadArchiveRequest
+	97,  // 102: sandbar.broker.v1.SandboxService.ListPorts:input_type -> sandbar.provider.v1.ListPortsRequest
+	98,  // 103: sandbar.broker.v1.SandboxService.OpenTunnel:input_type -> sandbar.provider.v1.OpenTunnelRequest
+	99,  // 104: sandbar.broker.v1.SandboxService.GetUsage:input_type -> sandbar.provider.v1.GetUsageRequest
+	40,  // 105: sandbar.broker.v1.SandboxService.CreateVolume:input_type -> sandbar.broker.v1.CreateVolumeRequest
+	43,  // 106: sandbar.broker.v1.SandboxService.ListVolumes:input_type -> sandbar.broker.v1.ListVolumesRequest
+	45,  // 107: sandbar.broker.v1.SandboxService.DeleteVolume:input_type -> sandbar.broker.v1.DeleteVolumeRequest
+	58,  // 108: sandbar.broker.v1.SandboxService.WatchEvents:input_type -> sandbar.broker.v1.WatchEventsRequest
+	47,  // 109: sandbar.broker.v1.AdminService.GetServer:input_type -> sandbar.broker.v1.GetServerRequest
+	49,  // 110: sandbar.broker.v1.AdminService.StopServer:input_type -> sandbar.broker.v1.StopServerRequest
+	51,  // 111: sandbar.broker.v1.AdminService.ListProviders:input_type -> sandbar.broker.v1.ListProvidersRequest
+	54,  // 112: sandbar.broker.v1.AdminService.ProbeProvider:input_type -> sandbar.broker.v1.ProbeProviderRequest
+	56,  // 113: sandbar.broker.v1.AdminService.RestartProvider:input_type -> sandbar.broker.v1.RestartProviderRequest
+	7,   // 114: sandbar.broker.v1.SandboxService.CreateSandbox:output_type -> sandbar.broker.v1.CreateSandboxResponse
+	9,   // 115: sandbar.broker.v1.SandboxService.PlanSandbox:output_type -> sandbar.broker.v1.PlanSandboxResponse
+	11,  // 116: sandbar.broker.v1.SandboxService.ExplainSandbox:output_type -> sandbar.broker.v1.ExplainSandboxResponse
+	18,  // 117: sandbar.broker.v1.SandboxService.GetSandbox:output_type -> sandbar.broker.v1.GetSandboxResponse
+	20,  // 118: sandbar.broker.v1.SandboxService.ListSandboxes:output_type -> sandbar.broker.v1.ListSandboxesResponse
+	22,  // 119: sandbar.broker.v1.SandboxService.DeleteSandbox:output_type -> sandbar.broker.v1.DeleteSandboxResponse
+	24,  // 120: sandbar.broker.v1.SandboxService.PauseSandbox:output_type -> sandbar.broker.v1.PauseSandboxResponse
+	26,  // 121: sandbar.broker.v1.SandboxService.ResumeSandbox:output_type -> sandbar.broker.v1.ResumeSandboxResponse
+	28,  // 122: sandbar.broker.v1.SandboxService.ExtendSandbox:output_type -> sandbar.broker.v1.ExtendSandboxResponse
+	30,  // 123: sandbar.broker.v1.SandboxService.ForkSandbox:output_type -> sandbar.broker.v1.ForkSandboxResponse
+	33,  // 124: sandbar.broker.v1.SandboxService.CreateSnapshot:output_type -> sandbar.broker.v1.CreateSnapshotResponse
+	35,  // 125: sandbar.broker.v1.SandboxService.ListSnapshots:output_type -> sandbar.broker.v1.ListSnapshotsResponse
+	37,  // 126: sandbar.broker.v1.SandboxService.DeleteSnapshot:output_type -> sandbar.broker.v1.DeleteSnapshotResponse
+	39,  // 127: sandbar.broker.v1.SandboxService.RestoreSnapshot:output_type -> sandbar.broker.v1.RestoreSnapshotResponse
+	100, // 128: sandbar.broker.v1.SandboxService.StartExec:output_type -> sandbar.provider.v1.StartExecResponse
+	101, // 129: sandbar.broker.v1.SandboxService.AttachExec:output_type -> sandbar.provider.v1.AttachExecResponse
+	102, // 130: sandbar.broker.v1.SandboxService.GetExec:output_type -> sandbar.provider.v1.GetExecResponse
+	103, // 131: sandbar.broker.v1.SandboxService.SignalExec:output_type -> sandbar.provider.v1.SignalExecResponse
+	104, // 132: sandbar.broker.v1.SandboxService.ListExecs:output_type -> sandbar.provider.v1.ListExecsResponse
+	105, // 133: sandbar.broker.v1.SandboxService.ReadFile:output_type -> sandbar.provider.v1.ReadFileResponse
+	106, // 134: sandbar.broker.v1.SandboxService.WriteFile:output_type -> sandbar.provider.v1.WriteFileResponse
+	107, // 135: sandbar.broker.v1.SandboxService.StatFile:output_type -> sandbar.provider.v1.StatFileResponse
+	108, // 136: sandbar.broker.v1.SandboxService.ListFiles:output_type -> sandbar.provider.v1.ListFilesResponse
+	109, // 137: sandbar.broker.v1.SandboxService.MakeDirectory:output_type -> sandbar.provider.v1.MakeDirectoryResponse
+	110, // 138: sandbar.broker.v1.SandboxService.RemoveFile:output_type -> sandbar.provider.v1.RemoveFileResponse
+	111, // 139: sandbar.broker.v1.SandboxService.MoveFile:output_type -> sandbar.provider.v1.MoveFileResponse
+	112, // 140: sandbar.broker.v1.SandboxService.DiffFiles:output_type -> sandbar.provider.v1.DiffFilesResponse
+	113, // 141: sandbar.broker.v1.SandboxService.DownloadArchive:output_type -> sandbar.provider.v1.DownloadArchiveResponse
+	114, // 142: sandbar.broker.v1.SandboxService.UploadArchive:output_type -> sandbar.provider.v1.UploadArchiveResponse
+	115, // 143: sandbar.broker.v1.SandboxService.ListPorts:output_type -> sandbar.provider.v1.ListPortsResponse
+	116, // 144: sandbar.broker.v1.SandboxService.OpenTunnel:output_type -> sandbar.provider.v1.OpenTunnelResponse
+	117, // 145: sandbar.broker.v1.SandboxService.GetUsage:output_type -> sandbar.provider.v1.GetUsageResponse
+	41,  // 146: sandbar.broker.v1.SandboxService.CreateVolume:output_type -> sandbar.broker.v1.CreateVolumeResponse
+	44,  // 147: sandbar.broker.v1.SandboxService.ListVolumes:output_type -> sandbar.broker.v1.ListVolumesResponse
+	46,  // 148: sandbar.broker.v1.SandboxService.DeleteVolume:output_type -> sandbar.broker.v1.DeleteVolumeResponse
+	59,  // 149: sandbar.broker.v1.SandboxService.WatchEvents:output_type -> sandbar.broker.v1.WatchEventsResponse
+	48,  // 150: sandbar.broker.v1.AdminService.GetServer:output_type -> sandbar.broker.v1.GetServerResponse
+	50,  // 151: sandbar.broker.v1.AdminService.StopServer:output_type -> sandbar.broker.v1.StopServerResponse
+	52,  // 152: sandbar.broker.v1.AdminService.ListProviders:output_type -> sandbar.broker.v1.ListProvidersResponse
+	55,  // 153: sandbar.broker.v1.AdminService.ProbeProvider:output_type -> sandbar.broker.v1.ProbeProviderResponse
+	57,  // 154: sandbar.broker.v1.AdminService.RestartProvider:output_type -> sandbar.broker.v1.RestartProviderResponse
+	114, // [114:155] is the sub-list for method output_type
+	73,  // [73:114] is the sub-list for method input_type
+	73,  // [73:73] is the sub-list for extension type_name
+	73,  // [73:73] is the sub-list for extension extendee
+	0,   // [0:73] is the sub-list for field type_name
 }
 
 func init() { file_sandbar_broker_v1_broker_proto_init() }
@@ -4481,7 +4536,7 @@ func file_sandbar_broker_v1_broker_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sandbar_broker_v1_broker_proto_rawDesc), len(file_sandbar_broker_v1_broker_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   68,
+			NumMessages:   69,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

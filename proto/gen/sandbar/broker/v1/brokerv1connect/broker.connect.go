@@ -209,8 +209,8 @@ type SandboxServiceClient interface {
 	CreateVolume(context.Context, *connect.Request[v1.CreateVolumeRequest]) (*connect.Response[v1.CreateVolumeResponse], error)
 	ListVolumes(context.Context, *connect.Request[v1.ListVolumesRequest]) (*connect.Response[v1.ListVolumesResponse], error)
 	DeleteVolume(context.Context, *connect.Request[v1.DeleteVolumeRequest]) (*connect.Response[v1.DeleteVolumeResponse], error)
-	// WatchEvents sends what happened to sandboxes after a cursor, then what happens,
-	// until the caller leaves or the broker stops. Each event is sent once and in one
+	// WatchEvents sends what happened to the caller's sandboxes after a cursor, then
+	// what happens, until the caller leaves or the broker stops. Each event is sent once and in one
 	// order; what is sent is stored together with the change that it tells of.
 	WatchEvents(context.Context, *connect.Request[v1.WatchEventsRequest]) (*connect.ServerStreamForClient[v1.WatchEventsResponse], error)
 }
@@ -712,8 +712,8 @@ type SandboxServiceHandler interface {
 	CreateVolume(context.Context, *connect.Request[v1.CreateVolumeRequest]) (*connect.Response[v1.CreateVolumeResponse], error)
 	ListVolumes(context.Context, *connect.Request[v1.ListVolumesRequest]) (*connect.Response[v1.ListVolumesResponse], error)
 	DeleteVolume(context.Context, *connect.Request[v1.DeleteVolumeRequest]) (*connect.Response[v1.DeleteVolumeResponse], error)
-	// WatchEvents sends what happened to sandboxes after a cursor, then what happens,
-	// until the caller leaves or the broker stops. Each event is sent once and in one
+	// WatchEvents sends what happened to the caller's sandboxes after a cursor, then
+	// what happens, until the caller leaves or the broker stops. Each event is sent once and in one
 	// order; what is sent is stored together with the change that it tells of.
 	WatchEvents(context.Context, *connect.Request[v1.WatchEventsRequest], *connect.ServerStream[v1.WatchEventsResponse]) error
 }
