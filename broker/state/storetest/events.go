@@ -2,8 +2,8 @@ package storetest
 
 import (
 	"encoding/base64"
-	"fmt"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -138,7 +138,7 @@ func purgeEvents(t *testing.T, s state.Store) {
 		if n == 3 {
 			half = from(t, s, true)
 		}
-		check(t, s.InsertSandboxes(t.Context(), nil, sandbox(n, telling(fmt.Sprint(n), start.Add(time.Duration(n)*time.Hour)))))
+		check(t, s.InsertSandboxes(t.Context(), nil, sandbox(n, telling(strconv.Itoa(n), start.Add(time.Duration(n)*time.Hour)))))
 	}
 	purge := func(cutoff time.Duration, keep int, left ...string) {
 		t.Helper()
@@ -173,7 +173,7 @@ func eventsTogether(t *testing.T, s state.Store) {
 		errs = append(errs, together(writers, func(i int) error {
 			for n := range each {
 				id := 100 + i*each + n
-				if err := s.InsertSandboxes(t.Context(), nil, sandbox(id, telling(fmt.Sprint(id), start))); err != nil {
+				if err := s.InsertSandboxes(t.Context(), nil, sandbox(id, telling(strconv.Itoa(id), start))); err != nil {
 					return err
 				}
 			}
@@ -207,7 +207,7 @@ func eventsTogether(t *testing.T, s state.Store) {
 		read()
 	}
 	for i := range writers * each {
-		if n := seen[fmt.Sprint(100+i)]; n != 1 {
+		if n := seen[strconv.Itoa(100+i)]; n != 1 {
 			t.Errorf("event %d was seen %d times", 100+i, n)
 		}
 	}
