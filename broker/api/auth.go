@@ -110,7 +110,9 @@ func (g gate) within(ctx context.Context, procedure string, who authz.Principal)
 	}
 	ctx, unwatch := g.access.Watch(ctx, who)
 	controller := controllerOf(ctx)
+	hooked := make(chan struct{})
 	unhook := context.AfterFunc(ctx, func() {
+		defer close(hooked)
 		if credentialEnded(ctx) == nil {
 			return // the client left, or the call is done
 		}
@@ -118,7 +120,12 @@ func (g gate) within(ctx context.Context, procedure string, who authz.Principal)
 		_ = controller.SetReadDeadline(time.Unix(1, 0))
 		_ = controller.SetWriteDeadline(time.Now().Add(writeGrace))
 	})
-	return ctx, func() { unhook(); unwatch() }
+	return ctx, func() {
+		if !unhook() {
+			<-hooked // the deadlines are the request's, which ends now
+		}
+		unwatch()
+	}
 }
 
 // credentialEnded is why a call was ended before its time; nil if it was not, or

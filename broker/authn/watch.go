@@ -27,9 +27,11 @@ type watch struct{ cancel context.CancelCauseFunc }
 func (d *Directory) Watch(ctx context.Context, p authz.Principal) (_ context.Context, stop func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	w := &watch{cancel}
-	endTimer := func() {}
+	endTimer := func() bool { return false }
 	if !p.Expires.IsZero() {
-		ctx, endTimer = context.WithDeadlineCause(ctx, p.Expires, expired(p.String(), p.Expires))
+		// No deadline: the provider would be told it, and its own end of the call could
+		// come first and without the reason.
+		endTimer = time.AfterFunc(time.Until(p.Expires), func() { cancel(expired(p.String(), p.Expires)) }).Stop
 	}
 	on := subject{tenant: p.Tenant}
 	if p.Kind == brokerv1.CallerKind_CALLER_KIND_API_KEY && KeyID(p.ID+"_") != "" {

@@ -51,7 +51,7 @@ func Upgrade(t *testing.T, migrations fs.FS, database func(testing.TB) Database)
 			check(t, err)
 			_, err = p.UpTo(t.Context(), int64(version))
 			check(t, err)
-			d.version = version + 1
+			d.version = version
 			old := history(t, d)
 			for _, h := range old {
 				if h.since <= version {

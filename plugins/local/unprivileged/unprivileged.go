@@ -107,6 +107,7 @@ func install(t *testing.T, as User) (tests, tmp string) {
 // left is how long the second run may take: as long as the first may, but for the
 // time to tell what hung in it.
 func left(t *testing.T) time.Duration {
+	t.Helper()
 	const telling = 30 * time.Second
 	deadline, ok := t.Deadline()
 	if !ok {
