@@ -67,6 +67,16 @@ func Without(d *fake.Driver, id string) sdk.Driver {
 
 func withoutMore(less *undeclared, id string) sdk.Driver {
 	switch id {
+	case "egress.capture":
+		return struct {
+			*undeclared
+			noFlows
+		}{undeclared: less}
+	case "egress.update":
+		return struct {
+			*undeclared
+			noUpdate
+		}{undeclared: less}
 	case "pause":
 		return struct {
 			*undeclared
@@ -145,9 +155,11 @@ type (
 	noRead     struct{}
 	noWrite    struct{}
 	noExtend   struct{}
+	noFlows    struct{}
 	noPause    struct{}
 	noPorts    struct{}
 	noTunnel   struct{}
+	noUpdate   struct{}
 	noSnapshot struct{}
 	noUsage    struct{}
 	noVolume   struct{}
@@ -161,9 +173,11 @@ func (noDiff) DiffFiles()           {}
 func (noRead) ReadFile()            {}
 func (noWrite) WriteFile()          {}
 func (noExtend) ExtendLifetime()    {}
+func (noFlows) WatchFlows()         {}
 func (noPause) PauseSandbox()       {}
 func (noPorts) ListPorts()          {}
 func (noTunnel) DialPort()          {}
+func (noUpdate) UpdateEgress()      {}
 func (noSnapshot) CreateSnapshot()  {}
 func (noUsage) GetUsage()           {}
 func (noVolume) CreateVolume()      {}
