@@ -58,16 +58,8 @@ func (s *Service) deleteLocked(ctx context.Context, sb *state.Sandbox, reason st
 // may still be on its way the key is settled after that: the provider denies it,
 // or has meanwhile made what is then deleted.
 func (s *Service) callDelete(ctx context.Context, sb *state.Sandbox) error {
-	began := time.Now()
-	p, err := s.provider(sb.Body.GetProvider())
-	if err != nil {
-		s.metrics.Operation(ctx, sb.Body.GetProvider(), telemetry.Delete, time.Since(began), err)
-		return s.notDeleted(ctx, sb, err)
-	}
 	for {
-		_, err := p.DeleteSandbox(ctx, &providerv1.DeleteSandboxRequest{Sandbox: sb.Ref()})
-		s.metrics.Operation(ctx, sb.Body.GetProvider(), telemetry.Delete, time.Since(began), err)
-		if err != nil {
+		if err := s.deleteAtProvider(ctx, sb); err != nil {
 			return s.notDeleted(ctx, sb, err)
 		}
 		actions, err := s.apply(ctx, sb, lifecycle.Removed(""))
@@ -84,8 +76,18 @@ func (s *Service) callDelete(ctx context.Context, sb *state.Sandbox) error {
 		case !slices.Contains(actions, lifecycle.CallDelete):
 			return nil
 		}
-		began = time.Now()
 	}
+}
+
+// deleteAtProvider makes one attempt.
+func (s *Service) deleteAtProvider(ctx context.Context, sb *state.Sandbox) error {
+	began := time.Now()
+	p, err := s.provider(sb.Body.GetProvider())
+	if err == nil {
+		_, err = p.DeleteSandbox(ctx, &providerv1.DeleteSandboxRequest{Sandbox: sb.Ref()})
+	}
+	s.metrics.Operation(ctx, sb.Body.GetProvider(), telemetry.Delete, time.Since(began), err)
+	return err
 }
 
 // notDeleted stores that a delete failed and returns the error to tell.

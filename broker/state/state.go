@@ -206,10 +206,8 @@ type Sandboxes interface {
 	// TouchSandbox sets last_active_at without changing the version; a time
 	// before the stored one changes nothing.
 	TouchSandbox(ctx context.Context, id string, at time.Time) error
-	// RemoveSandboxes drops sandboxes and the requests that made nothing else, as
-	// if they had never been asked for. Absent ones are fine.
-	RemoveSandboxes(ctx context.Context, ids ...string) error
-	// RemoveSandbox is RemoveSandboxes for one that has something to tell.
+	// RemoveSandbox drops a sandbox, and the request if it made nothing else, as if
+	// it had never been asked for. One that is absent is fine.
 	RemoveSandbox(ctx context.Context, s *Sandbox) error
 	// ListSandboxes returns live sandboxes, the newest first, and a token for the
 	// next page or "". A record that lives throughout a walk over all pages

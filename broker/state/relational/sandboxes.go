@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -211,19 +210,7 @@ func (s *Store) TouchSandbox(ctx context.Context, id string, at time.Time) error
 	return nil
 }
 
-// RemoveSandboxes drops sandboxes and their requests.
-func (s *Store) RemoveSandboxes(ctx context.Context, ids ...string) error {
-	return s.inTx(ctx, func(tx queries) error {
-		for _, id := range slices.Sorted(slices.Values(ids)) { // all callers in one order, or two could wait for each other
-			if err := removeSandbox(ctx, tx, id); err != nil {
-				return fmt.Errorf("remove sandbox %s: %w", id, err)
-			}
-		}
-		return nil
-	})
-}
-
-// RemoveSandbox drops one sandbox and stores what it has to tell.
+// RemoveSandbox drops a sandbox and stores what it has to tell.
 func (s *Store) RemoveSandbox(ctx context.Context, sb *state.Sandbox) error {
 	err := s.inTx(ctx, func(tx queries) error {
 		if err := removeSandbox(ctx, tx, sb.ID()); err != nil {

@@ -111,6 +111,14 @@ func events(t *testing.T, s state.Store) {
 
 func notThere(_ *state.Sandbox, err error) error { return err }
 
+// remove drops sandboxes that have nothing to tell.
+func remove(t *testing.T, s state.Store, ids ...string) {
+	t.Helper()
+	for _, id := range ids {
+		check(t, s.RemoveSandbox(t.Context(), &state.Sandbox{Body: &brokerv1.Sandbox{SandboxId: id}}))
+	}
+}
+
 // eventCursors: a cursor that leads nowhere is told from one that is none.
 func eventCursors(t *testing.T, s state.Store) {
 	check(t, s.InsertSandboxes(t.Context(), nil, sandbox(1, telling("made", start))))

@@ -56,7 +56,7 @@ func model(t *testing.T, open func(testing.TB) state.Store) {
 				}
 			case "remove":
 				if sb := pick(rt, known); sb != nil {
-					check(t, s.RemoveSandboxes(t.Context(), sb.ID()))
+					remove(t, s, sb.ID())
 					maps.DeleteFunc(known, func(_ int, k *state.Sandbox) bool { return k == sb })
 				}
 			}

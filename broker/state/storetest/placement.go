@@ -40,7 +40,7 @@ func placements(t *testing.T, s state.Store) {
 	check(t, s.UpdateSandbox(t.Context(), sb)) // which does not know its placement
 	expect("sbx_001", in)
 	check(t, s.PurgeGone(t.Context(), start.Add(time.Second)))
-	check(t, s.RemoveSandboxes(t.Context(), "sbx_002"))
+	remove(t, s, "sbx_002")
 	for _, id := range []string{"sbx_001", "sbx_002"} {
 		_, err := s.Placement(t.Context(), id)
 		want(t, err, state.ErrNotFound)
@@ -65,7 +65,7 @@ func counts(t *testing.T, s state.Store) {
 	gone.Status.Gone, gone.GoneAt = true, start
 	check(t, s.UpdateSandbox(t.Context(), gone))
 	expect(map[string]int{"p": 2, "q": 1})
-	check(t, s.RemoveSandboxes(t.Context(), "sbx_003"))
+	remove(t, s, "sbx_003")
 	expect(map[string]int{"p": 2})
 }
 

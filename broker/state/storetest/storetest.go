@@ -152,10 +152,10 @@ func requests(t *testing.T, s state.Store) {
 	if diff := cmp.Diff(req, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
-	check(t, s.RemoveSandboxes(t.Context(), "sbx_001"))
+	remove(t, s, "sbx_001")
 	_, err = s.Request(t.Context(), "default", "k")
 	check(t, err)
-	check(t, s.RemoveSandboxes(t.Context(), "sbx_002", "sbx_nobody"))
+	remove(t, s, "sbx_002", "sbx_nobody")
 	_, err = s.Request(t.Context(), "default", "k")
 	want(t, err, state.ErrNotFound)
 }
@@ -235,7 +235,7 @@ func due(t *testing.T, s state.Store) {
 	if !next.Equal(minute(1)) {
 		t.Errorf("next due at %v, want %v", next, minute(1))
 	}
-	check(t, s.RemoveSandboxes(t.Context(), "sbx_002", "sbx_003", "sbx_004"))
+	remove(t, s, "sbx_002", "sbx_003", "sbx_004")
 	next, err = s.NextDue(t.Context())
 	check(t, err)
 	if !next.IsZero() {
@@ -306,7 +306,7 @@ func tokens(t *testing.T, s state.Store) {
 	check(t, err)
 	// What comes and goes meanwhile moves nothing.
 	check(t, s.InsertSandboxes(t.Context(), nil, sandbox(9)))
-	check(t, s.RemoveSandboxes(t.Context(), "sbx_003", "sbx_002"))
+	remove(t, s, "sbx_003", "sbx_002")
 	rows, token, err := s.ListSandboxes(t.Context(), state.Filter{}, state.Page{Size: 2, Token: token})
 	check(t, err)
 	if len(rows) != 2 || rows[0].ID() != "sbx_001" || rows[1].ID() != "sbx_000" || token != "" {

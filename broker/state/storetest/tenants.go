@@ -103,7 +103,7 @@ func tenantObjects(t *testing.T, s state.Store) {
 	_, _, err = s.ListSandboxes(t.Context(), state.Filter{Tenant: "default"}, state.Page{Size: 1, Token: token})
 	want(t, err, state.ErrBadToken)
 	// What one drops is not the other's.
-	check(t, s.RemoveSandboxes(t.Context(), "sbx_000"))
+	remove(t, s, "sbx_000")
 	_, err = s.Request(t.Context(), "default", "k")
 	want(t, err, state.ErrNotFound)
 	_, err = s.Request(t.Context(), "acme", "k")
@@ -148,7 +148,7 @@ func tenantRemoved(t *testing.T, s state.Store) {
 		switch removed, inserted := errs[0], errs[1]; {
 		case removed == nil && errors.Is(inserted, state.ErrNoTenant):
 		case inserted == nil && errors.Is(removed, state.ErrTenantInUse):
-			check(t, s.RemoveSandboxes(t.Context(), row.ID()))
+			remove(t, s, row.ID())
 			check(t, s.RemoveTenant(t.Context(), "acme"))
 		default:
 			t.Fatalf("round %d: removing said %v, inserting %v", round, removed, inserted)

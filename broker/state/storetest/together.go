@@ -61,7 +61,7 @@ func sharedRequest(t *testing.T, s state.Store) {
 			req.IDs = append(req.IDs, rows[i].ID())
 		}
 		check(t, s.InsertSandboxes(t.Context(), req, rows...))
-		check(t, errors.Join(together(callers, func(i int) error { return s.RemoveSandboxes(t.Context(), rows[i].ID()) })...))
+		check(t, errors.Join(together(callers, func(i int) error { return s.RemoveSandbox(t.Context(), rows[i]) })...))
 		_, err := s.Request(t.Context(), "default", key)
 		want(t, err, state.ErrNotFound)
 	}

@@ -105,6 +105,6 @@ func (s *stopping) UpdateSandbox(ctx context.Context, sb *state.Sandbox) error {
 	return s.around("update", &s.updates, func() error { return s.Store.UpdateSandbox(ctx, sb) })
 }
 
-func (s *stopping) RemoveSandboxes(ctx context.Context, ids ...string) error {
-	return s.around("remove", &s.remove, func() error { return s.Store.RemoveSandboxes(ctx, ids...) })
+func (s *stopping) RemoveSandbox(ctx context.Context, sb *state.Sandbox) error {
+	return s.around("remove", &s.remove, func() error { return s.Store.RemoveSandbox(ctx, sb) })
 }
