@@ -2,13 +2,11 @@ package e2e_test
 
 import (
 	"errors"
-	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 
+	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/programs"
 	"github.com/sandbar-dev/sandbar/plugins/local/unprivileged"
 )
 
@@ -41,30 +39,15 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-// build makes the binaries with the flags of `make build`, so that its cache
-// serves.
+// build makes the binaries.
 func build(dir string) error {
-	if err := errors.Join(os.Chmod(dir, 0o755), os.Mkdir(filepath.Join(dir, "other"), 0o755)); err != nil {
+	other := filepath.Join(dir, "other")
+	if err := errors.Join(os.Chmod(dir, 0o755), os.Mkdir(other, 0o755)); err != nil {
 		return err
 	}
-	const flags = "-s -w -X main.version="
-	for _, b := range [][2]string{
-		{flags + "e2e", "./cmd/sandbar ./cmd/sandbar-provider-local ./cmd/sandbar-provider-fake ./cmd/sandbar/internal/e2e/testdata/guest"},
-		{flags + "another", "./cmd/sandbar"},
-	} {
-		out := dir
-		if strings.HasSuffix(b[0], "another") {
-			out = filepath.Join(dir, "other")
-		}
-		args := append([]string{"build", "-trimpath", "-ldflags", b[0], "-o", out + "/"}, strings.Fields(b[1])...)
-		cmd := exec.Command("go", args...)
-		cmd.Dir = "../../../.."
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if text, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("go %q: %w\n%s", args, err, text)
-		}
-	}
-	return nil
+	return errors.Join(
+		programs.Build(dir, "e2e", "./cmd/sandbar", "./cmd/sandbar-provider-local", "./cmd/sandbar-provider-fake", "./cmd/sandbar/internal/e2e/testdata/guest"),
+		programs.Build(other, "another", "./cmd/sandbar"))
 }
 
 // TestAsOrdinaryUser runs every other test once more without any rights.

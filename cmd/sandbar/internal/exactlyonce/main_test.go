@@ -4,13 +4,12 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
-	"strings"
 	"testing"
 
 	"go.uber.org/goleak"
 
 	"github.com/sandbar-dev/sandbar/broker/state/postgres/pgtest"
+	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/programs"
 )
 
 var full = flag.Bool("exactly.full", false, "run every cell of the matrix, also those that take minutes")
@@ -34,7 +33,8 @@ func run(m *testing.M) int {
 		panic(err)
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	if err := build(dir); err != nil {
+	own := "./cmd/sandbar/internal/exactlyonce/testdata/"
+	if err := programs.Build(dir, "e2e", "./cmd/sandbar", "./cmd/sandbar-provider-fake", own+"broker", own+"vendor"); err != nil {
 		panic(err)
 	}
 	binaries = dir
@@ -44,18 +44,4 @@ func run(m *testing.M) int {
 		return 1
 	}
 	return code
-}
-
-// build makes the binaries with the flags of `make build`, so that its cache
-// serves.
-func build(dir string) error {
-	const what = "./cmd/sandbar ./cmd/sandbar-provider-fake ./cmd/sandbar/internal/exactlyonce/testdata/broker ./cmd/sandbar/internal/exactlyonce/testdata/vendor"
-	args := append([]string{"build", "-trimpath", "-ldflags", "-s -w -X main.version=e2e", "-o", dir + "/"}, strings.Fields(what)...)
-	cmd := exec.Command("go", args...)
-	cmd.Dir = "../../../.."
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if text, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("go %q: %w\n%s", args, err, text)
-	}
-	return nil
 }

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/programs"
 )
 
 // patience bounds everything a test waits for; a busy machine fails no test.
@@ -30,13 +32,8 @@ func run(m *testing.M) int {
 		panic(err)
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	// The flags of `make build`, so that its cache serves.
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w -X main.version=0.0.0-observed", "-o", dir+"/",
-		"./cmd/sandbar", "./cmd/sandbar-provider-fake")
-	cmd.Dir = "../../../.."
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if text, err := cmd.CombinedOutput(); err != nil {
-		panic(fmt.Sprintf("%v: %s", err, text))
+	if err := programs.Build(dir, "0.0.0-observed", "./cmd/sandbar", "./cmd/sandbar-provider-fake"); err != nil {
+		panic(err)
 	}
 	binaries = dir
 	return m.Run()

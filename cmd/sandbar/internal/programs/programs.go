@@ -1,0 +1,25 @@
+// Package programs builds programs that tests run as processes.
+//
+// It is for TestMain of packages beside it.
+package programs
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+)
+
+// Build builds packages of the module, such as ./cmd/sandbar, into a folder. Their
+// version is the one given. The flags are those of `make build`, so that its cache
+// serves.
+func Build(dir, version string, packages ...string) error {
+	args := append([]string{"build", "-trimpath", "-ldflags", "-s -w -X main.version=" + version, "-o", dir + "/"}, packages...)
+	cmd := exec.CommandContext(context.Background(), "go", args...) // TestMain has no context
+	cmd.Dir = "../../../.."                                         // from the folder of the test
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if text, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go %q: %w\n%s", args, err, text)
+	}
+	return nil
+}
