@@ -3,8 +3,8 @@ package relational
 import (
 	"context"
 	"database/sql"
-	"encoding/base64"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -40,18 +40,20 @@ func (p position) before(q position) bool {
 
 const cursorLength = 20
 
-// cursor writes a position for clients. It holds which database it is of.
+// cursor writes a position for clients. It holds which database it is of, and is
+// in hexadecimal digits: people give it to commands, which take what begins with
+// a dash for a flag.
 func (p position) cursor(stream uint32) string {
 	b := make([]byte, 0, cursorLength)
 	b = binary.BigEndian.AppendUint32(b, stream)
 	b = binary.BigEndian.AppendUint64(b, uint64(p.txid))
 	b = binary.BigEndian.AppendUint64(b, uint64(p.seq))
-	return base64.RawURLEncoding.EncodeToString(b)
+	return hex.EncodeToString(b)
 }
 
 // parseCursor is the way back. A cursor of another database leads nowhere here.
 func parseCursor(cursor string, stream uint32) (position, error) {
-	b, err := base64.RawURLEncoding.DecodeString(cursor)
+	b, err := hex.DecodeString(cursor)
 	if err != nil || len(b) != cursorLength {
 		return position{}, state.ErrBadToken
 	}

@@ -2,8 +2,8 @@ package relational
 
 import (
 	"context"
-	"encoding/base64"
 	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"hash/fnv"
 	"maps"
@@ -94,7 +94,8 @@ func filterScope(f state.Filter) uint32 {
 
 const tokenLength = 12
 
-// token names the page below row seq; there is none below 0.
+// token names the page below row seq, in hexadecimal digits as a cursor; there is
+// none below 0.
 func token(seq int64, scope uint32) string {
 	if seq == 0 {
 		return ""
@@ -102,7 +103,7 @@ func token(seq int64, scope uint32) string {
 	b := make([]byte, 0, tokenLength)
 	b = binary.BigEndian.AppendUint32(b, scope)
 	b = binary.BigEndian.AppendUint64(b, uint64(seq))
-	return base64.RawURLEncoding.EncodeToString(b)
+	return hex.EncodeToString(b)
 }
 
 // parseToken returns the row number that the page stays below.
@@ -110,7 +111,7 @@ func parseToken(tok string, scope uint32) (int64, error) {
 	if tok == "" {
 		return math.MaxInt64, nil
 	}
-	b, err := base64.RawURLEncoding.DecodeString(tok)
+	b, err := hex.DecodeString(tok)
 	if err != nil || len(b) != tokenLength || binary.BigEndian.Uint32(b) != scope {
 		return 0, state.ErrBadToken
 	}

@@ -1,7 +1,7 @@
 package storetest
 
 import (
-	"encoding/base64"
+	"encoding/hex"
 	"slices"
 	"strconv"
 	"testing"
@@ -123,16 +123,16 @@ func remove(t *testing.T, s state.Store, ids ...string) {
 func eventCursors(t *testing.T, s state.Store) {
 	check(t, s.InsertSandboxes(t.Context(), nil, sandbox(1, telling("made", start))))
 	good := from(t, s, true).cursor
-	raw, err := base64.RawURLEncoding.DecodeString(good)
+	raw, err := hex.DecodeString(good)
 	check(t, err)
 	other, ahead := slices.Clone(raw), slices.Clone(raw)
 	other[0]++            // of another database
 	ahead[len(ahead)-1]++ // this database has not come so far, as after it was put back
 	for cursor, target := range map[string]error{
 		"": state.ErrBadToken, "x": state.ErrBadToken, good + "AA": state.ErrBadToken,
-		base64.RawURLEncoding.EncodeToString(other): state.ErrEventsGone,
-		base64.RawURLEncoding.EncodeToString(ahead): state.ErrEventsGone,
-		good: nil,
+		hex.EncodeToString(other): state.ErrEventsGone,
+		hex.EncodeToString(ahead): state.ErrEventsGone,
+		good:                      nil,
 	} {
 		_, _, err := s.Events(t.Context(), cursor, 1)
 		want(t, err, target)
