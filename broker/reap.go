@@ -18,13 +18,16 @@ func (s *Service) reap(ctx context.Context) {
 		if s.unverified(name) != "" {
 			continue // its turn comes when it can be asked
 		}
-		if err := s.reapProvider(ctx, name); err != nil {
-			s.logged(ctx, "provider is not reaped", err, "provider", name)
-		}
+		s.logged(ctx, "provider is not reaped", s.reapProvider(ctx, name), "provider", name)
 	}
 }
 
 func (s *Service) reapProvider(ctx context.Context, name string) error {
+	unlock, ok, err := s.locks.tryLock(ctx, "reap "+name)
+	if !ok {
+		return err // another broker does it
+	}
+	defer unlock()
 	p, err := s.provider(name)
 	if err != nil {
 		return err

@@ -33,13 +33,12 @@ const (
 )
 
 // reconcile does what falls due: ends of lifetimes, idling, unfinished
-// operations, reaping. It sleeps until the next due time or a poke.
+// operations, chores. It sleeps until the next due time or a poke.
 func (s *Service) reconcile() {
 	ctx, cancel := context.WithCancel(s.life)
 	defer cancel()
 	defer s.cancelOnClose(cancel)()
-	now := time.Now()
-	reap, purge, reverify := now.Add(s.opts.ReapInterval), now, now.Add(verifyRetry)
+	chores := s.chores()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -51,31 +50,64 @@ func (s *Service) reconcile() {
 		}
 		busy := s.tendDue(ctx)
 		now := time.Now()
-		if !now.Before(reap) {
-			s.reap(ctx)
-			reap = time.Now().Add(s.opts.ReapInterval)
-		}
-		if !now.Before(purge) {
-			s.logged(ctx, "old records are not purged", s.store.PurgeGone(ctx, now.Add(-tombstoneLife)))
-			s.logged(ctx, "old events are not purged", s.store.PurgeEvents(ctx, now.Add(-eventLife), maxEvents))
-			purge = now.Add(purgeInterval)
-		}
-		if !now.Before(reverify) {
-			for _, name := range s.verifying.failed() {
-				s.ProviderReady(name)
+		next := s.flushMeasures(ctx, now)
+		for _, c := range chores {
+			if !now.Before(c.at) {
+				c.do(ctx)
+				c.at = time.Now().Add(c.every)
 			}
-			for _, name := range s.unsettled.take() {
-				s.settleSnapshots(ctx, name)
+			if c.at.Before(next) {
+				next = c.at
 			}
-			reverify = now.Add(verifyRetry)
 		}
-		flush := s.measures.flushAt(now)
-		if !now.Before(flush) {
-			s.logged(ctx, "measurements are not stored", s.measures.flush(ctx, s.store))
-			flush = s.measures.flushAt(time.Now())
-		}
-		timer.Reset(s.untilNext(ctx, busy, reap, purge, reverify, flush))
+		timer.Reset(s.untilNext(ctx, busy, next))
 	}
+}
+
+// chore is what is done again and again.
+type chore struct {
+	every time.Duration
+	at    time.Time
+	do    func(context.Context)
+}
+
+func (s *Service) chores() []*chore {
+	now := time.Now()
+	out := []*chore{
+		{s.opts.ReapInterval, now.Add(s.opts.ReapInterval), s.reap},
+		{purgeInterval, now, s.purge},
+	}
+	if s.store.Shared() { // before the next, which settles what it finds
+		out = append(out, &chore{s.opts.ReplicaLag, now.Add(s.opts.ReplicaLag), s.keepUp})
+	}
+	return append(out, &chore{verifyRetry, now.Add(verifyRetry), s.reverify})
+}
+
+func (s *Service) purge(ctx context.Context) {
+	now := time.Now()
+	s.logged(ctx, "old records are not purged", s.store.PurgeGone(ctx, now.Add(-tombstoneLife)))
+	s.logged(ctx, "old events are not purged", s.store.PurgeEvents(ctx, now.Add(-eventLife), maxEvents))
+}
+
+// reverify asks again who could not tell before.
+func (s *Service) reverify(ctx context.Context) {
+	for _, name := range s.verifying.failed() {
+		s.ProviderReady(name)
+	}
+	for _, name := range s.unsettled.take() {
+		s.settleSnapshots(ctx, name)
+	}
+}
+
+// flushMeasures stores what was measured if that is due, and returns when it is due
+// again.
+func (s *Service) flushMeasures(ctx context.Context, now time.Time) time.Time {
+	at := s.measures.flushAt(now)
+	if now.Before(at) {
+		return at
+	}
+	s.logged(ctx, "measurements are not stored", s.measures.flush(ctx, s.store))
+	return s.measures.flushAt(time.Now())
 }
 
 func (s *Service) logged(ctx context.Context, message string, err error, about ...any) {
@@ -84,10 +116,9 @@ func (s *Service) logged(ctx context.Context, message string, err error, about .
 	}
 }
 
-// untilNext returns how long nothing is due. If something is due that could not
-// be tended, it is tried again after busyWait rather than at once.
-func (s *Service) untilNext(ctx context.Context, busy bool, others ...time.Time) time.Duration {
-	next := slices.MinFunc(others, time.Time.Compare)
+// untilNext returns how long nothing is due; something else is at next. If something
+// is due that could not be tended, it is tried again after busyWait rather than at once.
+func (s *Service) untilNext(ctx context.Context, busy bool, next time.Time) time.Duration {
 	due, err := s.store.NextDue(ctx)
 	s.logged(ctx, "next due time cannot be read", err)
 	if err != nil {
@@ -107,7 +138,7 @@ func (s *Service) untilNext(ctx context.Context, busy bool, others ...time.Time)
 func (s *Service) tendDue(ctx context.Context) (left bool) {
 	seen := make(map[string]bool)
 	for {
-		ids := s.dueIDs(ctx)
+		ids := s.dueIDs(ctx, len(seen))
 		ids = slices.DeleteFunc(ids, func(id string) bool { return seen[id] })
 		if len(ids) == 0 || ctx.Err() != nil {
 			return len(seen) > 0 && s.stillDue(ctx)
@@ -133,9 +164,10 @@ func (s *Service) stillDue(ctx context.Context) bool {
 	return err != nil || !due.IsZero() && !due.After(time.Now())
 }
 
-func (s *Service) dueIDs(ctx context.Context) []string {
+// dueIDs returns what is due beyond so many that were tended and are due still.
+func (s *Service) dueIDs(ctx context.Context, tended int) []string {
 	ids := s.recheck.take()
-	rows, err := s.store.DueSandboxes(ctx, time.Now(), dueBatch)
+	rows, err := s.store.DueSandboxes(ctx, time.Now(), tended+dueBatch)
 	s.logged(ctx, "due sandboxes cannot be read", err)
 	for _, sb := range rows {
 		if !slices.Contains(ids, sb.ID()) {
@@ -149,9 +181,9 @@ func (s *Service) dueIDs(ctx context.Context) []string {
 // end what has outlived its time, put to rest what is idle, and otherwise ask.
 // One that somebody operates on is left to them.
 func (s *Service) tend(ctx context.Context, id string) error {
-	unlock, ok := s.locks.tryLock(id)
+	unlock, ok, err := s.locks.tryLock(ctx, id)
 	if !ok {
-		return nil
+		return err
 	}
 	defer unlock()
 	sb, err := s.store.Sandbox(ctx, id)
@@ -185,6 +217,9 @@ func (s *Service) tendIdle(ctx context.Context, sb *state.Sandbox) error {
 	now := time.Now()
 	if last := s.uses.lastUse(sb.ID(), now); last.After(sb.LastActive()) {
 		return s.store.TouchSandbox(ctx, sb.ID(), last)
+	}
+	if now.Before(sb.IdleAt().Add(s.idleGrace())) {
+		return nil
 	}
 	busy, err := s.runsCommands(ctx, sb)
 	if err != nil {

@@ -46,6 +46,13 @@ type Options struct {
 	// Zero: 75 s, which is the longest call (60 s) and the time an orphaned plugin
 	// lives on (10 s), with some to spare.
 	SettleGrace time.Duration
+	// Takeover is how long after an operation began another broker on a shared store
+	// looks whether the one that does it still lives. Zero: 10 s.
+	Takeover time.Duration
+	// ReplicaLag is how far behind brokers on a shared store may be in what they know of
+	// each other's sandboxes; a sandbox must be idle three times as long beyond its
+	// timeout. Zero: 5 s.
+	ReplicaLag time.Duration
 	// Retry is the first back-off after a failed attempt. Zero: 250 ms. It doubles
 	// up to 256 times itself.
 	Retry time.Duration
@@ -64,6 +71,8 @@ func (o Options) withDefaults() Options {
 	o.OrphanGrace = orElse(o.OrphanGrace, 15*time.Minute)
 	o.ReapInterval = orElse(o.ReapInterval, 15*time.Minute)
 	o.SettleGrace = orElse(o.SettleGrace, 75*time.Second)
+	o.Takeover = orElse(o.Takeover, 10*time.Second)
+	o.ReplicaLag = orElse(o.ReplicaLag, 5*time.Second)
 	o.Retry = orElse(o.Retry, 250*time.Millisecond)
 	return o
 }
@@ -83,7 +92,7 @@ type Service struct {
 	log       *slog.Logger
 	metrics   *telemetry.Metrics
 	owner     string
-	locks     keyLocks
+	locks     locks
 	uses      uses
 
 	// life ends when Close gives up waiting; it bounds operations whose caller
@@ -118,6 +127,7 @@ func New(ctx context.Context, store state.Store, providers Providers, opts Optio
 	s := &Service{
 		store: store, providers: providers, opts: opts, log: opts.Log, metrics: opts.Metrics, owner: owner,
 		life: life, die: die, closed: make(chan struct{}), wake: make(chan struct{}, 1),
+		locks: locks{store: store, owner: owner},
 	}
 	s.uses.init()
 	s.watching.init()
@@ -184,13 +194,7 @@ func (s *Service) begin(ctx context.Context) (_ context.Context, end func(), err
 
 // lock takes a sandbox's operation lock.
 func (s *Service) lock(ctx context.Context, id string) (unlock func(), err error) {
-	unlock, ok := s.locks.lock(ctx, id)
-	if !ok {
-		return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_OPERATION_IN_PROGRESS,
-			"another operation on %s is in progress and did not end in time", id).
-			With("sandbox_id", id).WithEffect(providerv1.Effect_EFFECT_NONE)
-	}
-	return unlock, nil
+	return s.locks.lock(ctx, id)
 }
 
 // find returns a sandbox that exists for the caller, by id or live name; a gone

@@ -121,9 +121,9 @@ func (s *Service) settleSnapshots(ctx context.Context, provider string) {
 // settleSnapshot believes the provider's own listing. A snapshot that is not
 // there, and can no longer appear, was never made.
 func (s *Service) settleSnapshot(ctx context.Context, sn *state.Snapshot) (settled bool, err error) {
-	unlock, ok := s.locks.tryLock(sn.Body.GetSandboxId())
+	unlock, ok, err := s.locks.tryLock(ctx, sn.Body.GetSandboxId())
 	if !ok {
-		return false, nil // it may be in the making after all
+		return false, err // it may be in the making after all
 	}
 	defer unlock()
 	sn, err = s.store.Snapshot(ctx, sn.ID())

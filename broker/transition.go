@@ -38,11 +38,10 @@ func (s *Service) save(ctx context.Context, sb *state.Sandbox, next lifecycle.St
 	case slices.Contains(actions, lifecycle.Ask):
 		sb.RetryAt = time.Now().Add(s.backoff(sb.Attempts))
 		sb.Attempts++
+	case next.Settled():
+		sb.RetryAt, sb.Attempts = time.Time{}, 0
 	default:
-		sb.RetryAt = time.Time{}
-		if next.Settled() {
-			sb.Attempts = 0
-		}
+		sb.RetryAt = s.takeoverAt()
 	}
 	if err := s.store.UpdateSandbox(ctx, sb); err != nil {
 		s.recheck.push(sb.ID())
@@ -171,10 +170,24 @@ func (s *Service) applyObserved(ctx context.Context, sb *state.Sandbox, vendor *
 	if err != nil {
 		return nil, err
 	}
-	if !changed && next == sb.Status && next.Settled() && sb.RetryAt.IsZero() {
+	if !changed && known(sb, next) {
 		return actions, nil
 	}
 	return actions, s.save(ctx, sb, next, actions)
+}
+
+// known reports whether a status is the one that is stored and leaves nothing to do.
+func known(sb *state.Sandbox, next lifecycle.Status) bool {
+	return next == sb.Status && next.Settled() && sb.RetryAt.IsZero()
+}
+
+// news reports whether what the provider says of a sandbox would change anything.
+func news(sb *state.Sandbox, vendor *providerv1.Sandbox) bool {
+	if observe(sb.Clone(), vendor) {
+		return true
+	}
+	next, _, err := lifecycle.Step(sb.Status, observed(vendor))
+	return err != nil || !known(sb, next)
 }
 
 // applyAbsent applies the provider's proof that it has no such sandbox. One that

@@ -236,9 +236,12 @@ func (s *Service) applyRecoveries(ctx context.Context, rows map[string]*state.Sa
 // applyRecovery applies one answer unless the sandbox changed since the question
 // was asked: whatever changed it knows better.
 func (s *Service) applyRecovery(ctx context.Context, sb *state.Sandbox, r *providerv1.Recovery) error {
-	unlock, ok := s.locks.tryLock(sb.ID())
+	if r.GetOutcome() == providerv1.RecoveryOutcome_RECOVERY_OUTCOME_RECOVERED && !news(sb, r.GetSandbox()) {
+		return nil // as nearly always; a listing asks about all that it shows
+	}
+	unlock, ok, err := s.locks.tryLock(ctx, sb.ID())
 	if !ok {
-		return nil
+		return err
 	}
 	defer unlock()
 	now, err := s.store.Sandbox(ctx, sb.ID())

@@ -10,9 +10,11 @@ import (
 // Config is what a configuration file says. The yaml tags are the file's keys.
 type Config struct {
 	Listen Listen `yaml:"listen"`
-	// StateDir holds what must survive: the database, plugins' state. Empty: the
-	// caller's default.
+	// StateDir holds what must survive: the database, unless it is in Database, and
+	// plugins' state. Empty: the caller's default.
 	StateDir string `yaml:"state_dir"`
+	// Database is where the broker remembers what there is.
+	Database Database `yaml:"database"`
 	// RuntimeDir holds what a restart may lose: sockets. Empty: the caller's
 	// default.
 	RuntimeDir string `yaml:"runtime_dir"`
@@ -48,6 +50,16 @@ type TLS struct {
 	Key  string `yaml:"key"`
 }
 
+// Database is a PostgreSQL database, or a file of SQLite in the state folder.
+type Database struct {
+	// URL of a PostgreSQL database, as libpq has it. Empty: SQLite.
+	URL string `yaml:"url"`
+	// Password is the user's, over one in the URL.
+	Password Secret `yaml:"password"`
+	// Shared is true if several brokers use the database, as replicas of one.
+	Shared bool `yaml:"shared"`
+}
+
 // Provider is one plugin.
 type Provider struct {
 	Name    string `yaml:"name"`
@@ -62,6 +74,10 @@ type Provider struct {
 	Weight *int `yaml:"weight"`
 	// Labels are what requests can ask for.
 	Labels map[string]string `yaml:"labels"`
+	// Shared is true if every broker on a shared database has the provider, with the same
+	// settings, and reaches the same sandboxes by it; a provider whose sandboxes are on
+	// the broker's own machine is no such provider.
+	Shared bool `yaml:"shared"`
 	// Region is where all its sandboxes are. Empty: nobody said; then only a provider
 	// that knows regions itself gets requests that name one.
 	Region string `yaml:"region"`

@@ -33,10 +33,13 @@ func TestWholeFile(t *testing.T) {
 listen: {unix: /run/s.sock, tcp: "127.0.0.1:7300", tls: {cert: /c, key: /k}}
 state_dir: /var/lib/sandbar
 runtime_dir: /run/sandbar
+database: {url: "postgres://sandbar@db/sandbar", password: {env: PGPASS}, shared: true}
 plugin_dirs: [/opt/plugins]
 providers:
   - name: local
+    shared: true
   - name: modal
+    shared: true
     default: true
     settings: {region: eu, size: 3, list: [a]}
     secrets: {token: {env: MODAL_TOKEN}, other: {file: /etc/token}}
@@ -57,8 +60,9 @@ api_keys:
 	want := &config.Config{
 		Listen:   config.Listen{Unix: "/run/s.sock", TCP: "127.0.0.1:7300", TLS: config.TLS{Cert: "/c", Key: "/k"}},
 		StateDir: "/var/lib/sandbar", RuntimeDir: "/run/sandbar", PluginDirs: []string{"/opt/plugins"},
-		Providers: []config.Provider{{Name: "local"}, {
-			Name: "modal", Default: true, Settings: map[string]any{"region": "eu", "size": 3, "list": []any{"a"}},
+		Database: config.Database{URL: "postgres://sandbar@db/sandbar", Password: config.Secret{Env: "PGPASS"}, Shared: true},
+		Providers: []config.Provider{{Name: "local", Shared: true}, {
+			Name: "modal", Default: true, Shared: true, Settings: map[string]any{"region": "eu", "size": 3, "list": []any{"a"}},
 			Secrets: map[string]config.Secret{"token": {Env: "MODAL_TOKEN"}, "other": {File: "/etc/token"}},
 			Weight:  new(int), Labels: map[string]string{"tier": "paid", "gdpr": "yes"}, Region: "eu",
 		}},
@@ -117,7 +121,7 @@ func TestCallers(t *testing.T) {
 func TestErrorsNameFileLineFieldValueAndRemedy(t *testing.T) {
 	for _, tc := range []struct{ name, text, want string }{
 		{"unknown key", "log:\n  levle: info\n", `c.yaml:2: log.levle is not a setting: want one of format, level`},
-		{"unknown at top", "\nlistn: {}\n", `c.yaml:2: listn is not a setting: want one of api_keys, defaults, listen, log, oidc, plugin_dirs, providers, reaper, runtime_dir, state_dir, telemetry`},
+		{"unknown at top", "\nlistn: {}\n", `c.yaml:2: listn is not a setting: want one of api_keys, database, defaults, listen, log, oidc, plugin_dirs, providers, reaper, runtime_dir, state_dir, telemetry`},
 		{"duration", "defaults:\n  lifetime: 24\n", `c.yaml:2: defaults.lifetime is "24": want a time such as 90s, 15m or 24h`},
 		{"list", "providers: local\n", `c.yaml:1: providers is "local": want a list`},
 		{"boolean", "providers:\n- name: a\n  default: maybe\n", `c.yaml:3: providers[0].default is "maybe": want true or false`},
@@ -147,6 +151,12 @@ func TestErrorsNameFileLineFieldValueAndRemedy(t *testing.T) {
 		{"no role", "oidc:\n- {issuer: 'https://a', audience: b, tenant: c, role_claim: g}\n", `c.yaml:2: oidc[0] gives nobody a role: want role, or role_claim with roles`},
 		{"mapped role", "oidc:\n- {issuer: 'https://a', audience: b, tenant: c, role_claim: g, roles: {x: boss}}\n", `c.yaml:2: oidc[0].roles.x is "boss": want one of ["admin" "operator" "user" "auditor"]`},
 		{"skew", "oidc:\n- {issuer: 'https://a', audience: b, tenant: c, role: user, clock_skew: 1h}\n", `c.yaml:2: oidc[0].clock_skew is "1h0m0s": want at most 10m0s`},
+		{"database without scheme", "database: {url: 'host=db password=secret'}\n", `c.yaml:1: database.url cannot be: the URL of PostgreSQL cannot be read: want postgres://user@host:port/database, with special characters in user and password percent-encoded`},
+		{"password in a URL", "database:\n  url: postgres://u:secret@db/x\n", `c.yaml:2: database.url has a password in it: want database.password, as {env: NAME} or {file: PATH}`},
+		{"shared file", "database:\n  shared: true\nproviders: [{name: a, shared: true}]\n", `c.yaml:2: database.url is missing: want the URL of a PostgreSQL database, such as postgres://sandbar@db.example.com/sandbar`},
+		{"two passwords", "database: {url: 'postgres:///x', password: {env: A, file: /b}}\n", `c.yaml:1: database.password needs exactly one of env and file`},
+		{"shared by default", "database: {url: 'postgres:///x', shared: true}\n", `c.yaml:1: database.shared is true: want providers, since the default one, "local", keeps its sandboxes on one machine`},
+		{"not everywhere", "database: {url: 'postgres:///x', shared: true}\nproviders:\n- {name: a, shared: true}\n- name: local\n", `c.yaml:4: providers[1].shared is not true, and database.shared is: every broker has to reach the sandboxes of provider "local"; one that keeps them on its own machine needs a broker with a database of its own`},
 		{"not yaml", "a: [\n", `c.yaml: yaml: line 1: did not find expected node content`},
 		{"scalar", "hello\n", `c.yaml:1: the file is "hello": want keys and values`},
 	} {
@@ -176,13 +186,13 @@ func TestAllErrorsAtOnce(t *testing.T) {
 		}},
 		{"names and values", "listen:\n  tcp: \"99\"\nlisten_on: x\nproviders:\n- name: a\n  binary: b\n  setings: {}\n", []string{
 			`c.yaml:2: listen.tcp is "99": want host:port, such as 127.0.0.1:7300`,
-			`c.yaml:3: listen_on is not a setting: want one of api_keys, defaults, listen, log, oidc, plugin_dirs, providers, reaper, runtime_dir, state_dir, telemetry`,
+			`c.yaml:3: listen_on is not a setting: want one of api_keys, database, defaults, listen, log, oidc, plugin_dirs, providers, reaper, runtime_dir, state_dir, telemetry`,
 			`c.yaml:6: providers[0].binary is "b": want an absolute path`,
-			`c.yaml:7: providers[0].setings is not a setting: want one of binary, default, labels, name, region, secrets, settings, weight`,
+			`c.yaml:7: providers[0].setings is not a setting: want one of binary, default, labels, name, region, secrets, settings, shared, weight`,
 		}},
 		{"no echoes", "listen: {tcp: 'localhost:1'}\napi_keys: none\nproviders:\n- label: a\n  secrets: {t: {evn: T}}\n- name: [b]\n", []string{
 			`c.yaml:2: api_keys is "none": want a list`,
-			`c.yaml:4: providers[0].label is not a setting: want one of binary, default, labels, name, region, secrets, settings, weight`,
+			`c.yaml:4: providers[0].label is not a setting: want one of binary, default, labels, name, region, secrets, settings, shared, weight`,
 			`c.yaml:5: providers[0].secrets.t.evn is not a setting: want one of env, file`,
 			`c.yaml:6: providers[1].name is a list: want text`,
 		}},

@@ -16,6 +16,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/sandbar-dev/sandbar/broker/state/postgres"
 	"github.com/sandbar-dev/sandbar/proto/handshake"
 	"github.com/sandbar-dev/sandbar/proto/pattern"
 )
@@ -53,6 +54,7 @@ func (d *decoder) reject(field, value, want string) {
 
 func (d *decoder) check(c *Config) {
 	d.checkListen(c)
+	d.checkDatabase(c)
 	d.checkProviders(c)
 	d.checkTelemetry(c.Telemetry)
 	d.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
@@ -79,6 +81,34 @@ func (d *decoder) checkListen(c *Config) {
 	}
 	if (l.TLS.Cert == "") != (l.TLS.Key == "") && d.sound("listen.tls") {
 		d.failAt(d.lines["listen.tls"], "listen.tls", "has one of cert and key: want both")
+	}
+}
+
+func (d *decoder) checkDatabase(c *Config) {
+	db := c.Database
+	if db.URL != "" {
+		if err := postgres.CheckURL(db.URL); err != nil {
+			d.failAt(d.lines["database.url"], "database.url", "cannot be: %v", err)
+		} else if postgres.HasPassword(db.URL) {
+			d.failAt(d.lines["database.url"], "database.url", "has a password in it: want database.password, as {env: NAME} or {file: PATH}")
+		}
+	} else if (db.Shared || db.Password != (Secret{})) && d.sound("database.url") {
+		d.failAt(d.lines["database"], "database.url", "is missing: want the URL of a PostgreSQL database, such as postgres://sandbar@db.example.com/sandbar")
+	}
+	if d.lines["database.password"] != 0 {
+		d.checkSecret("database.password", db.Password)
+	}
+	if !db.Shared {
+		return
+	}
+	if len(c.Providers) == 0 && d.sound("providers") {
+		d.failAt(d.lines["database.shared"], "database.shared", `is true: want providers, since the default one, "local", keeps its sandboxes on one machine`)
+	}
+	for i, p := range c.Providers {
+		if field := "providers[" + strconv.Itoa(i) + "]"; !p.Shared && d.sound(field) {
+			d.failAt(d.lines[field], field+".shared", "is not true, and database.shared is: every broker has to reach the sandboxes of provider %q; "+
+				"one that keeps them on its own machine needs a broker with a database of its own", p.Name)
+		}
 	}
 }
 

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -19,7 +18,6 @@ import (
 	"github.com/sandbar-dev/sandbar/broker/api"
 	"github.com/sandbar-dev/sandbar/broker/authn"
 	"github.com/sandbar-dev/sandbar/broker/state"
-	"github.com/sandbar-dev/sandbar/broker/state/sqlite"
 	"github.com/sandbar-dev/sandbar/broker/telemetry"
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	brokerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1"
@@ -43,6 +41,8 @@ type server struct {
 
 	stopOnce sync.Once
 	stop     chan struct{}
+	// lost says that another broker has the database.
+	lost chan error
 }
 
 // Run serves until ctx ends, StopServer is called, or nobody needs an on-demand
@@ -67,7 +67,7 @@ func Run(ctx context.Context, opts Options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, held.Close()) }()
-	s := &server{opts: opts, fleet: opts.Fleet, store: opts.Store, started: time.Now(), stop: make(chan struct{})}
+	s := &server{opts: opts, fleet: opts.Fleet, store: opts.Store, started: time.Now(), stop: make(chan struct{}), lost: make(chan error, 1)}
 	s.activity.last = s.started
 	if s.observed, err = observe(ctx, opts); err != nil {
 		return err
@@ -82,7 +82,7 @@ func Run(ctx context.Context, opts Options) (err error) {
 		s.fleet = newHosted(hostOpts, opts.Config.DefaultProvider(), s.observed.metrics)
 	}
 	if s.store == nil {
-		if s.store, err = sqlite.Open(ctx, filepath.Join(opts.StateDir, "state.db")); err != nil {
+		if s.store, err = s.openStore(ctx); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, s.store.Close()) }()
@@ -222,6 +222,8 @@ func (s *server) wait(ctx context.Context, failed <-chan error) error {
 		case <-s.stop:
 			return nil
 		case err := <-failed:
+			return err
+		case err := <-s.lost:
 			return err
 		case <-idle:
 			rest := s.untilIdle(ctx)

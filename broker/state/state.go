@@ -267,6 +267,18 @@ type Measurements interface {
 	PutMeasurements(ctx context.Context, m map[string]placement.Measurement) error
 }
 
+// Locks keep brokers that share a store out of each other's way.
+type Locks interface {
+	// Shared reports whether other brokers may use the store at the same time.
+	Shared() bool
+	// TryLock takes a name unless another broker has it, until unlock is called or the
+	// process ends. It is lost when the store loses its connection: it spares brokers
+	// work that would be in vain, and what is stored is guarded by versions all the
+	// same. The caller must not take a name that it has. In a store that is not shared
+	// it does nothing.
+	TryLock(ctx context.Context, name string) (unlock func(), ok bool, err error)
+}
+
 // Store is everything the broker remembers.
 type Store interface {
 	Sandboxes
@@ -275,6 +287,7 @@ type Store interface {
 	Events
 	Tenants
 	Keys
+	Locks
 	// Owner returns the broker's own id, which is made at the first call and
 	// stays for the life of the store.
 	Owner(ctx context.Context) (string, error)

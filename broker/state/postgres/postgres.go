@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -51,16 +52,26 @@ var settings = map[string]string{
 type Options struct {
 	// Password is the user's, over one in the URL.
 	Password string
+	// Shared is true if other brokers use the database too, which all must say then.
+	// Otherwise the store has the database for itself, or Open fails with ErrTaken.
+	Shared bool
+	// Lost is called, once at most and on a goroutine of the store's, when the store
+	// lost its connection and another broker has taken the database meanwhile. It must
+	// not wait for Close. Nil: nobody is told.
+	Lost func(error)
+	// Log takes what becomes of the connection for locks. Nil: nothing is logged.
+	Log *slog.Logger
 }
 
 // Open connects to the database of a URL and brings its schema up to date. Of
 // several brokers that do so at once, one migrates and the others wait. The
 // caller closes the store. No error holds a password.
 func Open(ctx context.Context, url string, opts Options) (*relational.Store, error) {
-	db, err := connect(url, opts)
+	conf, err := configure(url, opts)
 	if err != nil {
 		return nil, err
 	}
+	db := connect(conf)
 	if err := migrate(ctx, db); err != nil {
 		return nil, errors.Join(fmt.Errorf("migrate state in PostgreSQL: %w", err), db.Close())
 	}
@@ -71,6 +82,15 @@ func Open(ctx context.Context, url string, opts Options) (*relational.Store, err
 	if err != nil {
 		return nil, fmt.Errorf("open state in PostgreSQL: %w", err)
 	}
+	owner, err := s.Owner(ctx)
+	if err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	l, err := newLocks(ctx, conf, owner, opts)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open state in PostgreSQL: %w", err), s.Close())
+	}
+	s.Share(l, opts.Shared)
 	return s, nil
 }
 
@@ -94,7 +114,7 @@ func forget(ctx context.Context, db *sql.DB) error {
 	return err
 }
 
-func connect(url string, opts Options) (*sql.DB, error) {
+func configure(url string, opts Options) (*pgx.ConnConfig, error) {
 	if err := CheckURL(url); err != nil {
 		return nil, err
 	}
@@ -113,10 +133,14 @@ func connect(url string, opts Options) (*sql.DB, error) {
 			config.RuntimeParams[name] = value
 		}
 	}
+	return config, nil
+}
+
+func connect(config *pgx.ConnConfig) *sql.DB {
 	db := stdlib.OpenDB(*config, stdlib.OptionAfterConnect(durable))
 	db.SetMaxOpenConns(connections)
 	db.SetMaxIdleConns(idleConnections)
-	return db, nil
+	return db
 }
 
 // durable makes commits of a connection wait for the disk where the server would

@@ -26,6 +26,9 @@ type Store struct {
 	// long enough for that to show beside the disk.
 	byID, byName, insert, update *sql.Stmt
 	prepared                     []*sql.Stmt // to close
+	// locks are those that other brokers on the database know of; nil: there are none.
+	locks  Locker
+	shared bool
 	// ownStream is what marks this database's cursors, once it was asked for.
 	ownStream atomic.Pointer[uint32]
 }
@@ -69,9 +72,34 @@ func (s *Store) prepare(ctx context.Context, write, read *sql.DB) error {
 	return nil
 }
 
-// Close closes the statements, then the databases.
+// Locker takes locks that other brokers on the same database know of.
+type Locker interface {
+	TryLock(ctx context.Context, name string) (unlock func(), ok bool, err error)
+	// Close gives all of them back.
+	Close() error
+}
+
+// Share gives the store locks, which it owns from then on. It is called before the
+// store is used; shared says whether other brokers may use the database.
+func (s *Store) Share(l Locker, shared bool) { s.locks, s.shared = l, shared }
+
+// Shared reports whether other brokers may use the database.
+func (s *Store) Shared() bool { return s.shared }
+
+// TryLock takes a lock if no other broker has it.
+func (s *Store) TryLock(ctx context.Context, name string) (unlock func(), ok bool, err error) {
+	if !s.shared {
+		return func() {}, true, nil
+	}
+	return s.locks.TryLock(ctx, name)
+}
+
+// Close gives the locks back, and closes the statements, then the databases.
 func (s *Store) Close() error {
 	var errs []error
+	if s.locks != nil {
+		errs = append(errs, s.locks.Close())
+	}
 	for _, stmt := range s.prepared {
 		errs = append(errs, stmt.Close())
 	}

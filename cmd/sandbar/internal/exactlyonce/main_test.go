@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -35,6 +36,9 @@ func run(m *testing.M) int {
 	defer func() { _ = os.RemoveAll(dir) }()
 	own := "./cmd/sandbar/internal/exactlyonce/testdata/"
 	if err := programs.Build(dir, "e2e", "./cmd/sandbar", "./cmd/sandbar-provider-fake", own+"broker", own+"vendor"); err != nil {
+		panic(err)
+	}
+	if err := os.Link(filepath.Join(dir, "vendor"), filepath.Join(dir, "sandbar-provider-remote")); err != nil {
 		panic(err)
 	}
 	binaries = dir

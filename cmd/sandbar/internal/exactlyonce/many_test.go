@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"slices"
 	"strings"
@@ -33,32 +34,38 @@ const (
 	deleteEvery = 4
 )
 
+// faults are what the vendor of the long run does wrong.
+var faults = []string{"CreateSandbox:lost_answer:5%", "CreateSandbox:lost_request:2%", "CreateSandbox:late:1%", "DeleteSandbox:lost_answer:5%"}
+
 // TestManyCreates is the promise in one number: so many creates, 5 % of the
-// answers lost, the broker killed again and again; no leak, no double.
+// answers lost, brokers killed again and again; no leak, no double.
 func TestManyCreates(t *testing.T) {
-	for _, db := range []string{"SQLite", "PostgreSQL"} {
-		t.Run(db, func(t *testing.T) {
-			w := newWorld(t, vendors{"fake": {"faults": []string{
-				"CreateSandbox:lost_answer:5%", "CreateSandbox:lost_request:2%", "CreateSandbox:late:1%", "DeleteSandbox:lost_answer:5%",
-			}}})
-			start := w.serve // the real command
-			if db == "PostgreSQL" {
-				w.database = pgtest.URL(t)
-				start = func() { w.start("") }
-			}
-			start()
-			r := &many{world: w, began: time.Now(), kept: map[string]string{}}
-			r.run(start)
-			r.prove(start)
-			r.report(db)
-		})
-	}
+	t.Run("SQLite", func(t *testing.T) {
+		alone(newWorld(t, vendors{"fake": {"faults": faults}})).measure(t)
+	})
+	t.Run("PostgreSQL", func(t *testing.T) {
+		alone(newWorld(t, vendors{"fake": {"faults": faults}}, database{url: pgtest.URL(t)})).measure(t)
+	})
+	t.Run("PostgreSQL, three replicas", func(t *testing.T) {
+		c := newCloud(t, faults...)
+		db := database{pgtest.URL(t), true}
+		r := &many{}
+		for range 3 {
+			r.worlds = append(r.worlds, newWorld(t, vendors{"remote": {"cloud": c.socket}}, db))
+		}
+		r.listing = func() []string { return c.listing(r.worlds[0].owner) }
+		r.measure(t)
+	})
 }
 
 // many is one long run.
 type many struct {
-	*world
-	began time.Time
+	t *testing.T
+	// worlds are the brokers, which are all the same to the clients.
+	worlds []*world
+	// listing asks the vendor itself; no broker runs then.
+	listing func() []string
+	began   time.Time
 
 	mu sync.Mutex
 	// kept are the sandboxes that clients were told of and did not delete, by key.
@@ -68,8 +75,38 @@ type many struct {
 	took                             time.Duration
 }
 
-// run lets the clients work while the broker is killed and started again.
-func (r *many) run(start func()) {
+func alone(w *world) *many { return &many{worlds: []*world{w}, listing: w.listing} }
+
+func (r *many) measure(t *testing.T) {
+	t.Helper()
+	r.t, r.began, r.kept = t, time.Now(), map[string]string{}
+	r.start()
+	r.run()
+	r.prove()
+	r.report(strings.ReplaceAll(strings.TrimPrefix(t.Name(), "TestManyCreates/"), "_", " "))
+}
+
+// start starts all brokers, each the real command.
+func (r *many) start() {
+	r.t.Helper()
+	for _, w := range r.worlds {
+		w.serve()
+	}
+}
+
+func (r *many) stop() {
+	r.t.Helper()
+	for _, w := range r.worlds {
+		w.stop()
+	}
+}
+
+// any returns one of the brokers, as a load balancer does that does not know which
+// of them live.
+func (r *many) any() *world { return r.worlds[rand.IntN(len(r.worlds))] }
+
+// run lets the clients work while brokers are killed and started again.
+func (r *many) run() {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(r.t.Context(), time.Hour)
 	defer cancel()
@@ -104,8 +141,9 @@ func (r *many) run(start func()) {
 			if r.finished.Load() >= next {
 				next += killEvery
 				r.kills.Add(1)
-				r.kill()
-				start()
+				w := r.any()
+				w.kill()
+				w.serve()
 			}
 		}
 	}
@@ -116,7 +154,7 @@ func (r *many) run(start func()) {
 func (r *many) client(ctx context.Context, i int) {
 	key := fmt.Sprintf("key-%05d", i)
 	id, err := again(ctx, r, func(ctx context.Context) (string, error) {
-		res, err := r.api.CreateSandbox(ctx, connect.NewRequest(&brokerv1.CreateSandboxRequest{
+		res, err := r.any().api.CreateSandbox(ctx, connect.NewRequest(&brokerv1.CreateSandboxRequest{
 			IdempotencyKey: key, Labels: map[string]string{"key": key},
 		}))
 		if err != nil {
@@ -131,7 +169,7 @@ func (r *many) client(ctx context.Context, i int) {
 	r.finished.Add(1)
 	if i%deleteEvery == 0 {
 		_, err := again(ctx, r, func(ctx context.Context) (string, error) {
-			_, err := r.api.DeleteSandbox(ctx, connect.NewRequest(&brokerv1.DeleteSandboxRequest{Sandbox: id}))
+			_, err := r.any().api.DeleteSandbox(ctx, connect.NewRequest(&brokerv1.DeleteSandboxRequest{Sandbox: id}))
 			return "", err
 		})
 		if err != nil {
@@ -170,14 +208,14 @@ func again(ctx context.Context, r *many, call func(context.Context) (string, err
 
 // prove compares what clients were told, what the broker lists and what the
 // vendor has, and then deletes all of it.
-func (r *many) prove(start func()) {
+func (r *many) prove() {
 	r.t.Helper()
 	var want []string
 	for _, id := range r.kept {
 		want = append(want, id)
 	}
 	slices.Sort(want)
-	known := r.settled()
+	known := r.any().settled()
 	if extra := without(known, want); len(extra) > 0 {
 		r.t.Errorf("%d doubles or leaks: the broker knows sandboxes that nobody was told of: %v", len(extra), extra)
 	}
@@ -185,7 +223,7 @@ func (r *many) prove(start func()) {
 		r.t.Errorf("%d sandboxes are lost: %v", len(lost), lost)
 	}
 	for key, id := range r.kept { // the same key, the same sandbox, to the end
-		res, err := r.api.CreateSandbox(r.t.Context(), connect.NewRequest(&brokerv1.CreateSandboxRequest{
+		res, err := r.any().api.CreateSandbox(r.t.Context(), connect.NewRequest(&brokerv1.CreateSandboxRequest{
 			IdempotencyKey: key, Labels: map[string]string{"key": key},
 		}))
 		if err != nil || res.Msg.GetSandbox().GetSandboxId() != id {
@@ -200,12 +238,12 @@ func (r *many) prove(start func()) {
 	if lost := without(want, there); len(lost) > 0 {
 		r.t.Errorf("the vendor does not have %d: %v", len(lost), lost)
 	}
-	start()
+	r.start()
 	var all sync.WaitGroup
 	for part := range slices.Chunk(want, len(want)/clients+1) {
 		all.Go(func() {
 			for _, id := range part {
-				if _, err := again(r.t.Context(), r, func(context.Context) (string, error) { return "", r.tryRemove(id) }); err != nil {
+				if _, err := again(r.t.Context(), r, func(context.Context) (string, error) { return "", r.any().tryRemove(id) }); err != nil {
 					r.t.Error(err)
 				}
 			}

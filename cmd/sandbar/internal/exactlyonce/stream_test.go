@@ -207,12 +207,20 @@ func (r *reading) end() int {
 type line struct {
 	socket string
 	mu     sync.Mutex
+	to     string // the broker's socket
 	open   map[net.Conn]bool
+}
+
+// lead passes later connections on to another broker.
+func (l *line) lead(to *world) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.to = filepath.Join(to.dir, "a.sock")
 }
 
 func (w *world) line() *line {
 	w.t.Helper()
-	l := &line{socket: filepath.Join(w.dir, "l.sock"), open: map[net.Conn]bool{}}
+	l := &line{socket: filepath.Join(w.dir, "l.sock"), to: filepath.Join(w.dir, "a.sock"), open: map[net.Conn]bool{}}
 	listener, err := net.Listen("unix", l.socket)
 	if err != nil {
 		w.t.Fatal(err)
@@ -224,7 +232,7 @@ func (w *world) line() *line {
 			if err != nil {
 				return
 			}
-			all.Go(func() { l.pass(c, filepath.Join(w.dir, "a.sock")) })
+			all.Go(func() { l.pass(c) })
 		}
 	})
 	w.t.Cleanup(func() {
@@ -235,7 +243,10 @@ func (w *world) line() *line {
 	return l
 }
 
-func (l *line) pass(c net.Conn, to string) {
+func (l *line) pass(c net.Conn) {
+	l.mu.Lock()
+	to := l.to
+	l.mu.Unlock()
 	b, err := net.Dial("unix", to)
 	if err != nil {
 		_ = c.Close()

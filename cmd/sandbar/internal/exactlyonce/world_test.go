@@ -28,17 +28,24 @@ type world struct {
 	t         *testing.T
 	dir       string
 	providers []string
-	// database is the address of a PostgreSQL database; empty: SQLite.
-	database string
-	api      *apiclient.Client
-	broker   *process
-	owner    string
+	api       *apiclient.Client
+	broker    *process
+	owner     string
 }
 
 // vendors are the settings of each provider; all are fakes.
 type vendors map[string]map[string]any
 
-func newWorld(t *testing.T, v vendors) *world {
+// database is a PostgreSQL database.
+type database struct {
+	url string
+	// shared is true for replicas.
+	shared bool
+}
+
+// newWorld returns a world whose broker is not started yet; its state is in the
+// database, or SQLite if there is none.
+func newWorld(t *testing.T, v vendors, in ...database) *world {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "x") // short, as the paths of sockets must be
 	if err != nil {
@@ -46,20 +53,28 @@ func newWorld(t *testing.T, v vendors) *world {
 	}
 	w := &world{t: t, dir: dir, api: apiclient.Unix(filepath.Join(dir, "a.sock"))}
 	var conf strings.Builder
-	fmt.Fprintf(&conf, "listen: {unix: %s/a.sock}\nstate_dir: %s/s\nruntime_dir: %s/r\nproviders:\n", dir, dir, dir)
+	fmt.Fprintf(&conf, "listen: {unix: %s/a.sock}\nstate_dir: %s/s\nruntime_dir: %s/r\n", dir, dir, dir)
+	shared := false
+	for _, db := range in {
+		fmt.Fprintf(&conf, "database: {url: '%s', shared: %t}\n", db.url, db.shared)
+		shared = db.shared
+	}
+	conf.WriteString("providers:\n")
 	for name := range v {
 		w.providers = append(w.providers, name)
 	}
 	slices.Sort(w.providers)
 	for _, name := range w.providers {
-		fmt.Fprintf(&conf, "  - name: %s\n    settings:\n", name)
+		fmt.Fprintf(&conf, "  - name: %s\n    shared: %t\n    settings:\n", name, shared)
 		if err := os.Link(filepath.Join(binaries, "vendor"), filepath.Join(dir, "sandbar-provider-"+name)); err != nil {
 			t.Fatal(err)
 		}
 		for key, value := range v[name] {
 			fmt.Fprintf(&conf, "      %s: %s\n", key, yaml(value))
 		}
-		fmt.Fprintf(&conf, "      regions: [fake-east]\n")
+		if name != "remote" {
+			fmt.Fprintf(&conf, "      regions: [fake-east]\n")
+		}
 	}
 	if err := os.WriteFile(filepath.Join(dir, "c.yaml"), []byte(conf.String()), 0o600); err != nil {
 		t.Fatal(err)
@@ -93,9 +108,6 @@ type process struct {
 func (w *world) start(stop string) {
 	w.t.Helper()
 	args := []string{"-config", filepath.Join(w.dir, "c.yaml"), "-plugins", w.dir, "-stop", stop}
-	if w.database != "" {
-		args = append(args, "-database", w.database)
-	}
 	w.run(exec.CommandContext(context.Background(), filepath.Join(binaries, "broker"), args...))
 	w.says("ready")
 	w.know()

@@ -1,6 +1,5 @@
-// The command broker is `sandbar serve` with two additions: its state may be in
-// PostgreSQL, and from SIGUSR1 on it stands still at a chosen write of its state,
-// and says "here", to be killed there.
+// The command broker is `sandbar serve` with one addition: from SIGUSR1 on it stands
+// still at a chosen write of its state, and says "here", to be killed there.
 package main
 
 import (
@@ -18,7 +17,6 @@ import (
 	"github.com/sandbar-dev/sandbar/broker/pluginhost"
 	"github.com/sandbar-dev/sandbar/broker/server"
 	"github.com/sandbar-dev/sandbar/broker/state"
-	"github.com/sandbar-dev/sandbar/broker/state/postgres"
 	"github.com/sandbar-dev/sandbar/broker/state/sqlite"
 )
 
@@ -26,22 +24,21 @@ func main() {
 	configFile := flag.String("config", "", "configuration of the broker")
 	plugins := flag.String("plugins", "", "folder of the providers' binaries")
 	at := flag.String("stop", "", "where to stand still: before or after, insert, update or remove, and the how manieth")
-	database := flag.String("database", "", "address of a PostgreSQL database; empty: SQLite")
 	flag.Parse()
-	if err := run(*configFile, *plugins, *at, *database); err != nil {
+	if err := run(*configFile, *plugins, *at); err != nil {
 		fmt.Fprintln(os.Stderr, "broker:", err)
 		os.Exit(1)
 	}
 }
 
-func run(configFile, plugins, at, database string) error {
+func run(configFile, plugins, at string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	cfg, err := config.Load(configFile)
 	if err != nil {
 		return err
 	}
-	store, err := open(ctx, cfg.StateDir, database)
+	store, err := open(ctx, cfg.StateDir)
 	if err != nil {
 		return err
 	}
@@ -61,10 +58,7 @@ func run(configFile, plugins, at, database string) error {
 	})
 }
 
-func open(ctx context.Context, dir, database string) (state.Store, error) {
-	if database != "" {
-		return postgres.Open(ctx, database, postgres.Options{})
-	}
+func open(ctx context.Context, dir string) (state.Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}

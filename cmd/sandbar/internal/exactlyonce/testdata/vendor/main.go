@@ -1,7 +1,8 @@
 // The command vendor is the fake provider under the name that its file has, so
 // that a broker can have several. Two names do harm to the streams of commands: a
 // cutter cuts each of them after a while, and a loser also has lost some output
-// when the next one comes.
+// when the next one comes. A remote has its sandboxes in a process that several
+// brokers reach.
 package main
 
 import (
@@ -116,6 +117,10 @@ func (c *cut) Recv() (*providerv1.AttachExecRequest, error) {
 
 func main() {
 	name := strings.TrimPrefix(filepath.Base(os.Args[0]), "sandbar-provider-")
+	if name == "remote" {
+		sdk.Serve(&remote{}, sdk.Options{})
+		return
+	}
 	n := named{fake.New(fake.Options{Version: "1.0.0"}), name}
 	if name == "cutter" || name == "loser" {
 		sdk.Serve(harmful{n, exec.NewTable(exec.Options{})}, sdk.Options{})
