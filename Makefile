@@ -15,6 +15,8 @@ GOTESTSUM := go tool -modfile=cmd/tools/check.mod gotestsum
 PKG := ./...
 TESTFLAGS :=
 ROUNDS := 30
+SANDBOXES := 100000
+STREAMS := 1000
 CREATES := 1000
 PROVIDERS := fake local
 # The minor of the suite: reports of another are about another contract.
@@ -40,6 +42,10 @@ test: ## Run every test with the race detector (PKG=./broker/... for less)
 conformance: build ## Test every provider and write docs/conformance (PROVIDERS="fake local")
 	./.ci/conformance bin docs/conformance/$(SUITE) $(PROVIDERS)
 
+.PHONY: soak
+soak: build ## Test every provider ROUNDS times, each time with another seed
+	./.ci/soak bin $(ROUNDS) $(PROVIDERS)
+
 .PHONY: mutate
 mutate: build ## Test the conformance suite: every case must find the bug it is for
 	./bin/sandbar conformance mutate --matrix
@@ -48,6 +54,11 @@ mutate: build ## Test the conformance suite: every case must find the bug it is 
 bench: build ## Measure the binaries and write docs/performance.md (ROUNDS=100 for more)
 	go test -count=1 -timeout 60m -run '^TestMeasure$$' ./cmd/sandbar/internal/bench -args \
 		-bin '$(CURDIR)/bin' -rounds $(ROUNDS) -report '$(CURDIR)/docs/performance.md'
+
+.PHONY: scale
+scale: build ## Fill a broker with SANDBOXES, follow STREAMS commands, and write docs/scale.md
+	go test -count=1 -timeout 90m -run '^TestScale$$' ./cmd/sandbar/internal/bench -args \
+		-bin '$(CURDIR)/bin' -scale $(SANDBOXES) -streams $(STREAMS) -scale-page '$(CURDIR)/docs/scale.md'
 
 .PHONY: exactly-once
 exactly-once: ## Create many sandboxes while answers are lost and the broker is killed (CREATES=1000)

@@ -75,6 +75,7 @@ func (m *meter) report() *Report {
 		title   string
 		measure func() []Row
 	}{
+		{"What the machine charges", m.machine},
 		{"From nothing to a finished command", m.starting},
 		{"Commands", m.commands},
 		{"Bytes", m.bytes},
@@ -88,6 +89,7 @@ func (m *meter) report() *Report {
 	r.Caveats = []string{
 		"One machine, everything on it: the client, the broker, the plugin and the guests share its processors.",
 		"The load average says how much else ran. Other load lengthens a start, which is many short processes, more than anything else; compare a row with the baseline in the same table, not with another day.",
+		"What 100,000 sandboxes and 1,000 streams take is measured by `make scale`: [scale](scale.md).",
 		"With few rounds p99 is the slowest round.",
 		"`runsc` is the gVisor that is linked into sandbar-provider-local, with the same platform and the same overlay in memory, and the machine's root file system read-only as its root.",
 		"A rate is of one transfer of the size named, from the call to its last byte.",
