@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sandbar-dev/sandbar/broker/lifecycle"
+	"github.com/sandbar-dev/sandbar/broker/metering"
 	"github.com/sandbar-dev/sandbar/broker/provider"
 	"github.com/sandbar-dev/sandbar/broker/state"
 	"github.com/sandbar-dev/sandbar/proto/fault"
@@ -33,13 +34,13 @@ const (
 )
 
 // reconcile does what falls due: ends of lifetimes, idling, unfinished
-// operations, reaping. It sleeps until the next due time or a poke.
+// operations, budgets, reaping. It sleeps until the next due time or a poke.
 func (s *Service) reconcile() {
 	ctx, cancel := context.WithCancel(s.life)
 	defer cancel()
 	defer s.cancelOnClose(cancel)()
 	now := time.Now()
-	reap, purge, reverify := now.Add(s.opts.ReapInterval), now, now.Add(verifyRetry)
+	reap, purge, reverify, budgets := now.Add(s.opts.ReapInterval), now, now.Add(verifyRetry), now
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -58,7 +59,12 @@ func (s *Service) reconcile() {
 		if !now.Before(purge) {
 			s.logged(ctx, "old records are not purged", s.store.PurgeGone(ctx, now.Add(-tombstoneLife)))
 			s.logged(ctx, "old events are not purged", s.store.PurgeEvents(ctx, now.Add(-eventLife), maxEvents))
+			s.logged(ctx, "old use is not purged", s.store.PurgeUsed(ctx, metering.DayOf(s.opts.Clock())-usedLife))
 			purge = now.Add(purgeInterval)
+		}
+		if !now.Before(budgets) {
+			s.enforceBudgets(ctx)
+			budgets = time.Now().Add(s.opts.BudgetInterval)
 		}
 		if !now.Before(reverify) {
 			for _, name := range s.verifying.failed() {
@@ -74,7 +80,7 @@ func (s *Service) reconcile() {
 			s.logged(ctx, "measurements are not stored", s.measures.flush(ctx, s.store))
 			flush = s.measures.flushAt(time.Now())
 		}
-		timer.Reset(s.untilNext(ctx, busy, reap, purge, reverify, flush))
+		timer.Reset(s.untilNext(ctx, busy, reap, purge, reverify, flush, budgets))
 	}
 }
 
@@ -225,14 +231,7 @@ func (s *Service) runsCommands(ctx context.Context, sb *state.Sandbox) (bool, er
 // pauseIdle pauses with all the provider can keep. A refusal counts as use, so
 // that the pause is tried again after another idle time and not at once.
 func (s *Service) pauseIdle(ctx context.Context, sb *state.Sandbox) error {
-	p, err := s.provider(sb.Body.GetProvider())
-	if err != nil {
-		return err
-	}
-	set, err := p.Capabilities(ctx)
-	if err == nil {
-		err = s.pauseLocked(ctx, sb, allKept(set))
-	}
+	err := s.pauseAll(ctx, sb, "it was idle")
 	if err != nil && sb.Status.State == providerv1.SandboxState_SANDBOX_STATE_RUNNING {
 		return errors.Join(err, s.store.TouchSandbox(ctx, sb.ID(), time.Now()))
 	}

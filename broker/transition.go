@@ -30,6 +30,7 @@ func (s *Service) save(ctx context.Context, sb *state.Sandbox, next lifecycle.St
 	before := sb.Status
 	sb.Status = next
 	sb.Events = changed(ctx, sb, before)
+	s.meter(sb, before)
 	switch {
 	case next.Gone && before.Gone:
 		return nil
@@ -171,7 +172,7 @@ func (s *Service) applyObserved(ctx context.Context, sb *state.Sandbox, vendor *
 	if err != nil {
 		return nil, err
 	}
-	if !changed && next == sb.Status && next.Settled() && sb.RetryAt.IsZero() {
+	if !changed && next == sb.Status && next.Settled() && sb.RetryAt.IsZero() && counted(sb, next) {
 		return actions, nil
 	}
 	return actions, s.save(ctx, sb, next, actions)
