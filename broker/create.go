@@ -173,6 +173,7 @@ func (s *Service) makeSandboxes(ctx context.Context, r *state.Request, m making)
 	}
 	for _, sb := range m.rows {
 		sb.RetryAt = s.takeoverAt()
+		s.demand(sb)
 		sb.Events = []*brokerv1.Event{event(ctx, sb, brokerv1.EventType_EVENT_TYPE_SANDBOX_CREATING)}
 	}
 	err = s.store.InsertSandboxes(ctx, r, m.rows...)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/sandbar-dev/sandbar/broker/lifecycle"
 	"github.com/sandbar-dev/sandbar/broker/provider"
+	"github.com/sandbar-dev/sandbar/broker/quota"
 	"github.com/sandbar-dev/sandbar/broker/state"
 	"github.com/sandbar-dev/sandbar/broker/telemetry"
 	"github.com/sandbar-dev/sandbar/proto/fault"
@@ -106,7 +107,7 @@ func (s *Service) PauseSandbox(ctx context.Context, req *brokerv1.PauseSandboxRe
 		if err := s.sure(ctx, sb); err != nil {
 			return err
 		}
-		return s.pauseLocked(ctx, sb, orDisk(req.GetMinimum()))
+		return s.pauseLocked(ctx, sb, orDisk(req.GetMinimum()), "")
 	})
 }
 
@@ -117,8 +118,10 @@ func orDisk(k *providerv1.Keeps) *providerv1.Keeps {
 	return k
 }
 
-func (s *Service) pauseLocked(ctx context.Context, sb *state.Sandbox, minimum *providerv1.Keeps) error {
-	actions, err := s.applyCall(ctx, sb, lifecycle.AskPause(), "pause")
+// pauseLocked stores the wish and carries it out. reason, which may be empty, is
+// told with the wish.
+func (s *Service) pauseLocked(ctx context.Context, sb *state.Sandbox, minimum *providerv1.Keeps, reason string) error {
+	actions, err := s.applyCall(ctx, sb, lifecycle.AskPause(reason), "pause")
 	if err != nil {
 		return err
 	}
@@ -161,6 +164,9 @@ func (s *Service) ResumeSandbox(ctx context.Context, idOrName string) (*brokerv1
 }
 
 func (s *Service) resumeLocked(ctx context.Context, sb *state.Sandbox) error {
+	if sb.Status.State == providerv1.SandboxState_SANDBOX_STATE_PAUSED {
+		sb.Admission = &quota.Demand{At: s.opts.Clock(), Rate: sb.Body.GetRate()}
+	}
 	actions, err := s.applyCall(ctx, sb, lifecycle.AskResume(), "pause")
 	if err != nil || !slices.Contains(actions, lifecycle.CallResume) {
 		return err

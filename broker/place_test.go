@@ -2,7 +2,9 @@ package broker_test
 
 import (
 	"context"
+	"maps"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -32,6 +34,12 @@ func (c *clock) Now() time.Time {
 	return c.now
 }
 
+func (c *clock) set(now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = now
+}
+
 func (c *clock) add(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -46,15 +54,26 @@ type market struct {
 	fleet   *testvendor.Fleet
 	store   state.Store
 	clock   *clock
+	// policies are what the configuration says about providers; what it does not say
+	// is that the first one is much preferred.
+	policies map[string]placement.Policy
 }
 
 func newMarket(t *testing.T, names ...string) *market {
 	t.Helper()
+	return newMarketWith(t, nil, names...)
+}
+
+func newMarketWith(t *testing.T, policies map[string]placement.Policy, names ...string) *market {
+	t.Helper()
 	dir := t.TempDir()
-	m := &market{t: t, vendors: map[string]*testvendor.Vendor{}, fleet: &testvendor.Fleet{}, clock: &clock{now: time.Now()}}
+	m := &market{t: t, vendors: map[string]*testvendor.Vendor{}, fleet: &testvendor.Fleet{}, clock: &clock{now: time.Now()}, policies: policies}
 	t.Cleanup(m.fleet.Close)
 	for _, name := range names {
 		m.vendors[name] = testvendor.New()
+		if policies != nil {
+			m.vendors[name].Declare(slices.Concat(testvendor.Capabilities, []string{"compute.cpu"})...)
+		}
 		socket := filepath.Join(dir, name)
 		stop, err := testvendor.Serve(m.vendors[name], socket)
 		check(t, err)
@@ -73,9 +92,10 @@ func newMarket(t *testing.T, names ...string) *market {
 func (m *market) start() {
 	m.t.Helper()
 	first := m.fleet.Names()[0]
+	policies := map[string]placement.Policy{first: {Weight: 1000, Labels: map[string]string{"tier": "first"}, Region: "eu"}}
+	maps.Copy(policies, m.policies)
 	s, err := broker.New(m.t.Context(), m.store, m.fleet, broker.Options{
-		Caller: &local, Clock: m.clock.Now, Retry: 5 * time.Millisecond,
-		Placement: map[string]placement.Policy{first: {Weight: 1000, Labels: map[string]string{"tier": "first"}, Region: "eu"}},
+		Caller: &local, Clock: m.clock.Now, Retry: 5 * time.Millisecond, Placement: policies, BudgetInterval: 5 * time.Millisecond,
 	})
 	check(m.t, err)
 	m.t.Cleanup(func() { s.Close(context.Background()) })

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/sandbar-dev/sandbar/broker/lifecycle"
+	"github.com/sandbar-dev/sandbar/broker/metering"
 	"github.com/sandbar-dev/sandbar/broker/provider"
 	"github.com/sandbar-dev/sandbar/broker/state"
 	"github.com/sandbar-dev/sandbar/proto/fault"
@@ -76,6 +77,7 @@ func (s *Service) chores() []*chore {
 	out := []*chore{
 		{s.opts.ReapInterval, now.Add(s.opts.ReapInterval), s.reap},
 		{purgeInterval, now, s.purge},
+		{s.opts.BudgetInterval, now, s.enforceBudgets},
 	}
 	if s.store.Shared() { // before the next, which settles what it finds
 		out = append(out, &chore{s.opts.ReplicaLag, now.Add(s.opts.ReplicaLag), s.keepUp})
@@ -87,6 +89,7 @@ func (s *Service) purge(ctx context.Context) {
 	now := time.Now()
 	s.logged(ctx, "old records are not purged", s.store.PurgeGone(ctx, now.Add(-tombstoneLife)))
 	s.logged(ctx, "old events are not purged", s.store.PurgeEvents(ctx, now.Add(-eventLife), maxEvents))
+	s.logged(ctx, "old use is not purged", s.store.PurgeUsed(ctx, metering.DayOf(s.opts.Clock())-usedLife))
 }
 
 // reverify asks again who could not tell before.
@@ -260,14 +263,7 @@ func (s *Service) runsCommands(ctx context.Context, sb *state.Sandbox) (bool, er
 // pauseIdle pauses with all the provider can keep. A refusal counts as use, so
 // that the pause is tried again after another idle time and not at once.
 func (s *Service) pauseIdle(ctx context.Context, sb *state.Sandbox) error {
-	p, err := s.provider(sb.Body.GetProvider())
-	if err != nil {
-		return err
-	}
-	set, err := p.Capabilities(ctx)
-	if err == nil {
-		err = s.pauseLocked(ctx, sb, allKept(set))
-	}
+	err := s.pauseAll(ctx, sb, "it was idle")
 	if err != nil && sb.Status.State == providerv1.SandboxState_SANDBOX_STATE_RUNNING {
 		return errors.Join(err, s.store.TouchSandbox(ctx, sb.ID(), time.Now()))
 	}

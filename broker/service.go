@@ -22,7 +22,8 @@ type Options struct {
 	// Placement is what the configuration says about providers, by name. One that is
 	// not there has weight 1 and nothing else.
 	Placement map[string]placement.Policy
-	// Clock is what measurements of providers are timed by. Nil: time.Now.
+	// Clock is what measurements of providers, use and budgets are timed by. Nil:
+	// time.Now.
 	Clock func() time.Time
 	// Caller is who makes calls whose context names nobody, for programs that embed
 	// the service. Nil: such calls are refused.
@@ -53,6 +54,9 @@ type Options struct {
 	// each other's sandboxes; a sandbox must be idle three times as long beyond its
 	// timeout. Zero: 5 s.
 	ReplicaLag time.Duration
+	// BudgetInterval is how often running sandboxes are held against budgets that do
+	// not let them run on. Zero: 10 s.
+	BudgetInterval time.Duration
 	// Retry is the first back-off after a failed attempt. Zero: 250 ms. It doubles
 	// up to 256 times itself.
 	Retry time.Duration
@@ -73,6 +77,7 @@ func (o Options) withDefaults() Options {
 	o.SettleGrace = orElse(o.SettleGrace, 75*time.Second)
 	o.Takeover = orElse(o.Takeover, 10*time.Second)
 	o.ReplicaLag = orElse(o.ReplicaLag, 5*time.Second)
+	o.BudgetInterval = orElse(o.BudgetInterval, 10*time.Second)
 	o.Retry = orElse(o.Retry, 250*time.Millisecond)
 	return o
 }
@@ -240,8 +245,13 @@ func notFound(idOrName string) error {
 }
 
 // storeFault is trouble with the broker's own state: nothing was sent to a
-// provider because of it.
+// provider because of it. What the store refuses for a tenant's limits is told as
+// it is.
 func storeFault(err error) error {
+	var refused *fault.Error
+	if errors.As(err, &refused) {
+		return refused
+	}
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return fault.From(err).WithEffect(providerv1.Effect_EFFECT_NONE)
 	}

@@ -30,6 +30,7 @@ func (s *Service) save(ctx context.Context, sb *state.Sandbox, next lifecycle.St
 	before := sb.Status
 	sb.Status = next
 	sb.Events = changed(ctx, sb, before)
+	s.meter(sb, before)
 	switch {
 	case next.Gone && before.Gone:
 		return nil
@@ -178,7 +179,7 @@ func (s *Service) applyObserved(ctx context.Context, sb *state.Sandbox, vendor *
 
 // known reports whether a status is the one that is stored and leaves nothing to do.
 func known(sb *state.Sandbox, next lifecycle.Status) bool {
-	return next == sb.Status && next.Settled() && sb.RetryAt.IsZero()
+	return next == sb.Status && next.Settled() && sb.RetryAt.IsZero() && counted(sb, next)
 }
 
 // news reports whether what the provider says of a sandbox would change anything.

@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/protobuf/types/known/durationpb"
 
+	"github.com/sandbar-dev/sandbar/broker/price"
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	brokerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1"
 	"github.com/sandbar-dev/sandbar/proto/pattern"
@@ -37,7 +38,21 @@ func validateCreate(req *brokerv1.CreateSandboxRequest) error {
 		validateLifetime("spec.lifetime", req.GetSpec().GetLifetime()),
 		validateIdle(req.GetIdle()),
 		validateKey(req.GetIdempotencyKey()),
+		validateMaxPrice(req.GetMaxPrice()),
 	)
+}
+
+func validateMaxPrice(p *brokerv1.MaxPrice) error {
+	switch {
+	case p == nil:
+		return nil
+	case !price.ValidCurrency(p.GetCurrency()):
+		return fault.Field("max_price.currency", p.GetCurrency(), "want three capital letters, such as USD")
+	case p.GetNanosPerHour() < 1:
+		return fault.Field("max_price.nanos_per_hour", strconv.FormatInt(p.GetNanosPerHour(), 10), "want 1 or more billionths")
+	default:
+		return nil
+	}
 }
 
 func firstError(errs ...error) error {

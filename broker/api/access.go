@@ -26,6 +26,7 @@ type Access interface {
 	CreateAPIKey(ctx context.Context, req *brokerv1.CreateAPIKeyRequest) (_ *brokerv1.APIKey, secret string, err error)
 	ListAPIKeys(ctx context.Context, req *brokerv1.ListAPIKeysRequest) (*brokerv1.ListAPIKeysResponse, error)
 	RevokeAPIKey(ctx context.Context, id string) (*brokerv1.APIKey, error)
+	UpdateTenant(ctx context.Context, req *brokerv1.UpdateTenantRequest) (*brokerv1.Tenant, error)
 }
 
 // access serves AccessService.
@@ -63,4 +64,9 @@ func (h access) ListAPIKeys(ctx context.Context, req *connect.Request[brokerv1.L
 func (h access) RevokeAPIKey(ctx context.Context, req *connect.Request[brokerv1.RevokeAPIKeyRequest]) (*connect.Response[brokerv1.RevokeAPIKeyResponse], error) {
 	k, err := h.a.RevokeAPIKey(ctx, req.Msg.GetKeyId())
 	return answer(&brokerv1.RevokeAPIKeyResponse{ApiKey: k}, err)
+}
+
+func (h access) UpdateTenant(ctx context.Context, req *connect.Request[brokerv1.UpdateTenantRequest]) (*connect.Response[brokerv1.UpdateTenantResponse], error) {
+	t, err := h.a.UpdateTenant(ctx, req.Msg)
+	return answer(&brokerv1.UpdateTenantResponse{Tenant: t}, err)
 }

@@ -27,6 +27,7 @@ var calls = map[protoreflect.FullName]map[protoreflect.Name]Permission{
 		"WriteFile": FileWrite, "MakeDirectory": FileWrite, "RemoveFile": FileWrite, "MoveFile": FileWrite, "UploadArchive": FileWrite,
 		"ListPorts": Port, "OpenTunnel": Port,
 		"CreateVolume": VolumeWrite, "ListVolumes": VolumeRead, "DeleteVolume": VolumeWrite,
+		"GetCost": CostRead,
 	},
 	"sandbar.broker.v1.AdminService": {
 		"GetServer": ServerRead, "StopServer": ServerWrite,
@@ -36,6 +37,7 @@ var calls = map[protoreflect.FullName]map[protoreflect.Name]Permission{
 		"WhoAmI":       Any,
 		"CreateTenant": TenantWrite, "ListTenants": TenantRead, "DeleteTenant": TenantWrite,
 		"CreateAPIKey": KeyWrite, "ListAPIKeys": KeyRead, "RevokeAPIKey": KeyWrite,
+		"UpdateTenant": TenantWrite,
 	},
 }
 

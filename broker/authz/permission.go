@@ -37,13 +37,15 @@ const (
 	// KeyRead and KeyWrite are about API keys of the tenant.
 	KeyRead  Permission = "key:read"
 	KeyWrite Permission = "key:write"
-	// TenantRead sees the caller's own tenant, TenantWrite makes and deletes
+	// TenantRead sees the caller's own tenant, TenantWrite makes, changes and deletes
 	// tenants.
 	TenantRead  Permission = "tenant:read"
 	TenantWrite Permission = "tenant:write"
 	// ServerRead sees what serves, ServerWrite ends it.
 	ServerRead  Permission = "server:read"
 	ServerWrite Permission = "server:write"
+	// CostRead sees what the tenant's sandboxes used and cost.
+	CostRead Permission = "cost:read"
 	// HostMount shows folders of the provider's machine to a sandbox. No call takes
 	// it by itself: a request to make a sandbox does if it has such a mount.
 	HostMount Permission = "host:mount"
@@ -55,23 +57,24 @@ const (
 var permissions = map[brokerv1.Role][]Permission{
 	brokerv1.Role_ROLE_ADMIN: {
 		SandboxRead, SandboxWrite, Exec, FileRead, FileWrite, Port, VolumeRead, VolumeWrite, ProviderRead, ProviderWrite,
-		KeyRead, KeyWrite, TenantRead, TenantWrite, ServerRead, ServerWrite, HostMount,
+		KeyRead, KeyWrite, TenantRead, TenantWrite, ServerRead, ServerWrite, HostMount, CostRead,
 	},
 	brokerv1.Role_ROLE_OPERATOR: {
 		SandboxRead, SandboxWrite, Exec, FileRead, FileWrite, Port, VolumeRead, VolumeWrite, ProviderRead,
-		KeyRead, KeyWrite, TenantRead, ServerRead,
+		KeyRead, KeyWrite, TenantRead, ServerRead, CostRead,
 	},
 	brokerv1.Role_ROLE_USER: {
-		SandboxRead, SandboxWrite, Exec, FileRead, FileWrite, Port, VolumeRead, VolumeWrite, TenantRead, ServerRead,
+		SandboxRead, SandboxWrite, Exec, FileRead, FileWrite, Port, VolumeRead, VolumeWrite, TenantRead, ServerRead, CostRead,
 	},
 	brokerv1.Role_ROLE_AUDITOR: {
-		SandboxRead, VolumeRead, ProviderRead, KeyRead, TenantRead, ServerRead,
+		SandboxRead, VolumeRead, ProviderRead, KeyRead, TenantRead, ServerRead, CostRead,
 	},
 }
 
 // unconfined are permissions that a scope of providers or labels takes away:
-// whoever is kept to a part of a tenant administers none of it.
-var unconfined = []Permission{KeyRead, KeyWrite, TenantWrite, ProviderWrite, ServerWrite, HostMount}
+// whoever is kept to a part of a tenant administers none of it, and sees no sums
+// over all of it.
+var unconfined = []Permission{KeyRead, KeyWrite, TenantWrite, ProviderWrite, ServerWrite, HostMount, CostRead}
 
 // RoleName returns a role as people write it.
 func RoleName(r brokerv1.Role) string {

@@ -81,6 +81,10 @@ type Provider struct {
 	// Region is where all its sandboxes are. Empty: nobody said; then only a provider
 	// that knows regions itself gets requests that name one.
 	Region string `yaml:"region"`
+	// Price is its price book. Nil: its prices are unknown.
+	Price *Price `yaml:"price"`
+	// Assumed is what a sandbox has there whose request does not say.
+	Assumed Assumed `yaml:"assumed"`
 }
 
 // Secret says where a secret is; exactly one field is set.

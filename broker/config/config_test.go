@@ -12,6 +12,7 @@ import (
 
 	"github.com/sandbar-dev/sandbar/broker/authn"
 	"github.com/sandbar-dev/sandbar/broker/config"
+	"github.com/sandbar-dev/sandbar/broker/price"
 	brokerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1"
 )
 
@@ -43,6 +44,8 @@ providers:
     default: true
     settings: {region: eu, size: 3, list: [a]}
     secrets: {token: {env: MODAL_TOKEN}, other: {file: /etc/token}}
+    price: {currency: USD, basis: usage-dependent, cpu_second: 0.0000131, memory_gib_hour: 0.008, start: 0.001, gpu_hour: {H100: 3.95}, paused_disk_gib_hour: "0"}
+    assumed: {cpu_millis: 125, memory_bytes: 134217728}
     weight: 0
     labels: {tier: paid, gdpr: "yes"}
     region: eu
@@ -64,6 +67,11 @@ api_keys:
 		Providers: []config.Provider{{Name: "local", Shared: true}, {
 			Name: "modal", Default: true, Shared: true, Settings: map[string]any{"region": "eu", "size": 3, "list": []any{"a"}},
 			Secrets: map[string]config.Secret{"token": {Env: "MODAL_TOKEN"}, "other": {File: "/etc/token"}},
+			Price: &config.Price{
+				Currency: "USD", Basis: "usage-dependent", CPUSecond: "0.0000131", MemoryGiBHour: "0.008", Start: "0.001",
+				GPUHour: map[string]string{"H100": "3.95"}, PausedDiskGiBHour: "0",
+			},
+			Assumed: config.Assumed{CPUMillis: 125, MemoryBytes: 128 << 20},
 			Weight:  new(int), Labels: map[string]string{"tier": "paid", "gdpr": "yes"}, Region: "eu",
 		}},
 		Defaults: config.Defaults{Lifetime: 24 * time.Hour, Idle: config.Idle{Timeout: 10 * time.Minute, Action: "pause"}},
@@ -128,6 +136,14 @@ func TestErrorsNameFileLineFieldValueAndRemedy(t *testing.T) {
 		{"level", "log: {level: loud}\n", `c.yaml:1: log.level is "loud": want one of ["debug" "info" "warn" "error"]`},
 		{"weight", "providers:\n- name: a\n  weight: heavy\n", `c.yaml:3: providers[0].weight is "heavy": want a whole number`},
 		{"weight below", "providers:\n- name: a\n  weight: -1\n", `c.yaml:3: providers[0].weight is "-1": want 0 to 10000`},
+		{"currency", "providers:\n- name: a\n  price: {currency: dollars, basis: deterministic}\n", `c.yaml:3: providers[0].price.currency is "dollars": want three capital letters, such as USD`},
+		{"no currency", "providers:\n- name: a\n  price: {basis: deterministic}\n", `c.yaml:3: providers[0].price.currency is missing: want three capital letters, such as USD`},
+		{"no basis", "providers:\n- name: a\n  price:\n    currency: USD\n", `c.yaml:4: providers[0].price.basis is missing: want one of ["deterministic" "plan-dependent" "usage-dependent"]`},
+		{"basis", "providers:\n- name: a\n  price:\n    currency: USD\n    basis: guess\n", `c.yaml:5: providers[0].price.basis is "guess": want one of ["deterministic" "plan-dependent" "usage-dependent"]`},
+		{"price", "providers:\n- name: a\n  price:\n    currency: USD\n    basis: deterministic\n    cpu_hour: 5c\n", `c.yaml:6: providers[0].price.cpu_hour cannot be: "5c" is not an amount; write digits with a point, such as 0.05`},
+		{"price of a GPU", "providers:\n- name: a\n  price:\n    currency: USD\n    basis: deterministic\n    gpu_hour: {T4: -1}\n", `c.yaml:6: providers[0].price.gpu_hour.T4 cannot be: "-1" is not an amount; write digits with a point, such as 0.05`},
+		{"two prices", "providers:\n- name: a\n  price:\n    currency: USD\n    basis: deterministic\n    cpu_hour: 1\n    cpu_second: 1\n", `c.yaml:7: providers[0].price.cpu_second is there beside cpu_hour: want one of them`},
+		{"assumed", "providers:\n- name: a\n  assumed: {cpu_millis: -1}\n", `c.yaml:3: providers[0].assumed.cpu_millis is "-1": want an amount, or 0 if nobody knows`},
 		{"label", "providers:\n- name: a\n  labels: {'a b': c}\n", `c.yaml:3: providers[0].labels.a b is "c": want a key of 1 to 63 letters, digits and . _ / -`},
 		{"name", "providers:\n- name: Local!\n", `c.yaml:2: providers[0].name is "Local!": want a name that matches [a-z][a-z0-9-]{0,31}`},
 		{"no name", "providers:\n- default: true\n", `c.yaml:2: providers[0].name is missing: want the name of a provider, such as local`},
@@ -142,7 +158,7 @@ func TestErrorsNameFileLineFieldValueAndRemedy(t *testing.T) {
 		{"sample", "telemetry: {traces: {sample_percent: 101}}\n", `c.yaml:1: telemetry.traces.sample_percent is "101": want 0 to 100`},
 		{"tenant of a key", key + "  tenant: Acme\n", `c.yaml:4: api_keys[0].tenant is "Acme": want up to 31 lower-case letters, digits and dashes, the first not a dash`},
 		{"role of a key", key + "  role: king\n", `c.yaml:4: api_keys[0].role is "king": want one of ["admin" "operator" "user" "auditor"]`},
-		{"scope of a key", key + "  scope: [exec, fly]\n", `c.yaml:4: api_keys[0].scope cannot be: "fly" is not a permission: want one of exec, file, host, key, port, provider, sandbox, server, tenant, volume, or one with :read or :write`},
+		{"scope of a key", key + "  scope: [exec, fly]\n", `c.yaml:4: api_keys[0].scope cannot be: "fly" is not a permission: want one of cost, exec, file, host, key, port, provider, sandbox, server, tenant, volume, or one with :read or :write`},
 		{"end of a key", key + "  expires: tomorrow\n", `c.yaml:4: api_keys[0].expires is "tomorrow": want a time such as 2027-01-31T00:00:00Z`},
 		{"issuer", "oidc:\n- {issuer: 'http://a.example', audience: b, tenant: c, role: user}\n", `c.yaml:2: oidc[0].issuer is "http://a.example": want an https address, as the tokens have it; http is for this machine only`},
 		{"audience", "oidc:\n- {issuer: 'http://localhost:1', tenant: c, role: user}\n", `c.yaml:2: oidc[0].audience is missing: want what the issuer's tokens for this broker have as audience, or tokens for anybody would do`},
@@ -188,11 +204,11 @@ func TestAllErrorsAtOnce(t *testing.T) {
 			`c.yaml:2: listen.tcp is "99": want host:port, such as 127.0.0.1:7300`,
 			`c.yaml:3: listen_on is not a setting: want one of api_keys, database, defaults, listen, log, oidc, plugin_dirs, providers, reaper, runtime_dir, state_dir, telemetry`,
 			`c.yaml:6: providers[0].binary is "b": want an absolute path`,
-			`c.yaml:7: providers[0].setings is not a setting: want one of binary, default, labels, name, region, secrets, settings, shared, weight`,
+			`c.yaml:7: providers[0].setings is not a setting: want one of assumed, binary, default, labels, name, price, region, secrets, settings, shared, weight`,
 		}},
 		{"no echoes", "listen: {tcp: 'localhost:1'}\napi_keys: none\nproviders:\n- label: a\n  secrets: {t: {evn: T}}\n- name: [b]\n", []string{
 			`c.yaml:2: api_keys is "none": want a list`,
-			`c.yaml:4: providers[0].label is not a setting: want one of binary, default, labels, name, region, secrets, settings, shared, weight`,
+			`c.yaml:4: providers[0].label is not a setting: want one of assumed, binary, default, labels, name, price, region, secrets, settings, shared, weight`,
 			`c.yaml:5: providers[0].secrets.t.evn is not a setting: want one of env, file`,
 			`c.yaml:6: providers[1].name is a list: want text`,
 		}},
@@ -237,5 +253,24 @@ func TestSecrets(t *testing.T) {
 	_, err = p.SecretValues(func(string) (string, bool) { return "", false })
 	if err == nil || !strings.Contains(err.Error(), "environment variable A is not set") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestBook: prices are taken over to the last digit.
+func TestBook(t *testing.T) {
+	p := &config.Price{
+		Currency: "USD", Basis: "plan-dependent", SandboxHour: "0.01", CPUSecond: "0.0000131", MemoryGiBHour: "0.008", DiskGiBHour: "0.0001",
+		GPUHour: map[string]string{"H100": "3.95"}, Start: "0.001", PausedHour: "0.002", PausedMemoryGiBHour: "0.003", PausedDiskGiBHour: "0.004",
+	}
+	want := &price.Book{
+		Currency: "USD", Basis: brokerv1.PriceBasis_PRICE_BASIS_PLAN_DEPENDENT, Sandbox: 10_000_000, CPU: 47_160_000, Memory: 8_000_000, Disk: 100_000,
+		GPU: map[string]int64{"H100": 3_950_000_000}, Start: 1000, Paused: 2_000_000, PausedMemory: 3_000_000, PausedDisk: 4_000_000,
+	}
+	got, err := p.Book()
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Errorf("%v; -want +got:\n%s", err, diff)
+	}
+	if got, err := (*config.Price)(nil).Book(); got != nil || err != nil {
+		t.Errorf("no book is %v, %v", got, err)
 	}
 }

@@ -161,6 +161,7 @@ func (d *decoder) checkProviders(c *Config) {
 		}
 		d.absolute(field+".binary", p.Binary)
 		d.checkPlacement(field, p)
+		d.checkPrice(field, p)
 		for name, s := range p.Secrets {
 			d.checkSecret(field+".secrets."+name, s)
 		}

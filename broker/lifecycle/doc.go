@@ -11,5 +11,5 @@
 // comes back; and a create is sent under one key only, because nothing but New
 // asks for it.
 //
-//	next, actions, err := lifecycle.Step(status, lifecycle.AskPause())
+//	next, actions, err := lifecycle.Step(status, lifecycle.AskPause(""))
 package lifecycle

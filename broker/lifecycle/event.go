@@ -42,8 +42,9 @@ func (e Event) String() string {
 	}
 }
 
-// AskPause is a wish to pause.
-func AskPause() Event { return Event{kind: askPause} }
+// AskPause is a wish to pause: a user's, or the end of a budget. reason may be
+// empty.
+func AskPause(reason string) Event { return Event{kind: askPause, reason: reason} }
 
 // AskResume is a wish to resume.
 func AskResume() Event { return Event{kind: askResume} }

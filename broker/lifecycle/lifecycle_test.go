@@ -16,7 +16,7 @@ import (
 // events names the events that transcripts use.
 func events() map[string]lifecycle.Event {
 	out := map[string]lifecycle.Event{
-		"ask pause": lifecycle.AskPause(), "ask resume": lifecycle.AskResume(), "ask delete": lifecycle.AskDelete(""), "ask use": lifecycle.AskUse(),
+		"ask pause": lifecycle.AskPause(""), "ask resume": lifecycle.AskResume(), "ask delete": lifecycle.AskDelete(""), "ask use": lifecycle.AskUse(),
 		"absent": lifecycle.Absent(""), "removed": lifecycle.Removed(""), "refused": lifecycle.Refused("no", false), "refused for good": lifecycle.Refused("no", true),
 		"lost": lifecycle.Lost("cut"), "unreachable": lifecycle.Unreachable("down"),
 	}

@@ -66,7 +66,7 @@ func (s Status) ask(e Event, op Operation, from, to, via providerv1.SandboxState
 	case s.Pending == None && s.State == to:
 		return s, nil, nil
 	case s.Pending == None && s.State == from:
-		return Status{State: via, Pending: op, Prior: from}, []Action{call}, nil
+		return Status{State: via, Pending: op, Prior: from, Reason: e.reason}, []Action{call}, nil
 	default:
 		return s, nil, s.refusal(e)
 	}

@@ -24,6 +24,7 @@ func obstacles(req Requirements, c Candidate, now time.Time) []*brokerv1.Placeme
 	}
 	var f finding
 	f.configured(req, c)
+	f.price(req, c)
 	if c.Described != nil {
 		f.needs(req, c)
 		f.amounts(req, c)

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/sandbar-dev/sandbar/broker/price"
 	brokerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
@@ -19,6 +20,10 @@ type Policy struct {
 	Labels map[string]string
 	// Region is where all its sandboxes are; empty: nobody said.
 	Region string
+	// Book is its price book; nil: its prices are unknown.
+	Book *price.Book
+	// Assumed is what its sandboxes have whose request does not say.
+	Assumed price.Amounts
 }
 
 // DefaultWeight is 1.
@@ -58,7 +63,7 @@ func Place(req Requirements, candidates []Candidate, now time.Time) *brokerv1.Pl
 	var ranked, out []*brokerv1.PlacementCandidate
 	isDefault := make(map[string]bool, 1)
 	for _, c := range candidates {
-		pc := &brokerv1.PlacementCandidate{Provider: c.Name, Obstacles: obstacles(req, c, now)}
+		pc := &brokerv1.PlacementCandidate{Provider: c.Name, Obstacles: obstacles(req, c, now), Price: estimate(req, c)}
 		isDefault[c.Name] = c.Default
 		if len(pc.GetObstacles()) > 0 {
 			out = append(out, pc)

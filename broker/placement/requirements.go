@@ -29,6 +29,10 @@ type Requirements struct {
 	Amounts []Amount
 	// Volumes are names of volumes to mount, by field.
 	Volumes []Need
+	// MaxPrice is the most that it may cost; nil: whatever it costs.
+	MaxPrice *brokerv1.MaxPrice
+	// Spec is what its price is estimated from.
+	Spec *providerv1.SandboxSpec
 }
 
 // Need is a field that asks for something.
@@ -55,7 +59,10 @@ type Amount struct {
 // if the request names none; zero: no end.
 func Derive(req *brokerv1.CreateSandboxRequest, lifetime time.Duration) Requirements {
 	spec := req.GetSpec()
-	r := Requirements{Provider: req.GetProvider(), Labels: req.GetProviderLabels(), Region: spec.GetRegion()}
+	r := Requirements{
+		Provider: req.GetProvider(), Labels: req.GetProviderLabels(), Region: spec.GetRegion(),
+		MaxPrice: req.GetMaxPrice(), Spec: spec,
+	}
 	for _, n := range guard.Uses(req) {
 		if n.Capability == "placement.region" {
 			continue // the configuration may say it all

@@ -108,7 +108,7 @@ func (o Options) Socket() string {
 	return filepath.Join(dir, "api.sock")
 }
 
-func (o Options) service() broker.Options {
+func (o Options) service() (broker.Options, error) {
 	d := o.Config.Defaults
 	out := broker.Options{
 		Log: o.Log, Lifetime: d.Lifetime,
@@ -116,7 +116,11 @@ func (o Options) service() broker.Options {
 		Placement: make(map[string]placement.Policy),
 	}
 	for _, p := range o.Config.Providers {
-		policy := placement.Policy{Weight: placement.DefaultWeight, Labels: p.Labels, Region: p.Region}
+		book, err := p.Price.Book()
+		if err != nil {
+			return out, fmt.Errorf("provider %q: %w", p.Name, err)
+		}
+		policy := placement.Policy{Weight: placement.DefaultWeight, Labels: p.Labels, Region: p.Region, Book: book, Assumed: p.Assumed.Amounts()}
 		if p.Weight != nil {
 			policy.Weight = *p.Weight
 		}
@@ -129,7 +133,7 @@ func (o Options) service() broker.Options {
 		}
 		out.Idle = &brokerv1.Idle{Timeout: durationpb.New(d.Idle.Timeout), Action: action}
 	}
-	return out
+	return out, nil
 }
 
 // Plugins says where the server finds its plugins and what locks them in. It

@@ -109,9 +109,11 @@ func (s *server) run(ctx context.Context) (err error) {
 		close(made)
 		return err
 	}
-	serviceOpts := s.opts.service()
-	serviceOpts.Metrics = s.observed.metrics
-	s.service, err = broker.New(ctx, s.store, s.fleet, serviceOpts)
+	serviceOpts, err := s.opts.service()
+	if err == nil {
+		serviceOpts.Metrics = s.observed.metrics
+		s.service, err = broker.New(ctx, s.store, s.fleet, serviceOpts)
+	}
 	close(made)
 	if err != nil {
 		return err

@@ -2,7 +2,9 @@ package state
 
 import (
 	"context"
+	"time"
 
+	"github.com/sandbar-dev/sandbar/broker/quota"
 	brokerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1"
 )
 
@@ -15,9 +17,18 @@ type Tenants interface {
 	// ListTenants returns the newest first. ErrBadToken.
 	ListTenants(ctx context.Context, p Page) ([]*brokerv1.Tenant, string, error)
 	// RemoveTenant drops a tenant without live sandboxes and snapshots, and with it
-	// its keys, its requests and the records of what ended. No sandbox or snapshot
+	// its keys, its requests and the records of what ended and what was used. No sandbox or snapshot
 	// can be inserted for it at the same time. ErrNotFound, ErrTenantInUse.
 	RemoveTenant(ctx context.Context, name string) error
+	// UpdateTenant stores what change makes of a tenant; nobody changes it, and
+	// nothing is inserted for it, in between. An error of change is returned and
+	// nothing is stored. change may be called again. The name stays. ErrNotFound.
+	UpdateTenant(ctx context.Context, name string, change func(*brokerv1.Tenant) error) (*brokerv1.Tenant, error)
+	// EnforcedTenants returns those whose sandboxes do not run on when a budget is
+	// spent.
+	EnforcedTenants(ctx context.Context) ([]*brokerv1.Tenant, error)
+	// TenantUse returns what a tenant has and used, counted until now. ErrNotFound.
+	TenantUse(ctx context.Context, name string, now time.Time) (quota.Use, error)
 }
 
 // Key is an API key.

@@ -9,7 +9,9 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/sandbar-dev/sandbar/broker/lifecycle"
+	"github.com/sandbar-dev/sandbar/broker/metering"
 	"github.com/sandbar-dev/sandbar/broker/placement"
+	"github.com/sandbar-dev/sandbar/broker/quota"
 	brokerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
@@ -59,6 +61,14 @@ type Sandbox struct {
 	// Events tell of the change that is stored next, and are stored with it. The
 	// store takes them away then.
 	Events []*brokerv1.Event
+	// Meter is what it is counted as, and since when. Body.Rate says by what.
+	Meter metering.Meter
+	// Used is what it used until the change that is stored next, and is stored with
+	// it. The store takes it away then.
+	Used []metering.Piece
+	// Admission, if it is not nil, is what the change that is stored next demands of
+	// the tenant's limits, which are asked with it. The store takes it away then.
+	Admission *quota.Demand
 }
 
 // ID returns the sandbox's id.
@@ -192,8 +202,9 @@ type Page struct {
 
 // Sandboxes keeps sandboxes.
 type Sandboxes interface {
-	// InsertSandboxes stores new sandboxes, and the request that asks for them
-	// unless it is nil, all or nothing. ErrNameTaken, ErrKeyTaken, ErrNoTenant.
+	// InsertSandboxes stores new sandboxes, all of one tenant, and the request that
+	// asks for them unless it is nil, all or nothing. ErrNameTaken, ErrKeyTaken,
+	// ErrNoTenant, or the refusal of quota.Admit.
 	InsertSandboxes(ctx context.Context, req *Request, sandboxes ...*Sandbox) error
 	// Sandbox returns one, live or gone, by id. ErrNotFound.
 	Sandbox(ctx context.Context, id string) (*Sandbox, error)
@@ -201,7 +212,7 @@ type Sandboxes interface {
 	SandboxNamed(ctx context.Context, tenant, name string) (*Sandbox, error)
 	// UpdateSandbox stores s, which must have the version that was read, and
 	// increments s.Version. A last_active_at older than the stored one does not
-	// go back. ErrConflict, ErrNameTaken.
+	// go back. ErrConflict, ErrNameTaken, or the refusal of quota.Admit.
 	UpdateSandbox(ctx context.Context, s *Sandbox) error
 	// TouchSandbox sets last_active_at without changing the version; a time
 	// before the stored one changes nothing.
@@ -285,6 +296,7 @@ type Store interface {
 	Snapshots
 	Measurements
 	Events
+	Uses
 	Tenants
 	Keys
 	Locks

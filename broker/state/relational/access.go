@@ -32,7 +32,7 @@ func (s *Store) InsertTenant(ctx context.Context, t *brokerv1.Tenant) error {
 	if err != nil {
 		return fmt.Errorf("encode tenant %s: %w", t.GetName(), err)
 	}
-	_, err = s.write.exec(ctx, `INSERT INTO tenants (name, body) VALUES (?, ?)`, t.GetName(), notNil(body))
+	_, err = s.write.exec(ctx, `INSERT INTO tenants (name, body, enforced) VALUES (?, ?, ?)`, t.GetName(), notNil(body), flag(enforced(t.GetLimits())))
 	if err != nil {
 		return s.write.insertError(err, "tenants", t.GetName())
 	}
@@ -117,7 +117,10 @@ func (s *Store) RemoveTenant(ctx context.Context, name string) error {
 		if has > 0 {
 			return state.ErrTenantInUse
 		}
-		for _, query := range []string{`DELETE FROM sandboxes WHERE tenant = ?`, `DELETE FROM requests WHERE tenant = ?`} {
+		for _, query := range []string{
+			`DELETE FROM sandboxes WHERE tenant = ?`, `DELETE FROM requests WHERE tenant = ?`,
+			`DELETE FROM used_sandboxes WHERE tenant = ?`, `DELETE FROM used_days WHERE tenant = ?`,
+		} {
 			if _, err := tx.exec(ctx, query, name); err != nil {
 				return fmt.Errorf("remove what tenant %s had: %w", name, err)
 			}

@@ -22,10 +22,12 @@ func (s *Store) InsertSandboxes(ctx context.Context, req *state.Request, sandbox
 		if err := insertRequest(ctx, tx, req); err != nil {
 			return err
 		}
-		for _, sb := range sandboxes {
-			if err := tx.holdTenant(ctx, sb.Tenant()); err != nil {
+		if len(sandboxes) > 0 {
+			if err := tx.admit(ctx, sandboxes[0].Tenant(), sandboxes...); err != nil {
 				return err
 			}
+		}
+		for _, sb := range sandboxes {
 			if err := s.insertSandbox(ctx, tx, sb); err != nil {
 				return err
 			}
@@ -37,7 +39,7 @@ func (s *Store) InsertSandboxes(ctx context.Context, req *state.Request, sandbox
 	})
 	if err == nil {
 		for _, sb := range sandboxes {
-			sb.Events = nil
+			sb.Events, sb.Admission = nil, nil
 		}
 	}
 	return err
@@ -45,13 +47,17 @@ func (s *Store) InsertSandboxes(ctx context.Context, req *state.Request, sandbox
 
 const insertSandboxSQL = `INSERT INTO sandboxes
 (id, name, provider, state, pending, prior, reason, gone, gone_at, op_key, op_digest, request_key,
- retry_at, attempts, expires_at, idle_ns, last_active_at, due_at, version, body, tenant)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING seq`
+ retry_at, attempts, expires_at, idle_ns, last_active_at, due_at, version, body, tenant, phase, phase_at, rate)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING seq`
 
 func (s *Store) insertSandbox(ctx context.Context, tx queries, sb *state.Sandbox) error {
 	body, err := proto.Marshal(sb.Body)
 	if err != nil {
 		return fmt.Errorf("encode sandbox %s: %w", sb.ID(), err)
+	}
+	rate, err := encodeRate(sb)
+	if err != nil {
+		return err
 	}
 	st := sb.Status
 	var seq int64
@@ -61,7 +67,7 @@ func (s *Store) insertSandbox(ctx context.Context, tx queries, sb *state.Sandbox
 		sb.ID(), sb.Body.GetName(), sb.Body.GetProvider(), int64(st.State), int64(st.Pending), int64(st.Prior), st.Reason,
 		flag(st.Gone), nanos(sb.GoneAt), sb.Operation.GetIdempotencyKey(), notNil(sb.Operation.GetRequestDigest()), sb.RequestKey,
 		nanos(sb.RetryAt), sb.Attempts, nanos(sb.Expires()), idleNanos(sb), sb.LastActive().UnixNano(), nanos(sb.DueAt()), sb.Version, body,
-		sb.Tenant()).Scan(&seq)
+		sb.Tenant(), int64(sb.Meter.Phase), nanos(sb.Meter.Since), rate).Scan(&seq)
 	if err != nil {
 		return tx.insertError(err, "sandboxes", sb.ID())
 	}
@@ -72,6 +78,15 @@ func (s *Store) insertSandbox(ctx context.Context, tx queries, sb *state.Sandbox
 		return fmt.Errorf("insert labels of sandbox %s: %w", sb.ID(), err)
 	}
 	return nil
+}
+
+// encodeRate returns the rate as it is stored beside the body.
+func encodeRate(sb *state.Sandbox) ([]byte, error) {
+	rate, err := proto.Marshal(sb.Body.GetRate())
+	if err != nil {
+		return nil, fmt.Errorf("encode rate of sandbox %s: %w", sb.ID(), err)
+	}
+	return notNil(rate), nil
 }
 
 // insertLabels stores all labels by one statement.
@@ -100,7 +115,7 @@ func idleNanos(sb *state.Sandbox) int64 {
 }
 
 const sandboxColumns = `s.seq, s.state, s.pending, s.prior, s.reason, s.gone, s.gone_at, s.op_key, s.op_digest, s.request_key,
-s.retry_at, s.attempts, s.last_active_at, s.version, s.body, s.tenant`
+s.retry_at, s.attempts, s.last_active_at, s.version, s.body, s.tenant, s.phase, s.phase_at`
 
 type scanner interface{ Scan(dest ...any) error }
 
@@ -108,13 +123,15 @@ func scanSandbox(row scanner) (seq int64, _ *state.Sandbox, err error) {
 	sb := &state.Sandbox{Operation: &providerv1.Operation{}, Body: &brokerv1.Sandbox{}}
 	var (
 		goneAt, retryAt sql.NullInt64
+		since           sql.NullInt64
 		lastActive      int64
 		body            []byte
 		tenant          string
 		st              = &sb.Status
 	)
 	err = row.Scan(&seq, &st.State, &st.Pending, &st.Prior, &st.Reason, &st.Gone, &goneAt,
-		&sb.Operation.IdempotencyKey, &sb.Operation.RequestDigest, &sb.RequestKey, &retryAt, &sb.Attempts, &lastActive, &sb.Version, &body, &tenant)
+		&sb.Operation.IdempotencyKey, &sb.Operation.RequestDigest, &sb.RequestKey, &retryAt, &sb.Attempts, &lastActive, &sb.Version, &body, &tenant,
+		&sb.Meter.Phase, &since)
 	if errors.Is(err, sql.ErrNoRows) {
 		return 0, nil, state.ErrNotFound
 	}
@@ -124,7 +141,7 @@ func scanSandbox(row scanner) (seq int64, _ *state.Sandbox, err error) {
 	if err := proto.Unmarshal(body, sb.Body); err != nil {
 		return 0, nil, fmt.Errorf("decode sandbox: %w", err)
 	}
-	sb.GoneAt, sb.RetryAt = fromNanos(goneAt), fromNanos(retryAt)
+	sb.GoneAt, sb.RetryAt, sb.Meter.Since = fromNanos(goneAt), fromNanos(retryAt), fromNanos(since)
 	sb.Body.LastActiveAt = timestamppb.New(time.Unix(0, lastActive))
 	sb.Body.Tenant = tenant // which bodies of old do not say
 	return seq, sb, nil
@@ -145,12 +162,12 @@ func (s *Store) SandboxNamed(ctx context.Context, tenant, name string) (*state.S
 const updateSandboxSQL = `UPDATE sandboxes SET
 name = ?1, state = ?2, pending = ?3, prior = ?4, reason = ?5, gone = ?6, gone_at = ?7, retry_at = ?8, attempts = ?9,
 expires_at = ?10, idle_ns = ?11, last_active_at = CASE WHEN last_active_at > ?12 THEN last_active_at ELSE ?12 END,
-due_at = ?13, version = version + 1, body = ?14
+due_at = ?13, version = version + 1, body = ?14, phase = ?17, phase_at = ?18, rate = ?19
 WHERE id = ?15 AND version = ?16`
 
 // UpdateSandbox stores s if its version is the stored one.
 func (s *Store) UpdateSandbox(ctx context.Context, sb *state.Sandbox) error {
-	if len(sb.Events) == 0 { // one statement is a transaction of its own
+	if len(sb.Events) == 0 && len(sb.Used) == 0 && sb.Admission == nil { // one statement is a transaction of its own
 		if err := s.updateSandbox(ctx, s.update, sb); err != nil {
 			return err
 		}
@@ -158,9 +175,17 @@ func (s *Store) UpdateSandbox(ctx context.Context, sb *state.Sandbox) error {
 		return nil
 	}
 	err := s.inTx(ctx, func(tx queries) error {
+		if sb.Admission != nil {
+			if err := tx.admit(ctx, sb.Tenant(), sb); err != nil {
+				return err
+			}
+		}
 		update := tx.tx.StmtContext(ctx, s.update)
 		defer update.Close()
 		if err := s.updateSandbox(ctx, update, sb); err != nil {
+			return err
+		}
+		if err := insertUsed(ctx, tx, sb); err != nil {
 			return err
 		}
 		return insertEvents(ctx, tx, sb.Events)
@@ -169,7 +194,7 @@ func (s *Store) UpdateSandbox(ctx context.Context, sb *state.Sandbox) error {
 		return err
 	}
 	sb.Version++
-	sb.Events = nil
+	sb.Events, sb.Used, sb.Admission = nil, nil, nil
 	return nil
 }
 
@@ -178,10 +203,15 @@ func (s *Store) updateSandbox(ctx context.Context, update *sql.Stmt, sb *state.S
 	if err != nil {
 		return fmt.Errorf("encode sandbox %s: %w", sb.ID(), err)
 	}
+	rate, err := encodeRate(sb)
+	if err != nil {
+		return err
+	}
 	st := sb.Status
 	res, err := update.ExecContext(ctx,
 		sb.Body.GetName(), int64(st.State), int64(st.Pending), int64(st.Prior), st.Reason, flag(st.Gone), nanos(sb.GoneAt), nanos(sb.RetryAt), sb.Attempts,
-		nanos(sb.Expires()), idleNanos(sb), sb.LastActive().UnixNano(), nanos(sb.DueAt()), body, sb.ID(), sb.Version)
+		nanos(sb.Expires()), idleNanos(sb), sb.LastActive().UnixNano(), nanos(sb.DueAt()), body, sb.ID(), sb.Version,
+		int64(sb.Meter.Phase), nanos(sb.Meter.Since), rate)
 	if err != nil {
 		return s.write.insertError(err, "sandboxes", sb.ID())
 	}

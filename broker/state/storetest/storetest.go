@@ -59,6 +59,13 @@ func Run(t *testing.T, open func(testing.TB) state.Store) {
 		"tenants' objects": tenantObjects,
 		"tenant removed":   tenantRemoved,
 		"keys":             keys,
+		"quotas":           quotas,
+		"last place":       lastPlace,
+		"pace":             pace,
+		"budgets":          budgets,
+		"tenant update":    tenantUpdate,
+		"used":             used,
+		"used adds up":     usedAddsUp,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}

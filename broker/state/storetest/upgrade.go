@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 
+	"github.com/sandbar-dev/sandbar/broker/metering"
 	"github.com/sandbar-dev/sandbar/broker/placement"
 	"github.com/sandbar-dev/sandbar/broker/state"
 	brokerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1"
@@ -168,6 +169,13 @@ func history(t *testing.T, d Database) []chapter {
 				start.UnixNano(), encode(tenanted.Body))
 			exec(`INSERT INTO requests (key, tenant, digest, ids, at) VALUES ('key', 'acme', ?, '["sbx_005"]', ?)`, []byte{8}, start.UnixNano())
 		}, verify: func(t *testing.T, s state.Store, stored bool) { verifyTenants(t, s, tenanted, key, stored) }},
+		{since: 5, store: func() {
+			exec(`INSERT INTO tenants (name, body, enforced, creates_until) VALUES ('spender', ?, 1, ?)`, encode(&brokerv1.Tenant{Name: "spender"}), start.UnixNano())
+			exec(`INSERT INTO used_sandboxes (sandbox_id, day, tenant, provider, name, currency, basis, running_ms, paused_ms, cpu_us, memory_mib_ms, disk_mib_ms, starts, micros)
+				VALUES ('sbx_009', 20000, 'spender', 'p', 'n', 'USD', 1, 2, 3, 4, 5, 6, 7, 8)`)
+			exec(`INSERT INTO used_days (tenant, day, provider, currency, basis, running_ms, paused_ms, cpu_us, memory_mib_ms, disk_mib_ms, starts, micros)
+				VALUES ('spender', 20000, 'p', 'USD', 1, 2, 3, 4, 5, 6, 7, 8)`)
+		}, verify: verifyUsed},
 	}
 }
 
@@ -228,6 +236,35 @@ func verifyPlacement(t *testing.T, s state.Store, place *brokerv1.Placement, sto
 	}
 	if n, err := s.CountSandboxes(t.Context()); n["p"] == 0 || err != nil {
 		t.Errorf("counted %v, %v", n, err)
+	}
+}
+
+// verifyUsed: what was used stays as it was counted, and what was there before it
+// was counted has used nothing.
+func verifyUsed(t *testing.T, s state.Store, stored bool) {
+	t.Helper()
+	u := state.Used{Tenant: "spender", Provider: "p", Currency: "USD", Basis: brokerv1.PriceBasis_PRICE_BASIS_DETERMINISTIC}
+	u.Piece = metering.Piece{Day: 20000, Use: metering.Use{
+		RunningMillis: 2, PausedMillis: 3, CPUMicros: 4, MemoryMiBMillis: 5, DiskMiBMillis: 6, Starts: 7, Micros: 8,
+	}}
+	for _, bySandbox := range []bool{false, true} {
+		var wanted []state.Used
+		if bySandbox {
+			u.SandboxID, u.Name = "sbx_009", "n"
+		}
+		if stored {
+			wanted = append(wanted, u)
+		}
+		got, err := s.Used(t.Context(), state.UseFilter{First: 20000, Last: 20000, BySandbox: bySandbox}, start)
+		check(t, err)
+		if diff := cmp.Diff(wanted, got); diff != "" {
+			t.Errorf("-want +got:\n%s", diff)
+		}
+	}
+	enforced, err := s.EnforcedTenants(t.Context())
+	check(t, err)
+	if stored != (len(enforced) == 1) {
+		t.Errorf("enforced are %v; one was stored: %t", enforced, stored)
 	}
 }
 

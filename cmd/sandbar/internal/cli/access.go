@@ -60,6 +60,7 @@ func (c *whoamiCmd) Run(ctx context.Context, a *app) error {
 
 type tenantCmd struct {
 	Create tenantCreateCmd `cmd:"" help:"Create a tenant."`
+	Set    tenantSetCmd    `cmd:"" help:"Change a tenant: its quotas, its budgets, its description."`
 	Ls     tenantLsCmd     `cmd:"" aliases:"list" help:"List tenants."`
 	Rm     tenantRmCmd     `cmd:"" help:"Remove tenants that have nothing any more, and their keys."`
 }
@@ -114,9 +115,9 @@ func (c *tenantLsCmd) Run(ctx context.Context, a *app) error {
 	}
 	rows := make([][]string, 0, len(all))
 	for _, t := range all {
-		rows = append(rows, []string{t.GetName(), render.Ago(a.now(), t.GetCreatedAt()), t.GetDescription()})
+		rows = append(rows, []string{t.GetName(), render.Ago(a.now(), t.GetCreatedAt()), t.GetDescription(), limits(t.GetLimits())})
 	}
-	return render.Table(a.stdout, []string{"NAME", "CREATED", "DESCRIPTION"}, rows)
+	return render.Table(a.stdout, []string{"NAME", "CREATED", "DESCRIPTION", "LIMITS"}, rows)
 }
 
 type tenantRmCmd struct {

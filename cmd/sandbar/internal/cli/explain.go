@@ -108,7 +108,7 @@ func (a *app) showPlacement(p *brokerv1.Placement) error {
 		}
 		if s := c.GetScore(); s != nil {
 			scores = append(scores, []string{
-				name, part(s.GetTotal()), part(s.GetWeight()), part(s.GetSpeed()), part(s.GetReliability()), part(s.GetSpread()), known(s),
+				name, part(s.GetTotal()), part(s.GetWeight()), part(s.GetSpeed()), part(s.GetReliability()), part(s.GetSpread()), known(s) + costs(c.GetPrice()),
 			})
 		}
 	}

@@ -35,8 +35,9 @@ type grammar struct {
 
 	Whoami whoamiCmd `cmd:"" group:"Access" help:"Show who the broker takes you for, and what you may do."`
 	Key    keyCmd    `cmd:"" group:"Access" help:"Make, list and revoke API keys."`
-	Tenant tenantCmd `cmd:"" name:"tenant" group:"Access" help:"Create, list and remove tenants."`
+	Tenant tenantCmd `cmd:"" name:"tenant" group:"Access" help:"Create, change, list and remove tenants."`
 
+	Cost        costCmd        `cmd:"" group:"System" help:"Show what sandboxes used and cost."`
 	Events      eventsCmd      `cmd:"" group:"System" help:"Show what happens to sandboxes."`
 	Providers   providersCmd   `cmd:"" group:"System" help:"List providers."`
 	Doctor      doctorCmd      `cmd:"" group:"System" help:"Check whether sandboxes can work here."`

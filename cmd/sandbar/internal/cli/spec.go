@@ -41,8 +41,10 @@ type specFlags struct {
 
 // placeFlags say which providers will do.
 type placeFlags struct {
-	ProviderLabel []string `sep:"none" help:"Only on a provider whose configuration has this label." placeholder:"NAME=VALUE"`
-	PauseKeeps    string   `help:"Only on a provider whose pause keeps at least this: disk, memory or processes." enum:",disk,memory,processes" default:"" placeholder:"WHAT"`
+	ProviderLabel []string       `sep:"none" help:"Only on a provider whose configuration has this label." placeholder:"NAME=VALUE"`
+	MaxPrice      value.MaxPrice `help:"Only on a provider where it costs at most this while it runs, such as 0.05/h or 0.05EUR/h." placeholder:"PRICE"`
+	AnyPrice      bool           `name:"allow-unknown-price" help:"With --max-price, also on a provider whose price is unknown."`
+	PauseKeeps    string         `help:"Only on a provider whose pause keeps at least this: disk, memory or processes." enum:",disk,memory,processes" default:"" placeholder:"WHAT"`
 }
 
 func (f *placeFlags) place(req *brokerv1.CreateSandboxRequest) error {
@@ -51,6 +53,11 @@ func (f *placeFlags) place(req *brokerv1.CreateSandboxRequest) error {
 		return &usageError{message: "--provider-label: " + err.Error()}
 	}
 	req.ProviderLabels = labels
+	if f.MaxPrice.NanosPerHour > 0 {
+		req.MaxPrice = &brokerv1.MaxPrice{NanosPerHour: f.MaxPrice.NanosPerHour, Currency: f.MaxPrice.Currency, AllowUnknown: f.AnyPrice}
+	} else if f.AnyPrice {
+		return &usageError{message: "--allow-unknown-price goes with --max-price"}
+	}
 	if f.PauseKeeps != "" {
 		req.PauseKeeps = (&keepFlags{Require: f.PauseKeeps}).keeps()
 	}

@@ -148,3 +148,46 @@ func TestEnvFile(t *testing.T) {
 		t.Errorf("err = %v, want it to name line 2", err)
 	}
 }
+
+func TestMoney(t *testing.T) {
+	for in, want := range map[string]value.Money{
+		"25": {Micros: 25_000_000, Currency: "USD"}, "0.50EUR": {Micros: 500_000, Currency: "EUR"}, "100 CHF": {Micros: 100_000_000, Currency: "CHF"},
+	} {
+		if got, err := parse[value.Money](in); err != nil || got != want {
+			t.Errorf("%q = %v, %v; want %v", in, got, err, want)
+		}
+	}
+	for _, in := range []string{"", "0", "-1", "1e3", "USD", "5 dollars", "0.0000001", "1,5"} {
+		if got, err := parse[value.Money](in); err == nil {
+			t.Errorf("%q = %v, want an error", in, got)
+		}
+	}
+}
+
+func TestMaxPrice(t *testing.T) {
+	for in, want := range map[string]value.MaxPrice{
+		"0.05/h": {NanosPerHour: 50_000_000, Currency: "USD"}, "1 EUR/h": {NanosPerHour: 1_000_000_000, Currency: "EUR"},
+	} {
+		if got, err := parse[value.MaxPrice](in); err != nil || got != want {
+			t.Errorf("%q = %v, %v; want %v", in, got, err, want)
+		}
+	}
+	for _, in := range []string{"", "0.05", "0/h", "0.05/m", "-1/h", "/h", "x/h"} {
+		if got, err := parse[value.MaxPrice](in); err == nil {
+			t.Errorf("%q = %v, want an error", in, got)
+		}
+	}
+}
+
+func TestHours(t *testing.T) {
+	for in, want := range map[string]value.Hours{"100": 360_000, "1.5": 5400} {
+		if got, err := parse[value.Hours](in); err != nil || got != want {
+			t.Errorf("%q = %d, %v; want %d", in, got, err, want)
+		}
+	}
+	for _, in := range []string{"", "0", "-1", "NaN", "1h", "1e10"} {
+		if got, err := parse[value.Hours](in); err == nil {
+			t.Errorf("%q = %d, want an error", in, got)
+		}
+	}
+}

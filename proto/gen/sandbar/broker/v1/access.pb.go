@@ -13,6 +13,7 @@ package brokerv1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	fieldmaskpb "google.golang.org/protobuf/types/known/fieldmaskpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -140,6 +141,115 @@ func (x CallerKind) Number() protoreflect.EnumNumber {
 // Deprecated: Use CallerKind.Descriptor instead.
 func (CallerKind) EnumDescriptor() ([]byte, []int) {
 	return file_sandbar_broker_v1_access_proto_rawDescGZIP(), []int{1}
+}
+
+// UnknownPrice says what becomes of a sandbox of unknown price for whose tenant
+// there is a budget in money.
+type UnknownPrice int32
+
+const (
+	// The same as ALLOW.
+	UnknownPrice_UNKNOWN_PRICE_UNSPECIFIED UnknownPrice = 0
+	// It is made, and costs the budget nothing.
+	UnknownPrice_UNKNOWN_PRICE_ALLOW  UnknownPrice = 1
+	UnknownPrice_UNKNOWN_PRICE_REFUSE UnknownPrice = 2
+)
+
+// Enum value maps for UnknownPrice.
+var (
+	UnknownPrice_name = map[int32]string{
+		0: "UNKNOWN_PRICE_UNSPECIFIED",
+		1: "UNKNOWN_PRICE_ALLOW",
+		2: "UNKNOWN_PRICE_REFUSE",
+	}
+	UnknownPrice_value = map[string]int32{
+		"UNKNOWN_PRICE_UNSPECIFIED": 0,
+		"UNKNOWN_PRICE_ALLOW":       1,
+		"UNKNOWN_PRICE_REFUSE":      2,
+	}
+)
+
+func (x UnknownPrice) Enum() *UnknownPrice {
+	p := new(UnknownPrice)
+	*p = x
+	return p
+}
+
+func (x UnknownPrice) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (UnknownPrice) Descriptor() protoreflect.EnumDescriptor {
+	return file_sandbar_broker_v1_access_proto_enumTypes[2].Descriptor()
+}
+
+func (UnknownPrice) Type() protoreflect.EnumType {
+	return &file_sandbar_broker_v1_access_proto_enumTypes[2]
+}
+
+func (x UnknownPrice) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use UnknownPrice.Descriptor instead.
+func (UnknownPrice) EnumDescriptor() ([]byte, []int) {
+	return file_sandbar_broker_v1_access_proto_rawDescGZIP(), []int{2}
+}
+
+// WhenSpent says what becomes of sandboxes that run when a budget is spent.
+type WhenSpent int32
+
+const (
+	// The same as NONE.
+	WhenSpent_WHEN_SPENT_UNSPECIFIED WhenSpent = 0
+	// They run on, and go on spending.
+	WhenSpent_WHEN_SPENT_NONE WhenSpent = 1
+	// They are paused, with all their provider can keep.
+	WhenSpent_WHEN_SPENT_PAUSE  WhenSpent = 2
+	WhenSpent_WHEN_SPENT_DELETE WhenSpent = 3
+)
+
+// Enum value maps for WhenSpent.
+var (
+	WhenSpent_name = map[int32]string{
+		0: "WHEN_SPENT_UNSPECIFIED",
+		1: "WHEN_SPENT_NONE",
+		2: "WHEN_SPENT_PAUSE",
+		3: "WHEN_SPENT_DELETE",
+	}
+	WhenSpent_value = map[string]int32{
+		"WHEN_SPENT_UNSPECIFIED": 0,
+		"WHEN_SPENT_NONE":        1,
+		"WHEN_SPENT_PAUSE":       2,
+		"WHEN_SPENT_DELETE":      3,
+	}
+)
+
+func (x WhenSpent) Enum() *WhenSpent {
+	p := new(WhenSpent)
+	*p = x
+	return p
+}
+
+func (x WhenSpent) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (WhenSpent) Descriptor() protoreflect.EnumDescriptor {
+	return file_sandbar_broker_v1_access_proto_enumTypes[3].Descriptor()
+}
+
+func (WhenSpent) Type() protoreflect.EnumType {
+	return &file_sandbar_broker_v1_access_proto_enumTypes[3]
+}
+
+func (x WhenSpent) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use WhenSpent.Descriptor instead.
+func (WhenSpent) EnumDescriptor() ([]byte, []int) {
+	return file_sandbar_broker_v1_access_proto_rawDescGZIP(), []int{3}
 }
 
 // Scope narrows a role. What is empty narrows nothing.
@@ -373,7 +483,9 @@ type Tenant struct {
 	Name      string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	CreatedAt *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	// For people.
-	Description   string `protobuf:"bytes,3,opt,name=description,proto3" json:"description,omitempty"`
+	Description string `protobuf:"bytes,3,opt,name=description,proto3" json:"description,omitempty"`
+	// Absent: none.
+	Limits        *Limits `protobuf:"bytes,30,opt,name=limits,proto3" json:"limits,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -427,6 +539,13 @@ func (x *Tenant) GetDescription() string {
 		return x.Description
 	}
 	return ""
+}
+
+func (x *Tenant) GetLimits() *Limits {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
 }
 
 type CreateTenantRequest struct {
@@ -1157,11 +1276,309 @@ func (x *RevokeAPIKeyResponse) GetApiKey() *APIKey {
 	return nil
 }
 
+// Limits of a tenant: quotas, which bound what it has at once, and budgets, which
+// bound what it uses in time. 0 and absent are no limit.
+type Limits struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Live sandboxes, paused ones and copies included.
+	MaxSandboxes int64 `protobuf:"varint,1,opt,name=max_sandboxes,json=maxSandboxes,proto3" json:"max_sandboxes,omitempty"`
+	// Sandboxes that are asked for in a minute, copies and restored ones included:
+	// so many at once, and then one as often as keeps to that on average.
+	MaxCreatesPerMinute int64 `protobuf:"varint,2,opt,name=max_creates_per_minute,json=maxCreatesPerMinute,proto3" json:"max_creates_per_minute,omitempty"`
+	// CPUs, in thousandths, and memory of sandboxes that run or are on the way
+	// there. With such a limit each request has to say what it wants.
+	MaxCpuMillis   int64 `protobuf:"varint,3,opt,name=max_cpu_millis,json=maxCpuMillis,proto3" json:"max_cpu_millis,omitempty"`
+	MaxMemoryBytes int64 `protobuf:"varint,4,opt,name=max_memory_bytes,json=maxMemoryBytes,proto3" json:"max_memory_bytes,omitempty"`
+	// For a day and a month of the calendar, in UTC.
+	Daily         *Budget      `protobuf:"bytes,5,opt,name=daily,proto3" json:"daily,omitempty"`
+	Monthly       *Budget      `protobuf:"bytes,6,opt,name=monthly,proto3" json:"monthly,omitempty"`
+	UnknownPrice  UnknownPrice `protobuf:"varint,7,opt,name=unknown_price,json=unknownPrice,proto3,enum=sandbar.broker.v1.UnknownPrice" json:"unknown_price,omitempty"`
+	WhenSpent     WhenSpent    `protobuf:"varint,8,opt,name=when_spent,json=whenSpent,proto3,enum=sandbar.broker.v1.WhenSpent" json:"when_spent,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Limits) Reset() {
+	*x = Limits{}
+	mi := &file_sandbar_broker_v1_access_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Limits) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Limits) ProtoMessage() {}
+
+func (x *Limits) ProtoReflect() protoreflect.Message {
+	mi := &file_sandbar_broker_v1_access_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Limits.ProtoReflect.Descriptor instead.
+func (*Limits) Descriptor() ([]byte, []int) {
+	return file_sandbar_broker_v1_access_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *Limits) GetMaxSandboxes() int64 {
+	if x != nil {
+		return x.MaxSandboxes
+	}
+	return 0
+}
+
+func (x *Limits) GetMaxCreatesPerMinute() int64 {
+	if x != nil {
+		return x.MaxCreatesPerMinute
+	}
+	return 0
+}
+
+func (x *Limits) GetMaxCpuMillis() int64 {
+	if x != nil {
+		return x.MaxCpuMillis
+	}
+	return 0
+}
+
+func (x *Limits) GetMaxMemoryBytes() int64 {
+	if x != nil {
+		return x.MaxMemoryBytes
+	}
+	return 0
+}
+
+func (x *Limits) GetDaily() *Budget {
+	if x != nil {
+		return x.Daily
+	}
+	return nil
+}
+
+func (x *Limits) GetMonthly() *Budget {
+	if x != nil {
+		return x.Monthly
+	}
+	return nil
+}
+
+func (x *Limits) GetUnknownPrice() UnknownPrice {
+	if x != nil {
+		return x.UnknownPrice
+	}
+	return UnknownPrice_UNKNOWN_PRICE_UNSPECIFIED
+}
+
+func (x *Limits) GetWhenSpent() WhenSpent {
+	if x != nil {
+		return x.WhenSpent
+	}
+	return WhenSpent_WHEN_SPENT_UNSPECIFIED
+}
+
+// Budget is what a tenant may use in one period. Once a part of it is spent, no
+// sandbox is made or resumed before the next period.
+type Budget struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Millionths of a unit of the currency.
+	MoneyMicros int64 `protobuf:"varint,1,opt,name=money_micros,json=moneyMicros,proto3" json:"money_micros,omitempty"`
+	// Three letters, such as USD. Prices in another currency are unknown to this
+	// budget.
+	Currency string `protobuf:"bytes,2,opt,name=currency,proto3" json:"currency,omitempty"`
+	// One CPU for a second; counted is what was requested, while it runs.
+	CpuSeconds int64 `protobuf:"varint,3,opt,name=cpu_seconds,json=cpuSeconds,proto3" json:"cpu_seconds,omitempty"`
+	// One GiB of memory for a second; counted is what was requested, while it runs.
+	MemoryGibSeconds int64 `protobuf:"varint,4,opt,name=memory_gib_seconds,json=memoryGibSeconds,proto3" json:"memory_gib_seconds,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
+}
+
+func (x *Budget) Reset() {
+	*x = Budget{}
+	mi := &file_sandbar_broker_v1_access_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Budget) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Budget) ProtoMessage() {}
+
+func (x *Budget) ProtoReflect() protoreflect.Message {
+	mi := &file_sandbar_broker_v1_access_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Budget.ProtoReflect.Descriptor instead.
+func (*Budget) Descriptor() ([]byte, []int) {
+	return file_sandbar_broker_v1_access_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Budget) GetMoneyMicros() int64 {
+	if x != nil {
+		return x.MoneyMicros
+	}
+	return 0
+}
+
+func (x *Budget) GetCurrency() string {
+	if x != nil {
+		return x.Currency
+	}
+	return ""
+}
+
+func (x *Budget) GetCpuSeconds() int64 {
+	if x != nil {
+		return x.CpuSeconds
+	}
+	return 0
+}
+
+func (x *Budget) GetMemoryGibSeconds() int64 {
+	if x != nil {
+		return x.MemoryGibSeconds
+	}
+	return 0
+}
+
+type UpdateTenantRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// At most 255 bytes.
+	Description string  `protobuf:"bytes,2,opt,name=description,proto3" json:"description,omitempty"`
+	Limits      *Limits `protobuf:"bytes,3,opt,name=limits,proto3" json:"limits,omitempty"`
+	// Fields to take over, such as description, limits.max_sandboxes or
+	// limits.daily.money_micros.
+	UpdateMask    *fieldmaskpb.FieldMask `protobuf:"bytes,4,opt,name=update_mask,json=updateMask,proto3" json:"update_mask,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateTenantRequest) Reset() {
+	*x = UpdateTenantRequest{}
+	mi := &file_sandbar_broker_v1_access_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateTenantRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateTenantRequest) ProtoMessage() {}
+
+func (x *UpdateTenantRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sandbar_broker_v1_access_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateTenantRequest.ProtoReflect.Descriptor instead.
+func (*UpdateTenantRequest) Descriptor() ([]byte, []int) {
+	return file_sandbar_broker_v1_access_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *UpdateTenantRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *UpdateTenantRequest) GetDescription() string {
+	if x != nil {
+		return x.Description
+	}
+	return ""
+}
+
+func (x *UpdateTenantRequest) GetLimits() *Limits {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
+}
+
+func (x *UpdateTenantRequest) GetUpdateMask() *fieldmaskpb.FieldMask {
+	if x != nil {
+		return x.UpdateMask
+	}
+	return nil
+}
+
+type UpdateTenantResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Tenant        *Tenant                `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateTenantResponse) Reset() {
+	*x = UpdateTenantResponse{}
+	mi := &file_sandbar_broker_v1_access_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateTenantResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateTenantResponse) ProtoMessage() {}
+
+func (x *UpdateTenantResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sandbar_broker_v1_access_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateTenantResponse.ProtoReflect.Descriptor instead.
+func (*UpdateTenantResponse) Descriptor() ([]byte, []int) {
+	return file_sandbar_broker_v1_access_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *UpdateTenantResponse) GetTenant() *Tenant {
+	if x != nil {
+		return x.Tenant
+	}
+	return nil
+}
+
 var File_sandbar_broker_v1_access_proto protoreflect.FileDescriptor
 
 const file_sandbar_broker_v1_access_proto_rawDesc = "" +
 	"\n" +
-	"\x1esandbar/broker/v1/access.proto\x12\x11sandbar.broker.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc0\x01\n" +
+	"\x1esandbar/broker/v1/access.proto\x12\x11sandbar.broker.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc0\x01\n" +
 	"\x05Scope\x12 \n" +
 	"\vpermissions\x18\x01 \x03(\tR\vpermissions\x12\x1c\n" +
 	"\tproviders\x18\x02 \x03(\tR\tproviders\x12<\n" +
@@ -1182,12 +1599,13 @@ const file_sandbar_broker_v1_access_proto_rawDesc = "" +
 	"\vpermissions\x18\b \x03(\tR\vpermissions\x12#\n" +
 	"\racting_tenant\x18\t \x01(\tR\factingTenant\x12\x16\n" +
 	"\x06issuer\x18\n" +
-	" \x01(\tR\x06issuer\"y\n" +
+	" \x01(\tR\x06issuer\"\xac\x01\n" +
 	"\x06Tenant\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x129\n" +
 	"\n" +
 	"created_at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12 \n" +
-	"\vdescription\x18\x03 \x01(\tR\vdescription\"K\n" +
+	"\vdescription\x18\x03 \x01(\tR\vdescription\x121\n" +
+	"\x06limits\x18\x1e \x01(\v2\x19.sandbar.broker.v1.LimitsR\x06limits\"K\n" +
 	"\x13CreateTenantRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
 	"\vdescription\x18\x02 \x01(\tR\vdescription\"I\n" +
@@ -1240,7 +1658,31 @@ const file_sandbar_broker_v1_access_proto_rawDesc = "" +
 	"\x13RevokeAPIKeyRequest\x12\x15\n" +
 	"\x06key_id\x18\x01 \x01(\tR\x05keyId\"J\n" +
 	"\x14RevokeAPIKeyResponse\x122\n" +
-	"\aapi_key\x18\x01 \x01(\v2\x19.sandbar.broker.v1.APIKeyR\x06apiKey*`\n" +
+	"\aapi_key\x18\x01 \x01(\v2\x19.sandbar.broker.v1.APIKeyR\x06apiKey\"\x9b\x03\n" +
+	"\x06Limits\x12#\n" +
+	"\rmax_sandboxes\x18\x01 \x01(\x03R\fmaxSandboxes\x123\n" +
+	"\x16max_creates_per_minute\x18\x02 \x01(\x03R\x13maxCreatesPerMinute\x12$\n" +
+	"\x0emax_cpu_millis\x18\x03 \x01(\x03R\fmaxCpuMillis\x12(\n" +
+	"\x10max_memory_bytes\x18\x04 \x01(\x03R\x0emaxMemoryBytes\x12/\n" +
+	"\x05daily\x18\x05 \x01(\v2\x19.sandbar.broker.v1.BudgetR\x05daily\x123\n" +
+	"\amonthly\x18\x06 \x01(\v2\x19.sandbar.broker.v1.BudgetR\amonthly\x12D\n" +
+	"\runknown_price\x18\a \x01(\x0e2\x1f.sandbar.broker.v1.UnknownPriceR\funknownPrice\x12;\n" +
+	"\n" +
+	"when_spent\x18\b \x01(\x0e2\x1c.sandbar.broker.v1.WhenSpentR\twhenSpent\"\x96\x01\n" +
+	"\x06Budget\x12!\n" +
+	"\fmoney_micros\x18\x01 \x01(\x03R\vmoneyMicros\x12\x1a\n" +
+	"\bcurrency\x18\x02 \x01(\tR\bcurrency\x12\x1f\n" +
+	"\vcpu_seconds\x18\x03 \x01(\x03R\n" +
+	"cpuSeconds\x12,\n" +
+	"\x12memory_gib_seconds\x18\x04 \x01(\x03R\x10memoryGibSeconds\"\xbb\x01\n" +
+	"\x13UpdateTenantRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12 \n" +
+	"\vdescription\x18\x02 \x01(\tR\vdescription\x121\n" +
+	"\x06limits\x18\x03 \x01(\v2\x19.sandbar.broker.v1.LimitsR\x06limits\x12;\n" +
+	"\vupdate_mask\x18\x04 \x01(\v2\x1a.google.protobuf.FieldMaskR\n" +
+	"updateMask\"I\n" +
+	"\x14UpdateTenantResponse\x121\n" +
+	"\x06tenant\x18\x01 \x01(\v2\x19.sandbar.broker.v1.TenantR\x06tenant*`\n" +
 	"\x04Role\x12\x14\n" +
 	"\x10ROLE_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
@@ -1253,7 +1695,16 @@ const file_sandbar_broker_v1_access_proto_rawDesc = "" +
 	"\x17CALLER_KIND_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11CALLER_KIND_LOCAL\x10\x01\x12\x17\n" +
 	"\x13CALLER_KIND_API_KEY\x10\x02\x12\x14\n" +
-	"\x10CALLER_KIND_OIDC\x10\x032\x9e\x05\n" +
+	"\x10CALLER_KIND_OIDC\x10\x03*`\n" +
+	"\fUnknownPrice\x12\x1d\n" +
+	"\x19UNKNOWN_PRICE_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13UNKNOWN_PRICE_ALLOW\x10\x01\x12\x18\n" +
+	"\x14UNKNOWN_PRICE_REFUSE\x10\x02*i\n" +
+	"\tWhenSpent\x12\x1a\n" +
+	"\x16WHEN_SPENT_UNSPECIFIED\x10\x00\x12\x13\n" +
+	"\x0fWHEN_SPENT_NONE\x10\x01\x12\x14\n" +
+	"\x10WHEN_SPENT_PAUSE\x10\x02\x12\x15\n" +
+	"\x11WHEN_SPENT_DELETE\x10\x032\xff\x05\n" +
 	"\rAccessService\x12M\n" +
 	"\x06WhoAmI\x12 .sandbar.broker.v1.WhoAmIRequest\x1a!.sandbar.broker.v1.WhoAmIResponse\x12_\n" +
 	"\fCreateTenant\x12&.sandbar.broker.v1.CreateTenantRequest\x1a'.sandbar.broker.v1.CreateTenantResponse\x12\\\n" +
@@ -1261,7 +1712,8 @@ const file_sandbar_broker_v1_access_proto_rawDesc = "" +
 	"\fDeleteTenant\x12&.sandbar.broker.v1.DeleteTenantRequest\x1a'.sandbar.broker.v1.DeleteTenantResponse\x12_\n" +
 	"\fCreateAPIKey\x12&.sandbar.broker.v1.CreateAPIKeyRequest\x1a'.sandbar.broker.v1.CreateAPIKeyResponse\x12\\\n" +
 	"\vListAPIKeys\x12%.sandbar.broker.v1.ListAPIKeysRequest\x1a&.sandbar.broker.v1.ListAPIKeysResponse\x12_\n" +
-	"\fRevokeAPIKey\x12&.sandbar.broker.v1.RevokeAPIKeyRequest\x1a'.sandbar.broker.v1.RevokeAPIKeyResponseBEZCgithub.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1;brokerv1b\x06proto3"
+	"\fRevokeAPIKey\x12&.sandbar.broker.v1.RevokeAPIKeyRequest\x1a'.sandbar.broker.v1.RevokeAPIKeyResponse\x12_\n" +
+	"\fUpdateTenant\x12&.sandbar.broker.v1.UpdateTenantRequest\x1a'.sandbar.broker.v1.UpdateTenantResponseBEZCgithub.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1;brokerv1b\x06proto3"
 
 var (
 	file_sandbar_broker_v1_access_proto_rawDescOnce sync.Once
@@ -1275,70 +1727,87 @@ func file_sandbar_broker_v1_access_proto_rawDescGZIP() []byte {
 	return file_sandbar_broker_v1_access_proto_rawDescData
 }
 
-var file_sandbar_broker_v1_access_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_sandbar_broker_v1_access_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_sandbar_broker_v1_access_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
+var file_sandbar_broker_v1_access_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_sandbar_broker_v1_access_proto_goTypes = []any{
 	(Role)(0),                     // 0: sandbar.broker.v1.Role
 	(CallerKind)(0),               // 1: sandbar.broker.v1.CallerKind
-	(*Scope)(nil),                 // 2: sandbar.broker.v1.Scope
-	(*WhoAmIRequest)(nil),         // 3: sandbar.broker.v1.WhoAmIRequest
-	(*WhoAmIResponse)(nil),        // 4: sandbar.broker.v1.WhoAmIResponse
-	(*Tenant)(nil),                // 5: sandbar.broker.v1.Tenant
-	(*CreateTenantRequest)(nil),   // 6: sandbar.broker.v1.CreateTenantRequest
-	(*CreateTenantResponse)(nil),  // 7: sandbar.broker.v1.CreateTenantResponse
-	(*ListTenantsRequest)(nil),    // 8: sandbar.broker.v1.ListTenantsRequest
-	(*ListTenantsResponse)(nil),   // 9: sandbar.broker.v1.ListTenantsResponse
-	(*DeleteTenantRequest)(nil),   // 10: sandbar.broker.v1.DeleteTenantRequest
-	(*DeleteTenantResponse)(nil),  // 11: sandbar.broker.v1.DeleteTenantResponse
-	(*APIKey)(nil),                // 12: sandbar.broker.v1.APIKey
-	(*CreateAPIKeyRequest)(nil),   // 13: sandbar.broker.v1.CreateAPIKeyRequest
-	(*CreateAPIKeyResponse)(nil),  // 14: sandbar.broker.v1.CreateAPIKeyResponse
-	(*ListAPIKeysRequest)(nil),    // 15: sandbar.broker.v1.ListAPIKeysRequest
-	(*ListAPIKeysResponse)(nil),   // 16: sandbar.broker.v1.ListAPIKeysResponse
-	(*RevokeAPIKeyRequest)(nil),   // 17: sandbar.broker.v1.RevokeAPIKeyRequest
-	(*RevokeAPIKeyResponse)(nil),  // 18: sandbar.broker.v1.RevokeAPIKeyResponse
-	nil,                           // 19: sandbar.broker.v1.Scope.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 20: google.protobuf.Timestamp
+	(UnknownPrice)(0),             // 2: sandbar.broker.v1.UnknownPrice
+	(WhenSpent)(0),                // 3: sandbar.broker.v1.WhenSpent
+	(*Scope)(nil),                 // 4: sandbar.broker.v1.Scope
+	(*WhoAmIRequest)(nil),         // 5: sandbar.broker.v1.WhoAmIRequest
+	(*WhoAmIResponse)(nil),        // 6: sandbar.broker.v1.WhoAmIResponse
+	(*Tenant)(nil),                // 7: sandbar.broker.v1.Tenant
+	(*CreateTenantRequest)(nil),   // 8: sandbar.broker.v1.CreateTenantRequest
+	(*CreateTenantResponse)(nil),  // 9: sandbar.broker.v1.CreateTenantResponse
+	(*ListTenantsRequest)(nil),    // 10: sandbar.broker.v1.ListTenantsRequest
+	(*ListTenantsResponse)(nil),   // 11: sandbar.broker.v1.ListTenantsResponse
+	(*DeleteTenantRequest)(nil),   // 12: sandbar.broker.v1.DeleteTenantRequest
+	(*DeleteTenantResponse)(nil),  // 13: sandbar.broker.v1.DeleteTenantResponse
+	(*APIKey)(nil),                // 14: sandbar.broker.v1.APIKey
+	(*CreateAPIKeyRequest)(nil),   // 15: sandbar.broker.v1.CreateAPIKeyRequest
+	(*CreateAPIKeyResponse)(nil),  // 16: sandbar.broker.v1.CreateAPIKeyResponse
+	(*ListAPIKeysRequest)(nil),    // 17: sandbar.broker.v1.ListAPIKeysRequest
+	(*ListAPIKeysResponse)(nil),   // 18: sandbar.broker.v1.ListAPIKeysResponse
+	(*RevokeAPIKeyRequest)(nil),   // 19: sandbar.broker.v1.RevokeAPIKeyRequest
+	(*RevokeAPIKeyResponse)(nil),  // 20: sandbar.broker.v1.RevokeAPIKeyResponse
+	(*Limits)(nil),                // 21: sandbar.broker.v1.Limits
+	(*Budget)(nil),                // 22: sandbar.broker.v1.Budget
+	(*UpdateTenantRequest)(nil),   // 23: sandbar.broker.v1.UpdateTenantRequest
+	(*UpdateTenantResponse)(nil),  // 24: sandbar.broker.v1.UpdateTenantResponse
+	nil,                           // 25: sandbar.broker.v1.Scope.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 26: google.protobuf.Timestamp
+	(*fieldmaskpb.FieldMask)(nil), // 27: google.protobuf.FieldMask
 }
 var file_sandbar_broker_v1_access_proto_depIdxs = []int32{
-	19, // 0: sandbar.broker.v1.Scope.labels:type_name -> sandbar.broker.v1.Scope.LabelsEntry
+	25, // 0: sandbar.broker.v1.Scope.labels:type_name -> sandbar.broker.v1.Scope.LabelsEntry
 	1,  // 1: sandbar.broker.v1.WhoAmIResponse.kind:type_name -> sandbar.broker.v1.CallerKind
 	0,  // 2: sandbar.broker.v1.WhoAmIResponse.role:type_name -> sandbar.broker.v1.Role
-	2,  // 3: sandbar.broker.v1.WhoAmIResponse.scope:type_name -> sandbar.broker.v1.Scope
-	20, // 4: sandbar.broker.v1.WhoAmIResponse.expires_at:type_name -> google.protobuf.Timestamp
-	20, // 5: sandbar.broker.v1.Tenant.created_at:type_name -> google.protobuf.Timestamp
-	5,  // 6: sandbar.broker.v1.CreateTenantResponse.tenant:type_name -> sandbar.broker.v1.Tenant
-	5,  // 7: sandbar.broker.v1.ListTenantsResponse.tenants:type_name -> sandbar.broker.v1.Tenant
-	0,  // 8: sandbar.broker.v1.APIKey.role:type_name -> sandbar.broker.v1.Role
-	2,  // 9: sandbar.broker.v1.APIKey.scope:type_name -> sandbar.broker.v1.Scope
-	20, // 10: sandbar.broker.v1.APIKey.created_at:type_name -> google.protobuf.Timestamp
-	20, // 11: sandbar.broker.v1.APIKey.expires_at:type_name -> google.protobuf.Timestamp
-	20, // 12: sandbar.broker.v1.APIKey.revoked_at:type_name -> google.protobuf.Timestamp
-	0,  // 13: sandbar.broker.v1.CreateAPIKeyRequest.role:type_name -> sandbar.broker.v1.Role
-	2,  // 14: sandbar.broker.v1.CreateAPIKeyRequest.scope:type_name -> sandbar.broker.v1.Scope
-	20, // 15: sandbar.broker.v1.CreateAPIKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
-	12, // 16: sandbar.broker.v1.CreateAPIKeyResponse.api_key:type_name -> sandbar.broker.v1.APIKey
-	12, // 17: sandbar.broker.v1.ListAPIKeysResponse.api_keys:type_name -> sandbar.broker.v1.APIKey
-	12, // 18: sandbar.broker.v1.RevokeAPIKeyResponse.api_key:type_name -> sandbar.broker.v1.APIKey
-	3,  // 19: sandbar.broker.v1.AccessService.WhoAmI:input_type -> sandbar.broker.v1.WhoAmIRequest
-	6,  // 20: sandbar.broker.v1.AccessService.CreateTenant:input_type -> sandbar.broker.v1.CreateTenantRequest
-	8,  // 21: sandbar.broker.v1.AccessService.ListTenants:input_type -> sandbar.broker.v1.ListTenantsRequest
-	10, // 22: sandbar.broker.v1.AccessService.DeleteTenant:input_type -> sandbar.broker.v1.DeleteTenantRequest
-	13, // 23: sandbar.broker.v1.AccessService.CreateAPIKey:input_type -> sandbar.broker.v1.CreateAPIKeyRequest
-	15, // 24: sandbar.broker.v1.AccessService.ListAPIKeys:input_type -> sandbar.broker.v1.ListAPIKeysRequest
-	17, // 25: sandbar.broker.v1.AccessService.RevokeAPIKey:input_type -> sandbar.broker.v1.RevokeAPIKeyRequest
-	4,  // 26: sandbar.broker.v1.AccessService.WhoAmI:output_type -> sandbar.broker.v1.WhoAmIResponse
-	7,  // 27: sandbar.broker.v1.AccessService.CreateTenant:output_type -> sandbar.broker.v1.CreateTenantResponse
-	9,  // 28: sandbar.broker.v1.AccessService.ListTenants:output_type -> sandbar.broker.v1.ListTenantsResponse
-	11, // 29: sandbar.broker.v1.AccessService.DeleteTenant:output_type -> sandbar.broker.v1.DeleteTenantResponse
-	14, // 30: sandbar.broker.v1.AccessService.CreateAPIKey:output_type -> sandbar.broker.v1.CreateAPIKeyResponse
-	16, // 31: sandbar.broker.v1.AccessService.ListAPIKeys:output_type -> sandbar.broker.v1.ListAPIKeysResponse
-	18, // 32: sandbar.broker.v1.AccessService.RevokeAPIKey:output_type -> sandbar.broker.v1.RevokeAPIKeyResponse
-	26, // [26:33] is the sub-list for method output_type
-	19, // [19:26] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	4,  // 3: sandbar.broker.v1.WhoAmIResponse.scope:type_name -> sandbar.broker.v1.Scope
+	26, // 4: sandbar.broker.v1.WhoAmIResponse.expires_at:type_name -> google.protobuf.Timestamp
+	26, // 5: sandbar.broker.v1.Tenant.created_at:type_name -> google.protobuf.Timestamp
+	21, // 6: sandbar.broker.v1.Tenant.limits:type_name -> sandbar.broker.v1.Limits
+	7,  // 7: sandbar.broker.v1.CreateTenantResponse.tenant:type_name -> sandbar.broker.v1.Tenant
+	7,  // 8: sandbar.broker.v1.ListTenantsResponse.tenants:type_name -> sandbar.broker.v1.Tenant
+	0,  // 9: sandbar.broker.v1.APIKey.role:type_name -> sandbar.broker.v1.Role
+	4,  // 10: sandbar.broker.v1.APIKey.scope:type_name -> sandbar.broker.v1.Scope
+	26, // 11: sandbar.broker.v1.APIKey.created_at:type_name -> google.protobuf.Timestamp
+	26, // 12: sandbar.broker.v1.APIKey.expires_at:type_name -> google.protobuf.Timestamp
+	26, // 13: sandbar.broker.v1.APIKey.revoked_at:type_name -> google.protobuf.Timestamp
+	0,  // 14: sandbar.broker.v1.CreateAPIKeyRequest.role:type_name -> sandbar.broker.v1.Role
+	4,  // 15: sandbar.broker.v1.CreateAPIKeyRequest.scope:type_name -> sandbar.broker.v1.Scope
+	26, // 16: sandbar.broker.v1.CreateAPIKeyRequest.expires_at:type_name -> google.protobuf.Timestamp
+	14, // 17: sandbar.broker.v1.CreateAPIKeyResponse.api_key:type_name -> sandbar.broker.v1.APIKey
+	14, // 18: sandbar.broker.v1.ListAPIKeysResponse.api_keys:type_name -> sandbar.broker.v1.APIKey
+	14, // 19: sandbar.broker.v1.RevokeAPIKeyResponse.api_key:type_name -> sandbar.broker.v1.APIKey
+	22, // 20: sandbar.broker.v1.Limits.daily:type_name -> sandbar.broker.v1.Budget
+	22, // 21: sandbar.broker.v1.Limits.monthly:type_name -> sandbar.broker.v1.Budget
+	2,  // 22: sandbar.broker.v1.Limits.unknown_price:type_name -> sandbar.broker.v1.UnknownPrice
+	3,  // 23: sandbar.broker.v1.Limits.when_spent:type_name -> sandbar.broker.v1.WhenSpent
+	21, // 24: sandbar.broker.v1.UpdateTenantRequest.limits:type_name -> sandbar.broker.v1.Limits
+	27, // 25: sandbar.broker.v1.UpdateTenantRequest.update_mask:type_name -> google.protobuf.FieldMask
+	7,  // 26: sandbar.broker.v1.UpdateTenantResponse.tenant:type_name -> sandbar.broker.v1.Tenant
+	5,  // 27: sandbar.broker.v1.AccessService.WhoAmI:input_type -> sandbar.broker.v1.WhoAmIRequest
+	8,  // 28: sandbar.broker.v1.AccessService.CreateTenant:input_type -> sandbar.broker.v1.CreateTenantRequest
+	10, // 29: sandbar.broker.v1.AccessService.ListTenants:input_type -> sandbar.broker.v1.ListTenantsRequest
+	12, // 30: sandbar.broker.v1.AccessService.DeleteTenant:input_type -> sandbar.broker.v1.DeleteTenantRequest
+	15, // 31: sandbar.broker.v1.AccessService.CreateAPIKey:input_type -> sandbar.broker.v1.CreateAPIKeyRequest
+	17, // 32: sandbar.broker.v1.AccessService.ListAPIKeys:input_type -> sandbar.broker.v1.ListAPIKeysRequest
+	19, // 33: sandbar.broker.v1.AccessService.RevokeAPIKey:input_type -> sandbar.broker.v1.RevokeAPIKeyRequest
+	23, // 34: sandbar.broker.v1.AccessService.UpdateTenant:input_type -> sandbar.broker.v1.UpdateTenantRequest
+	6,  // 35: sandbar.broker.v1.AccessService.WhoAmI:output_type -> sandbar.broker.v1.WhoAmIResponse
+	9,  // 36: sandbar.broker.v1.AccessService.CreateTenant:output_type -> sandbar.broker.v1.CreateTenantResponse
+	11, // 37: sandbar.broker.v1.AccessService.ListTenants:output_type -> sandbar.broker.v1.ListTenantsResponse
+	13, // 38: sandbar.broker.v1.AccessService.DeleteTenant:output_type -> sandbar.broker.v1.DeleteTenantResponse
+	16, // 39: sandbar.broker.v1.AccessService.CreateAPIKey:output_type -> sandbar.broker.v1.CreateAPIKeyResponse
+	18, // 40: sandbar.broker.v1.AccessService.ListAPIKeys:output_type -> sandbar.broker.v1.ListAPIKeysResponse
+	20, // 41: sandbar.broker.v1.AccessService.RevokeAPIKey:output_type -> sandbar.broker.v1.RevokeAPIKeyResponse
+	24, // 42: sandbar.broker.v1.AccessService.UpdateTenant:output_type -> sandbar.broker.v1.UpdateTenantResponse
+	35, // [35:43] is the sub-list for method output_type
+	27, // [27:35] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_sandbar_broker_v1_access_proto_init() }
@@ -1351,8 +1820,8 @@ func file_sandbar_broker_v1_access_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sandbar_broker_v1_access_proto_rawDesc), len(file_sandbar_broker_v1_access_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   18,
+			NumEnums:      4,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -113,6 +113,8 @@ const (
 	// Its last creations failed, and one other is finding out whether it works
 	// again.
 	PlacementRule_PLACEMENT_RULE_CIRCUIT_PROBING PlacementRule = 12
+	// It costs more than max_price, or nobody knows what it costs.
+	PlacementRule_PLACEMENT_RULE_PRICE PlacementRule = 30
 )
 
 // Enum value maps for PlacementRule.
@@ -131,6 +133,7 @@ var (
 		10: "PLACEMENT_RULE_COOLING_DOWN",
 		11: "PLACEMENT_RULE_CIRCUIT_OPEN",
 		12: "PLACEMENT_RULE_CIRCUIT_PROBING",
+		30: "PLACEMENT_RULE_PRICE",
 	}
 	PlacementRule_value = map[string]int32{
 		"PLACEMENT_RULE_UNSPECIFIED":         0,
@@ -146,6 +149,7 @@ var (
 		"PLACEMENT_RULE_COOLING_DOWN":        10,
 		"PLACEMENT_RULE_CIRCUIT_OPEN":        11,
 		"PLACEMENT_RULE_CIRCUIT_PROBING":     12,
+		"PLACEMENT_RULE_PRICE":               30,
 	}
 )
 
@@ -301,6 +305,120 @@ func (EventType) EnumDescriptor() ([]byte, []int) {
 	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{3}
 }
 
+// PriceBasis says how much a price is to be relied on.
+type PriceBasis int32
+
+const (
+	PriceBasis_PRICE_BASIS_UNSPECIFIED PriceBasis = 0
+	// The provider charges exactly this.
+	PriceBasis_PRICE_BASIS_DETERMINISTIC PriceBasis = 1
+	// The provider charges what was really used; this is for what was requested.
+	PriceBasis_PRICE_BASIS_USAGE_DEPENDENT PriceBasis = 2
+	// What the provider charges depends on the plan: what it includes, and which step
+	// of it was reached.
+	PriceBasis_PRICE_BASIS_PLAN_DEPENDENT PriceBasis = 3
+)
+
+// Enum value maps for PriceBasis.
+var (
+	PriceBasis_name = map[int32]string{
+		0: "PRICE_BASIS_UNSPECIFIED",
+		1: "PRICE_BASIS_DETERMINISTIC",
+		2: "PRICE_BASIS_USAGE_DEPENDENT",
+		3: "PRICE_BASIS_PLAN_DEPENDENT",
+	}
+	PriceBasis_value = map[string]int32{
+		"PRICE_BASIS_UNSPECIFIED":     0,
+		"PRICE_BASIS_DETERMINISTIC":   1,
+		"PRICE_BASIS_USAGE_DEPENDENT": 2,
+		"PRICE_BASIS_PLAN_DEPENDENT":  3,
+	}
+)
+
+func (x PriceBasis) Enum() *PriceBasis {
+	p := new(PriceBasis)
+	*p = x
+	return p
+}
+
+func (x PriceBasis) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (PriceBasis) Descriptor() protoreflect.EnumDescriptor {
+	return file_sandbar_broker_v1_broker_proto_enumTypes[4].Descriptor()
+}
+
+func (PriceBasis) Type() protoreflect.EnumType {
+	return &file_sandbar_broker_v1_broker_proto_enumTypes[4]
+}
+
+func (x PriceBasis) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use PriceBasis.Descriptor instead.
+func (PriceBasis) EnumDescriptor() ([]byte, []int) {
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{4}
+}
+
+// CostGroup says what lines of costs are of.
+type CostGroup int32
+
+const (
+	// No lines, only the total.
+	CostGroup_COST_GROUP_UNSPECIFIED CostGroup = 0
+	CostGroup_COST_GROUP_TENANT      CostGroup = 1
+	CostGroup_COST_GROUP_PROVIDER    CostGroup = 2
+	CostGroup_COST_GROUP_SANDBOX     CostGroup = 3
+	CostGroup_COST_GROUP_DAY         CostGroup = 4
+)
+
+// Enum value maps for CostGroup.
+var (
+	CostGroup_name = map[int32]string{
+		0: "COST_GROUP_UNSPECIFIED",
+		1: "COST_GROUP_TENANT",
+		2: "COST_GROUP_PROVIDER",
+		3: "COST_GROUP_SANDBOX",
+		4: "COST_GROUP_DAY",
+	}
+	CostGroup_value = map[string]int32{
+		"COST_GROUP_UNSPECIFIED": 0,
+		"COST_GROUP_TENANT":      1,
+		"COST_GROUP_PROVIDER":    2,
+		"COST_GROUP_SANDBOX":     3,
+		"COST_GROUP_DAY":         4,
+	}
+)
+
+func (x CostGroup) Enum() *CostGroup {
+	p := new(CostGroup)
+	*p = x
+	return p
+}
+
+func (x CostGroup) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (CostGroup) Descriptor() protoreflect.EnumDescriptor {
+	return file_sandbar_broker_v1_broker_proto_enumTypes[5].Descriptor()
+}
+
+func (CostGroup) Type() protoreflect.EnumType {
+	return &file_sandbar_broker_v1_broker_proto_enumTypes[5]
+}
+
+func (x CostGroup) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use CostGroup.Descriptor instead.
+func (CostGroup) EnumDescriptor() ([]byte, []int) {
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{5}
+}
+
 // Sandbox is a sandbox as the broker knows it.
 type Sandbox struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -328,7 +446,10 @@ type Sandbox struct {
 	// Snapshot or sandbox it was made from.
 	ParentId string `protobuf:"bytes,14,opt,name=parent_id,json=parentId,proto3" json:"parent_id,omitempty"`
 	// Tenant that owns it.
-	Tenant        string `protobuf:"bytes,20,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	Tenant string `protobuf:"bytes,20,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	// What it is counted and priced by, fixed when it was asked for. Absent: it was
+	// made before the broker counted.
+	Rate          *Rate `protobuf:"bytes,30,opt,name=rate,proto3" json:"rate,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -468,6 +589,13 @@ func (x *Sandbox) GetTenant() string {
 	return ""
 }
 
+func (x *Sandbox) GetRate() *Rate {
+	if x != nil {
+		return x.Rate
+	}
+	return nil
+}
+
 // Idle says what happens to a sandbox that nobody uses. Running execs and open
 // tunnels count as use.
 type Idle struct {
@@ -541,7 +669,9 @@ type CreateSandboxRequest struct {
 	ProviderLabels map[string]string `protobuf:"bytes,8,rep,name=provider_labels,json=providerLabels,proto3" json:"provider_labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// The least that the provider must keep when this sandbox is paused; absent:
 	// it need not be able to pause.
-	PauseKeeps    *v1.Keeps `protobuf:"bytes,9,opt,name=pause_keeps,json=pauseKeeps,proto3" json:"pause_keeps,omitempty"`
+	PauseKeeps *v1.Keeps `protobuf:"bytes,9,opt,name=pause_keeps,json=pauseKeeps,proto3" json:"pause_keeps,omitempty"`
+	// The most that it may cost; absent: whatever it costs.
+	MaxPrice      *MaxPrice `protobuf:"bytes,30,opt,name=max_price,json=maxPrice,proto3" json:"max_price,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -635,6 +765,13 @@ func (x *CreateSandboxRequest) GetProviderLabels() map[string]string {
 func (x *CreateSandboxRequest) GetPauseKeeps() *v1.Keeps {
 	if x != nil {
 		return x.PauseKeeps
+	}
+	return nil
+}
+
+func (x *CreateSandboxRequest) GetMaxPrice() *MaxPrice {
+	if x != nil {
+		return x.MaxPrice
 	}
 	return nil
 }
@@ -951,8 +1088,10 @@ type PlacementCandidate struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Provider string                 `protobuf:"bytes,1,opt,name=provider,proto3" json:"provider,omitempty"`
 	// All that rules it out.
-	Obstacles     []*PlacementObstacle `protobuf:"bytes,2,rep,name=obstacles,proto3" json:"obstacles,omitempty"`
-	Score         *PlacementScore      `protobuf:"bytes,3,opt,name=score,proto3" json:"score,omitempty"`
+	Obstacles []*PlacementObstacle `protobuf:"bytes,2,rep,name=obstacles,proto3" json:"obstacles,omitempty"`
+	Score     *PlacementScore      `protobuf:"bytes,3,opt,name=score,proto3" json:"score,omitempty"`
+	// What the sandbox would cost there; absent: unknown.
+	Price         *Price `protobuf:"bytes,30,opt,name=price,proto3" json:"price,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1004,6 +1143,13 @@ func (x *PlacementCandidate) GetObstacles() []*PlacementObstacle {
 func (x *PlacementCandidate) GetScore() *PlacementScore {
 	if x != nil {
 		return x.Score
+	}
+	return nil
+}
+
+func (x *PlacementCandidate) GetPrice() *Price {
+	if x != nil {
+		return x.Price
 	}
 	return nil
 }
@@ -3849,11 +3995,598 @@ func (x *Event) GetLabels() map[string]string {
 	return nil
 }
 
+// Rate is what a sandbox is counted and priced by.
+type Rate struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What was requested or, where the request does not say, what the configuration
+	// says a sandbox has at the provider. 0: nobody says.
+	CpuMillis   int64 `protobuf:"varint,1,opt,name=cpu_millis,json=cpuMillis,proto3" json:"cpu_millis,omitempty"`
+	MemoryBytes int64 `protobuf:"varint,2,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
+	DiskBytes   int64 `protobuf:"varint,3,opt,name=disk_bytes,json=diskBytes,proto3" json:"disk_bytes,omitempty"`
+	// Absent: unknown.
+	Price         *Price `protobuf:"bytes,4,opt,name=price,proto3" json:"price,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Rate) Reset() {
+	*x = Rate{}
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Rate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Rate) ProtoMessage() {}
+
+func (x *Rate) ProtoReflect() protoreflect.Message {
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Rate.ProtoReflect.Descriptor instead.
+func (*Rate) Descriptor() ([]byte, []int) {
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *Rate) GetCpuMillis() int64 {
+	if x != nil {
+		return x.CpuMillis
+	}
+	return 0
+}
+
+func (x *Rate) GetMemoryBytes() int64 {
+	if x != nil {
+		return x.MemoryBytes
+	}
+	return 0
+}
+
+func (x *Rate) GetDiskBytes() int64 {
+	if x != nil {
+		return x.DiskBytes
+	}
+	return 0
+}
+
+func (x *Rate) GetPrice() *Price {
+	if x != nil {
+		return x.Price
+	}
+	return nil
+}
+
+// Price is what the price book of a provider says of one sandbox.
+type Price struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Three letters, such as USD.
+	Currency string     `protobuf:"bytes,1,opt,name=currency,proto3" json:"currency,omitempty"`
+	Basis    PriceBasis `protobuf:"varint,2,opt,name=basis,proto3,enum=sandbar.broker.v1.PriceBasis" json:"basis,omitempty"`
+	// Billionths of a unit of the currency for an hour.
+	RunningNanosPerHour int64 `protobuf:"varint,3,opt,name=running_nanos_per_hour,json=runningNanosPerHour,proto3" json:"running_nanos_per_hour,omitempty"`
+	PausedNanosPerHour  int64 `protobuf:"varint,4,opt,name=paused_nanos_per_hour,json=pausedNanosPerHour,proto3" json:"paused_nanos_per_hour,omitempty"`
+	// Millionths of a unit of the currency, once for each sandbox.
+	StartMicros   int64 `protobuf:"varint,5,opt,name=start_micros,json=startMicros,proto3" json:"start_micros,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Price) Reset() {
+	*x = Price{}
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Price) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Price) ProtoMessage() {}
+
+func (x *Price) ProtoReflect() protoreflect.Message {
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Price.ProtoReflect.Descriptor instead.
+func (*Price) Descriptor() ([]byte, []int) {
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *Price) GetCurrency() string {
+	if x != nil {
+		return x.Currency
+	}
+	return ""
+}
+
+func (x *Price) GetBasis() PriceBasis {
+	if x != nil {
+		return x.Basis
+	}
+	return PriceBasis_PRICE_BASIS_UNSPECIFIED
+}
+
+func (x *Price) GetRunningNanosPerHour() int64 {
+	if x != nil {
+		return x.RunningNanosPerHour
+	}
+	return 0
+}
+
+func (x *Price) GetPausedNanosPerHour() int64 {
+	if x != nil {
+		return x.PausedNanosPerHour
+	}
+	return 0
+}
+
+func (x *Price) GetStartMicros() int64 {
+	if x != nil {
+		return x.StartMicros
+	}
+	return 0
+}
+
+// MaxPrice is the most that a sandbox may cost while it runs.
+type MaxPrice struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Three letters, such as USD. A price in another currency is as good as unknown.
+	Currency string `protobuf:"bytes,1,opt,name=currency,proto3" json:"currency,omitempty"`
+	// Billionths of a unit of the currency for an hour; at least 1. What a start costs
+	// is not part of it.
+	NanosPerHour int64 `protobuf:"varint,2,opt,name=nanos_per_hour,json=nanosPerHour,proto3" json:"nanos_per_hour,omitempty"`
+	// A provider whose price is unknown will do too.
+	AllowUnknown  bool `protobuf:"varint,3,opt,name=allow_unknown,json=allowUnknown,proto3" json:"allow_unknown,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *MaxPrice) Reset() {
+	*x = MaxPrice{}
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *MaxPrice) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*MaxPrice) ProtoMessage() {}
+
+func (x *MaxPrice) ProtoReflect() protoreflect.Message {
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use MaxPrice.ProtoReflect.Descriptor instead.
+func (*MaxPrice) Descriptor() ([]byte, []int) {
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *MaxPrice) GetCurrency() string {
+	if x != nil {
+		return x.Currency
+	}
+	return ""
+}
+
+func (x *MaxPrice) GetNanosPerHour() int64 {
+	if x != nil {
+		return x.NanosPerHour
+	}
+	return 0
+}
+
+func (x *MaxPrice) GetAllowUnknown() bool {
+	if x != nil {
+		return x.AllowUnknown
+	}
+	return false
+}
+
+type GetCostRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// First and last day, in UTC, such as 2026-11-01. Empty: the first of this month,
+	// and today.
+	FirstDay string `protobuf:"bytes,1,opt,name=first_day,json=firstDay,proto3" json:"first_day,omitempty"`
+	LastDay  string `protobuf:"bytes,2,opt,name=last_day,json=lastDay,proto3" json:"last_day,omitempty"`
+	// Empty: all providers.
+	Provider string    `protobuf:"bytes,3,opt,name=provider,proto3" json:"provider,omitempty"`
+	Group    CostGroup `protobuf:"varint,4,opt,name=group,proto3,enum=sandbar.broker.v1.CostGroup" json:"group,omitempty"`
+	// Most lines; 0: 1000, which is as many as there can be. What has no line of its
+	// own is in the last one.
+	Limit         int32 `protobuf:"varint,5,opt,name=limit,proto3" json:"limit,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetCostRequest) Reset() {
+	*x = GetCostRequest{}
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetCostRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetCostRequest) ProtoMessage() {}
+
+func (x *GetCostRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetCostRequest.ProtoReflect.Descriptor instead.
+func (*GetCostRequest) Descriptor() ([]byte, []int) {
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *GetCostRequest) GetFirstDay() string {
+	if x != nil {
+		return x.FirstDay
+	}
+	return ""
+}
+
+func (x *GetCostRequest) GetLastDay() string {
+	if x != nil {
+		return x.LastDay
+	}
+	return ""
+}
+
+func (x *GetCostRequest) GetProvider() string {
+	if x != nil {
+		return x.Provider
+	}
+	return ""
+}
+
+func (x *GetCostRequest) GetGroup() CostGroup {
+	if x != nil {
+		return x.Group
+	}
+	return CostGroup_COST_GROUP_UNSPECIFIED
+}
+
+func (x *GetCostRequest) GetLimit() int32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+type GetCostResponse struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	FirstDay string                 `protobuf:"bytes,1,opt,name=first_day,json=firstDay,proto3" json:"first_day,omitempty"`
+	LastDay  string                 `protobuf:"bytes,2,opt,name=last_day,json=lastDay,proto3" json:"last_day,omitempty"`
+	// Until when sandboxes that live are counted.
+	At *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=at,proto3" json:"at,omitempty"`
+	// Days in order; of other groups the most expensive first, those of unknown price
+	// after them.
+	Lines         []*CostLine `protobuf:"bytes,4,rep,name=lines,proto3" json:"lines,omitempty"`
+	Total         *CostLine   `protobuf:"bytes,5,opt,name=total,proto3" json:"total,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetCostResponse) Reset() {
+	*x = GetCostResponse{}
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetCostResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetCostResponse) ProtoMessage() {}
+
+func (x *GetCostResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetCostResponse.ProtoReflect.Descriptor instead.
+func (*GetCostResponse) Descriptor() ([]byte, []int) {
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{62}
+}
+
+func (x *GetCostResponse) GetFirstDay() string {
+	if x != nil {
+		return x.FirstDay
+	}
+	return ""
+}
+
+func (x *GetCostResponse) GetLastDay() string {
+	if x != nil {
+		return x.LastDay
+	}
+	return ""
+}
+
+func (x *GetCostResponse) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *GetCostResponse) GetLines() []*CostLine {
+	if x != nil {
+		return x.Lines
+	}
+	return nil
+}
+
+func (x *GetCostResponse) GetTotal() *CostLine {
+	if x != nil {
+		return x.Total
+	}
+	return nil
+}
+
+// CostLine is what one tenant, provider, sandbox or day used. What the group is
+// not of is empty.
+type CostLine struct {
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Tenant      string                 `protobuf:"bytes,1,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	Provider    string                 `protobuf:"bytes,2,opt,name=provider,proto3" json:"provider,omitempty"`
+	SandboxId   string                 `protobuf:"bytes,3,opt,name=sandbox_id,json=sandboxId,proto3" json:"sandbox_id,omitempty"`
+	SandboxName string                 `protobuf:"bytes,4,opt,name=sandbox_name,json=sandboxName,proto3" json:"sandbox_name,omitempty"`
+	Day         string                 `protobuf:"bytes,5,opt,name=day,proto3" json:"day,omitempty"`
+	// So many lines are in this one, which is the last; 0: it is one by itself.
+	Others int64 `protobuf:"varint,6,opt,name=others,proto3" json:"others,omitempty"`
+	// By currency and basis. What has no price is a part without a currency: its
+	// amount is unknown, not 0.
+	Parts         []*CostPart `protobuf:"bytes,7,rep,name=parts,proto3" json:"parts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CostLine) Reset() {
+	*x = CostLine{}
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CostLine) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CostLine) ProtoMessage() {}
+
+func (x *CostLine) ProtoReflect() protoreflect.Message {
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CostLine.ProtoReflect.Descriptor instead.
+func (*CostLine) Descriptor() ([]byte, []int) {
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{63}
+}
+
+func (x *CostLine) GetTenant() string {
+	if x != nil {
+		return x.Tenant
+	}
+	return ""
+}
+
+func (x *CostLine) GetProvider() string {
+	if x != nil {
+		return x.Provider
+	}
+	return ""
+}
+
+func (x *CostLine) GetSandboxId() string {
+	if x != nil {
+		return x.SandboxId
+	}
+	return ""
+}
+
+func (x *CostLine) GetSandboxName() string {
+	if x != nil {
+		return x.SandboxName
+	}
+	return ""
+}
+
+func (x *CostLine) GetDay() string {
+	if x != nil {
+		return x.Day
+	}
+	return ""
+}
+
+func (x *CostLine) GetOthers() int64 {
+	if x != nil {
+		return x.Others
+	}
+	return 0
+}
+
+func (x *CostLine) GetParts() []*CostPart {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
+}
+
+// CostPart is use that was priced in one way. CPU, memory and disk are what was
+// requested, not what was measured.
+type CostPart struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Currency string                 `protobuf:"bytes,1,opt,name=currency,proto3" json:"currency,omitempty"`
+	Basis    PriceBasis             `protobuf:"varint,2,opt,name=basis,proto3,enum=sandbar.broker.v1.PriceBasis" json:"basis,omitempty"`
+	// Millionths of a unit of the currency.
+	Micros int64 `protobuf:"varint,3,opt,name=micros,proto3" json:"micros,omitempty"`
+	// Sandboxes that began to run.
+	Starts              int64 `protobuf:"varint,4,opt,name=starts,proto3" json:"starts,omitempty"`
+	RunningMilliseconds int64 `protobuf:"varint,5,opt,name=running_milliseconds,json=runningMilliseconds,proto3" json:"running_milliseconds,omitempty"`
+	PausedMilliseconds  int64 `protobuf:"varint,6,opt,name=paused_milliseconds,json=pausedMilliseconds,proto3" json:"paused_milliseconds,omitempty"`
+	// CPU and memory while running, disk also while paused.
+	CpuMicroseconds       int64 `protobuf:"varint,7,opt,name=cpu_microseconds,json=cpuMicroseconds,proto3" json:"cpu_microseconds,omitempty"`
+	MemoryMibMilliseconds int64 `protobuf:"varint,8,opt,name=memory_mib_milliseconds,json=memoryMibMilliseconds,proto3" json:"memory_mib_milliseconds,omitempty"`
+	DiskMibMilliseconds   int64 `protobuf:"varint,9,opt,name=disk_mib_milliseconds,json=diskMibMilliseconds,proto3" json:"disk_mib_milliseconds,omitempty"`
+	unknownFields         protoimpl.UnknownFields
+	sizeCache             protoimpl.SizeCache
+}
+
+func (x *CostPart) Reset() {
+	*x = CostPart{}
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[64]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CostPart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CostPart) ProtoMessage() {}
+
+func (x *CostPart) ProtoReflect() protoreflect.Message {
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[64]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CostPart.ProtoReflect.Descriptor instead.
+func (*CostPart) Descriptor() ([]byte, []int) {
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{64}
+}
+
+func (x *CostPart) GetCurrency() string {
+	if x != nil {
+		return x.Currency
+	}
+	return ""
+}
+
+func (x *CostPart) GetBasis() PriceBasis {
+	if x != nil {
+		return x.Basis
+	}
+	return PriceBasis_PRICE_BASIS_UNSPECIFIED
+}
+
+func (x *CostPart) GetMicros() int64 {
+	if x != nil {
+		return x.Micros
+	}
+	return 0
+}
+
+func (x *CostPart) GetStarts() int64 {
+	if x != nil {
+		return x.Starts
+	}
+	return 0
+}
+
+func (x *CostPart) GetRunningMilliseconds() int64 {
+	if x != nil {
+		return x.RunningMilliseconds
+	}
+	return 0
+}
+
+func (x *CostPart) GetPausedMilliseconds() int64 {
+	if x != nil {
+		return x.PausedMilliseconds
+	}
+	return 0
+}
+
+func (x *CostPart) GetCpuMicroseconds() int64 {
+	if x != nil {
+		return x.CpuMicroseconds
+	}
+	return 0
+}
+
+func (x *CostPart) GetMemoryMibMilliseconds() int64 {
+	if x != nil {
+		return x.MemoryMibMilliseconds
+	}
+	return 0
+}
+
+func (x *CostPart) GetDiskMibMilliseconds() int64 {
+	if x != nil {
+		return x.DiskMibMilliseconds
+	}
+	return 0
+}
+
 var File_sandbar_broker_v1_broker_proto protoreflect.FileDescriptor
 
 const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"\n" +
-	"\x1esandbar/broker/v1/broker.proto\x12\x11sandbar.broker.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a$sandbar/provider/v1/capability.proto\x1a!sandbar/provider/v1/options.proto\x1a\"sandbar/provider/v1/provider.proto\x1a!sandbar/provider/v1/sandbox.proto\"\xf8\x05\n" +
+	"\x1esandbar/broker/v1/broker.proto\x12\x11sandbar.broker.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a$sandbar/provider/v1/capability.proto\x1a!sandbar/provider/v1/options.proto\x1a\"sandbar/provider/v1/provider.proto\x1a!sandbar/provider/v1/sandbox.proto\"\xa5\x06\n" +
 	"\aSandbox\x12\x1d\n" +
 	"\n" +
 	"sandbox_id\x18\x01 \x01(\tR\tsandboxId\x12\x12\n" +
@@ -3874,13 +4607,14 @@ const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"\x04idle\x18\f \x01(\v2\x17.sandbar.broker.v1.IdleR\x04idle\x12@\n" +
 	"\x0elast_active_at\x18\r \x01(\v2\x1a.google.protobuf.TimestampR\flastActiveAt\x12\x1b\n" +
 	"\tparent_id\x18\x0e \x01(\tR\bparentId\x12\x16\n" +
-	"\x06tenant\x18\x14 \x01(\tR\x06tenant\x1a9\n" +
+	"\x06tenant\x18\x14 \x01(\tR\x06tenant\x12+\n" +
+	"\x04rate\x18\x1e \x01(\v2\x17.sandbar.broker.v1.RateR\x04rate\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"r\n" +
 	"\x04Idle\x123\n" +
 	"\atimeout\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x125\n" +
-	"\x06action\x18\x02 \x01(\x0e2\x1d.sandbar.broker.v1.IdleActionR\x06action\"\x82\x05\n" +
+	"\x06action\x18\x02 \x01(\x0e2\x1d.sandbar.broker.v1.IdleActionR\x06action\"\xbc\x05\n" +
 	"\x14CreateSandboxRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\bprovider\x18\x02 \x01(\tR\bprovider\x124\n" +
@@ -3891,7 +4625,8 @@ const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"\x0fidempotency_key\x18\a \x01(\tR\x0eidempotencyKey\x12d\n" +
 	"\x0fprovider_labels\x18\b \x03(\v2;.sandbar.broker.v1.CreateSandboxRequest.ProviderLabelsEntryR\x0eproviderLabels\x12F\n" +
 	"\vpause_keeps\x18\t \x01(\v2\x1a.sandbar.provider.v1.KeepsB\t\xb2\xbb\x18\x05pauseR\n" +
-	"pauseKeeps\x1a9\n" +
+	"pauseKeeps\x128\n" +
+	"\tmax_price\x18\x1e \x01(\v2\x1b.sandbar.broker.v1.MaxPriceR\bmaxPrice\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aA\n" +
@@ -3916,11 +4651,12 @@ const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"\n" +
 	"candidates\x18\x04 \x03(\v2%.sandbar.broker.v1.PlacementCandidateR\n" +
 	"candidates\x12?\n" +
-	"\battempts\x18\x05 \x03(\v2#.sandbar.broker.v1.PlacementAttemptR\battempts\"\xad\x01\n" +
+	"\battempts\x18\x05 \x03(\v2#.sandbar.broker.v1.PlacementAttemptR\battempts\"\xdd\x01\n" +
 	"\x12PlacementCandidate\x12\x1a\n" +
 	"\bprovider\x18\x01 \x01(\tR\bprovider\x12B\n" +
 	"\tobstacles\x18\x02 \x03(\v2$.sandbar.broker.v1.PlacementObstacleR\tobstacles\x127\n" +
-	"\x05score\x18\x03 \x01(\v2!.sandbar.broker.v1.PlacementScoreR\x05score\"\xcb\x01\n" +
+	"\x05score\x18\x03 \x01(\v2!.sandbar.broker.v1.PlacementScoreR\x05score\x12.\n" +
+	"\x05price\x18\x1e \x01(\v2\x18.sandbar.broker.v1.PriceR\x05price\"\xcb\x01\n" +
 	"\x11PlacementObstacle\x124\n" +
 	"\x04rule\x18\x01 \x01(\x0e2 .sandbar.broker.v1.PlacementRuleR\x04rule\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x14\n" +
@@ -4141,12 +4877,60 @@ const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"\x06labels\x18\f \x03(\v2$.sandbar.broker.v1.Event.LabelsEntryR\x06labels\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01*X\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x97\x01\n" +
+	"\x04Rate\x12\x1d\n" +
+	"\n" +
+	"cpu_millis\x18\x01 \x01(\x03R\tcpuMillis\x12!\n" +
+	"\fmemory_bytes\x18\x02 \x01(\x03R\vmemoryBytes\x12\x1d\n" +
+	"\n" +
+	"disk_bytes\x18\x03 \x01(\x03R\tdiskBytes\x12.\n" +
+	"\x05price\x18\x04 \x01(\v2\x18.sandbar.broker.v1.PriceR\x05price\"\xe3\x01\n" +
+	"\x05Price\x12\x1a\n" +
+	"\bcurrency\x18\x01 \x01(\tR\bcurrency\x123\n" +
+	"\x05basis\x18\x02 \x01(\x0e2\x1d.sandbar.broker.v1.PriceBasisR\x05basis\x123\n" +
+	"\x16running_nanos_per_hour\x18\x03 \x01(\x03R\x13runningNanosPerHour\x121\n" +
+	"\x15paused_nanos_per_hour\x18\x04 \x01(\x03R\x12pausedNanosPerHour\x12!\n" +
+	"\fstart_micros\x18\x05 \x01(\x03R\vstartMicros\"q\n" +
+	"\bMaxPrice\x12\x1a\n" +
+	"\bcurrency\x18\x01 \x01(\tR\bcurrency\x12$\n" +
+	"\x0enanos_per_hour\x18\x02 \x01(\x03R\fnanosPerHour\x12#\n" +
+	"\rallow_unknown\x18\x03 \x01(\bR\fallowUnknown\"\xae\x01\n" +
+	"\x0eGetCostRequest\x12\x1b\n" +
+	"\tfirst_day\x18\x01 \x01(\tR\bfirstDay\x12\x19\n" +
+	"\blast_day\x18\x02 \x01(\tR\alastDay\x12\x1a\n" +
+	"\bprovider\x18\x03 \x01(\tR\bprovider\x122\n" +
+	"\x05group\x18\x04 \x01(\x0e2\x1c.sandbar.broker.v1.CostGroupR\x05group\x12\x14\n" +
+	"\x05limit\x18\x05 \x01(\x05R\x05limit\"\xdb\x01\n" +
+	"\x0fGetCostResponse\x12\x1b\n" +
+	"\tfirst_day\x18\x01 \x01(\tR\bfirstDay\x12\x19\n" +
+	"\blast_day\x18\x02 \x01(\tR\alastDay\x12*\n" +
+	"\x02at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x121\n" +
+	"\x05lines\x18\x04 \x03(\v2\x1b.sandbar.broker.v1.CostLineR\x05lines\x121\n" +
+	"\x05total\x18\x05 \x01(\v2\x1b.sandbar.broker.v1.CostLineR\x05total\"\xdd\x01\n" +
+	"\bCostLine\x12\x16\n" +
+	"\x06tenant\x18\x01 \x01(\tR\x06tenant\x12\x1a\n" +
+	"\bprovider\x18\x02 \x01(\tR\bprovider\x12\x1d\n" +
+	"\n" +
+	"sandbox_id\x18\x03 \x01(\tR\tsandboxId\x12!\n" +
+	"\fsandbox_name\x18\x04 \x01(\tR\vsandboxName\x12\x10\n" +
+	"\x03day\x18\x05 \x01(\tR\x03day\x12\x16\n" +
+	"\x06others\x18\x06 \x01(\x03R\x06others\x121\n" +
+	"\x05parts\x18\a \x03(\v2\x1b.sandbar.broker.v1.CostPartR\x05parts\"\x86\x03\n" +
+	"\bCostPart\x12\x1a\n" +
+	"\bcurrency\x18\x01 \x01(\tR\bcurrency\x123\n" +
+	"\x05basis\x18\x02 \x01(\x0e2\x1d.sandbar.broker.v1.PriceBasisR\x05basis\x12\x16\n" +
+	"\x06micros\x18\x03 \x01(\x03R\x06micros\x12\x16\n" +
+	"\x06starts\x18\x04 \x01(\x03R\x06starts\x121\n" +
+	"\x14running_milliseconds\x18\x05 \x01(\x03R\x13runningMilliseconds\x12/\n" +
+	"\x13paused_milliseconds\x18\x06 \x01(\x03R\x12pausedMilliseconds\x12)\n" +
+	"\x10cpu_microseconds\x18\a \x01(\x03R\x0fcpuMicroseconds\x126\n" +
+	"\x17memory_mib_milliseconds\x18\b \x01(\x03R\x15memoryMibMilliseconds\x122\n" +
+	"\x15disk_mib_milliseconds\x18\t \x01(\x03R\x13diskMibMilliseconds*X\n" +
 	"\n" +
 	"IdleAction\x12\x1b\n" +
 	"\x17IDLE_ACTION_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12IDLE_ACTION_DELETE\x10\x01\x12\x15\n" +
-	"\x11IDLE_ACTION_PAUSE\x10\x02*\xaa\x03\n" +
+	"\x11IDLE_ACTION_PAUSE\x10\x02*\xc4\x03\n" +
 	"\rPlacementRule\x12\x1e\n" +
 	"\x1aPLACEMENT_RULE_UNSPECIFIED\x10\x00\x12\x1c\n" +
 	"\x18PLACEMENT_RULE_NOT_NAMED\x10\x01\x12\x1e\n" +
@@ -4161,7 +4945,8 @@ const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"\x1bPLACEMENT_RULE_COOLING_DOWN\x10\n" +
 	"\x12\x1f\n" +
 	"\x1bPLACEMENT_RULE_CIRCUIT_OPEN\x10\v\x12\"\n" +
-	"\x1ePLACEMENT_RULE_CIRCUIT_PROBING\x10\f*\xe9\x01\n" +
+	"\x1ePLACEMENT_RULE_CIRCUIT_PROBING\x10\f\x12\x18\n" +
+	"\x14PLACEMENT_RULE_PRICE\x10\x1e*\xe9\x01\n" +
 	"\vPluginState\x12\x1c\n" +
 	"\x18PLUGIN_STATE_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14PLUGIN_STATE_STOPPED\x10\x01\x12\x19\n" +
@@ -4176,7 +4961,19 @@ const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"\x1bEVENT_TYPE_SANDBOX_CREATING\x10\x01\x12$\n" +
 	" EVENT_TYPE_SANDBOX_STATE_CHANGED\x10\x02\x12\x1e\n" +
 	"\x1aEVENT_TYPE_SANDBOX_DELETED\x10\x03\x12\x1f\n" +
-	"\x1bEVENT_TYPE_SANDBOX_NOT_MADE\x10\x042\xad\x1b\n" +
+	"\x1bEVENT_TYPE_SANDBOX_NOT_MADE\x10\x04*\x89\x01\n" +
+	"\n" +
+	"PriceBasis\x12\x1b\n" +
+	"\x17PRICE_BASIS_UNSPECIFIED\x10\x00\x12\x1d\n" +
+	"\x19PRICE_BASIS_DETERMINISTIC\x10\x01\x12\x1f\n" +
+	"\x1bPRICE_BASIS_USAGE_DEPENDENT\x10\x02\x12\x1e\n" +
+	"\x1aPRICE_BASIS_PLAN_DEPENDENT\x10\x03*\x83\x01\n" +
+	"\tCostGroup\x12\x1a\n" +
+	"\x16COST_GROUP_UNSPECIFIED\x10\x00\x12\x15\n" +
+	"\x11COST_GROUP_TENANT\x10\x01\x12\x17\n" +
+	"\x13COST_GROUP_PROVIDER\x10\x02\x12\x16\n" +
+	"\x12COST_GROUP_SANDBOX\x10\x03\x12\x12\n" +
+	"\x0eCOST_GROUP_DAY\x10\x042\xff\x1b\n" +
 	"\x0eSandboxService\x12b\n" +
 	"\rCreateSandbox\x12'.sandbar.broker.v1.CreateSandboxRequest\x1a(.sandbar.broker.v1.CreateSandboxResponse\x12\\\n" +
 	"\vPlanSandbox\x12%.sandbar.broker.v1.PlanSandboxRequest\x1a&.sandbar.broker.v1.PlanSandboxResponse\x12e\n" +
@@ -4218,7 +5015,8 @@ const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"\fCreateVolume\x12&.sandbar.broker.v1.CreateVolumeRequest\x1a'.sandbar.broker.v1.CreateVolumeResponse\x12\\\n" +
 	"\vListVolumes\x12%.sandbar.broker.v1.ListVolumesRequest\x1a&.sandbar.broker.v1.ListVolumesResponse\x12_\n" +
 	"\fDeleteVolume\x12&.sandbar.broker.v1.DeleteVolumeRequest\x1a'.sandbar.broker.v1.DeleteVolumeResponse\x12^\n" +
-	"\vWatchEvents\x12%.sandbar.broker.v1.WatchEventsRequest\x1a&.sandbar.broker.v1.WatchEventsResponse0\x012\xf3\x03\n" +
+	"\vWatchEvents\x12%.sandbar.broker.v1.WatchEventsRequest\x1a&.sandbar.broker.v1.WatchEventsResponse0\x01\x12P\n" +
+	"\aGetCost\x12!.sandbar.broker.v1.GetCostRequest\x1a\".sandbar.broker.v1.GetCostResponse2\xf3\x03\n" +
 	"\fAdminService\x12V\n" +
 	"\tGetServer\x12#.sandbar.broker.v1.GetServerRequest\x1a$.sandbar.broker.v1.GetServerResponse\x12Y\n" +
 	"\n" +
@@ -4239,289 +5037,311 @@ func file_sandbar_broker_v1_broker_proto_rawDescGZIP() []byte {
 	return file_sandbar_broker_v1_broker_proto_rawDescData
 }
 
-var file_sandbar_broker_v1_broker_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_sandbar_broker_v1_broker_proto_msgTypes = make([]protoimpl.MessageInfo, 69)
+var file_sandbar_broker_v1_broker_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
+var file_sandbar_broker_v1_broker_proto_msgTypes = make([]protoimpl.MessageInfo, 76)
 var file_sandbar_broker_v1_broker_proto_goTypes = []any{
 	(IdleAction)(0),                    // 0: sandbar.broker.v1.IdleAction
 	(PlacementRule)(0),                 // 1: sandbar.broker.v1.PlacementRule
 	(PluginState)(0),                   // 2: sandbar.broker.v1.PluginState
 	(EventType)(0),                     // 3: sandbar.broker.v1.EventType
-	(*Sandbox)(nil),                    // 4: sandbar.broker.v1.Sandbox
-	(*Idle)(nil),                       // 5: sandbar.broker.v1.Idle
-	(*CreateSandboxRequest)(nil),       // 6: sandbar.broker.v1.CreateSandboxRequest
-	(*CreateSandboxResponse)(nil),      // 7: sandbar.broker.v1.CreateSandboxResponse
-	(*PlanSandboxRequest)(nil),         // 8: sandbar.broker.v1.PlanSandboxRequest
-	(*PlanSandboxResponse)(nil),        // 9: sandbar.broker.v1.PlanSandboxResponse
-	(*ExplainSandboxRequest)(nil),      // 10: sandbar.broker.v1.ExplainSandboxRequest
-	(*ExplainSandboxResponse)(nil),     // 11: sandbar.broker.v1.ExplainSandboxResponse
-	(*Placement)(nil),                  // 12: sandbar.broker.v1.Placement
-	(*PlacementCandidate)(nil),         // 13: sandbar.broker.v1.PlacementCandidate
-	(*PlacementObstacle)(nil),          // 14: sandbar.broker.v1.PlacementObstacle
-	(*PlacementScore)(nil),             // 15: sandbar.broker.v1.PlacementScore
-	(*PlacementAttempt)(nil),           // 16: sandbar.broker.v1.PlacementAttempt
-	(*GetSandboxRequest)(nil),          // 17: sandbar.broker.v1.GetSandboxRequest
-	(*GetSandboxResponse)(nil),         // 18: sandbar.broker.v1.GetSandboxResponse
-	(*ListSandboxesRequest)(nil),       // 19: sandbar.broker.v1.ListSandboxesRequest
-	(*ListSandboxesResponse)(nil),      // 20: sandbar.broker.v1.ListSandboxesResponse
-	(*DeleteSandboxRequest)(nil),       // 21: sandbar.broker.v1.DeleteSandboxRequest
-	(*DeleteSandboxResponse)(nil),      // 22: sandbar.broker.v1.DeleteSandboxResponse
-	(*PauseSandboxRequest)(nil),        // 23: sandbar.broker.v1.PauseSandboxRequest
-	(*PauseSandboxResponse)(nil),       // 24: sandbar.broker.v1.PauseSandboxResponse
-	(*ResumeSandboxRequest)(nil),       // 25: sandbar.broker.v1.ResumeSandboxRequest
-	(*ResumeSandboxResponse)(nil),      // 26: sandbar.broker.v1.ResumeSandboxResponse
-	(*ExtendSandboxRequest)(nil),       // 27: sandbar.broker.v1.ExtendSandboxRequest
-	(*ExtendSandboxResponse)(nil),      // 28: sandbar.broker.v1.ExtendSandboxResponse
-	(*ForkSandboxRequest)(nil),         // 29: sandbar.broker.v1.ForkSandboxRequest
-	(*ForkSandboxResponse)(nil),        // 30: sandbar.broker.v1.ForkSandboxResponse
-	(*Snapshot)(nil),                   // 31: sandbar.broker.v1.Snapshot
-	(*CreateSnapshotRequest)(nil),      // 32: sandbar.broker.v1.CreateSnapshotRequest
-	(*CreateSnapshotResponse)(nil),     // 33: sandbar.broker.v1.CreateSnapshotResponse
-	(*ListSnapshotsRequest)(nil),       // 34: sandbar.broker.v1.ListSnapshotsRequest
-	(*ListSnapshotsResponse)(nil),      // 35: sandbar.broker.v1.ListSnapshotsResponse
-	(*DeleteSnapshotRequest)(nil),      // 36: sandbar.broker.v1.DeleteSnapshotRequest
-	(*DeleteSnapshotResponse)(nil),     // 37: sandbar.broker.v1.DeleteSnapshotResponse
-	(*RestoreSnapshotRequest)(nil),     // 38: sandbar.broker.v1.RestoreSnapshotRequest
-	(*RestoreSnapshotResponse)(nil),    // 39: sandbar.broker.v1.RestoreSnapshotResponse
-	(*CreateVolumeRequest)(nil),        // 40: sandbar.broker.v1.CreateVolumeRequest
-	(*CreateVolumeResponse)(nil),       // 41: sandbar.broker.v1.CreateVolumeResponse
-	(*Volume)(nil),                     // 42: sandbar.broker.v1.Volume
-	(*ListVolumesRequest)(nil),         // 43: sandbar.broker.v1.ListVolumesRequest
-	(*ListVolumesResponse)(nil),        // 44: sandbar.broker.v1.ListVolumesResponse
-	(*DeleteVolumeRequest)(nil),        // 45: sandbar.broker.v1.DeleteVolumeRequest
-	(*DeleteVolumeResponse)(nil),       // 46: sandbar.broker.v1.DeleteVolumeResponse
-	(*GetServerRequest)(nil),           // 47: sandbar.broker.v1.GetServerRequest
-	(*GetServerResponse)(nil),          // 48: sandbar.broker.v1.GetServerResponse
-	(*StopServerRequest)(nil),          // 49: sandbar.broker.v1.StopServerRequest
-	(*StopServerResponse)(nil),         // 50: sandbar.broker.v1.StopServerResponse
-	(*ListProvidersRequest)(nil),       // 51: sandbar.broker.v1.ListProvidersRequest
-	(*ListProvidersResponse)(nil),      // 52: sandbar.broker.v1.ListProvidersResponse
-	(*Provider)(nil),                   // 53: sandbar.broker.v1.Provider
-	(*ProbeProviderRequest)(nil),       // 54: sandbar.broker.v1.ProbeProviderRequest
-	(*ProbeProviderResponse)(nil),      // 55: sandbar.broker.v1.ProbeProviderResponse
-	(*RestartProviderRequest)(nil),     // 56: sandbar.broker.v1.RestartProviderRequest
-	(*RestartProviderResponse)(nil),    // 57: sandbar.broker.v1.RestartProviderResponse
-	(*WatchEventsRequest)(nil),         // 58: sandbar.broker.v1.WatchEventsRequest
-	(*WatchEventsResponse)(nil),        // 59: sandbar.broker.v1.WatchEventsResponse
-	(*EventGap)(nil),                   // 60: sandbar.broker.v1.EventGap
-	(*Event)(nil),                      // 61: sandbar.broker.v1.Event
-	nil,                                // 62: sandbar.broker.v1.Sandbox.LabelsEntry
-	nil,                                // 63: sandbar.broker.v1.CreateSandboxRequest.LabelsEntry
-	nil,                                // 64: sandbar.broker.v1.CreateSandboxRequest.ProviderLabelsEntry
-	nil,                                // 65: sandbar.broker.v1.ListSandboxesRequest.LabelsEntry
-	nil,                                // 66: sandbar.broker.v1.ForkSandboxRequest.LabelsEntry
-	nil,                                // 67: sandbar.broker.v1.Snapshot.LabelsEntry
-	nil,                                // 68: sandbar.broker.v1.CreateSnapshotRequest.LabelsEntry
-	nil,                                // 69: sandbar.broker.v1.RestoreSnapshotRequest.LabelsEntry
-	nil,                                // 70: sandbar.broker.v1.CreateVolumeRequest.LabelsEntry
-	nil,                                // 71: sandbar.broker.v1.ListVolumesResponse.UnreachableEntry
-	nil,                                // 72: sandbar.broker.v1.Event.LabelsEntry
-	(v1.SandboxState)(0),               // 73: sandbar.provider.v1.SandboxState
-	(*v1.SandboxSpec)(nil),             // 74: sandbar.provider.v1.SandboxSpec
-	(*v1.Sandbox)(nil),                 // 75: sandbar.provider.v1.Sandbox
-	(*timestamppb.Timestamp)(nil),      // 76: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),        // 77: google.protobuf.Duration
-	(*v1.Keeps)(nil),                   // 78: sandbar.provider.v1.Keeps
-	(*v1.Volume)(nil),                  // 79: sandbar.provider.v1.Volume
-	(*v1.Capability)(nil),              // 80: sandbar.provider.v1.Capability
-	(*v1.ProbeResponse)(nil),           // 81: sandbar.provider.v1.ProbeResponse
-	(*v1.StartExecRequest)(nil),        // 82: sandbar.provider.v1.StartExecRequest
-	(*v1.AttachExecRequest)(nil),       // 83: sandbar.provider.v1.AttachExecRequest
-	(*v1.GetExecRequest)(nil),          // 84: sandbar.provider.v1.GetExecRequest
-	(*v1.SignalExecRequest)(nil),       // 85: sandbar.provider.v1.SignalExecRequest
-	(*v1.ListExecsRequest)(nil),        // 86: sandbar.provider.v1.ListExecsRequest
-	(*v1.ReadFileRequest)(nil),         // 87: sandbar.provider.v1.ReadFileRequest
-	(*v1.WriteFileRequest)(nil),        // 88: sandbar.provider.v1.WriteFileRequest
-	(*v1.StatFileRequest)(nil),         // 89: sandbar.provider.v1.StatFileRequest
-	(*v1.ListFilesRequest)(nil),        // 90: sandbar.provider.v1.ListFilesRequest
-	(*v1.MakeDirectoryRequest)(nil),    // 91: sandbar.provider.v1.MakeDirectoryRequest
-	(*v1.RemoveFileRequest)(nil),       // 92: sandbar.provider.v1.RemoveFileRequest
-	(*v1.MoveFileRequest)(nil),         // 93: sandbar.provider.v1.MoveFileRequest
-	(*v1.DiffFilesRequest)(nil),        // 94: sandbar.provider.v1.DiffFilesRequest
-	(*v1.DownloadArchiveRequest)(nil),  // 95: sandbar.provider.v1.DownloadArchiveRequest
-	(*v1.UploadArchiveRequest)(nil),    // 96: sandbar.provider.v1.UploadArchiveRequest
-	(*v1.ListPortsRequest)(nil),        // 97: sandbar.provider.v1.ListPortsRequest
-	(*v1.OpenTunnelRequest)(nil),       // 98: sandbar.provider.v1.OpenTunnelRequest
-	(*v1.GetUsageRequest)(nil),         // 99: sandbar.provider.v1.GetUsageRequest
-	(*v1.StartExecResponse)(nil),       // 100: sandbar.provider.v1.StartExecResponse
-	(*v1.AttachExecResponse)(nil),      // 101: sandbar.provider.v1.AttachExecResponse
-	(*v1.GetExecResponse)(nil),         // 102: sandbar.provider.v1.GetExecResponse
-	(*v1.SignalExecResponse)(nil),      // 103: sandbar.provider.v1.SignalExecResponse
-	(*v1.ListExecsResponse)(nil),       // 104: sandbar.provider.v1.ListExecsResponse
-	(*v1.ReadFileResponse)(nil),        // 105: sandbar.provider.v1.ReadFileResponse
-	(*v1.WriteFileResponse)(nil),       // 106: sandbar.provider.v1.WriteFileResponse
-	(*v1.StatFileResponse)(nil),        // 107: sandbar.provider.v1.StatFileResponse
-	(*v1.ListFilesResponse)(nil),       // 108: sandbar.provider.v1.ListFilesResponse
-	(*v1.MakeDirectoryResponse)(nil),   // 109: sandbar.provider.v1.MakeDirectoryResponse
-	(*v1.RemoveFileResponse)(nil),      // 110: sandbar.provider.v1.RemoveFileResponse
-	(*v1.MoveFileResponse)(nil),        // 111: sandbar.provider.v1.MoveFileResponse
-	(*v1.DiffFilesResponse)(nil),       // 112: sandbar.provider.v1.DiffFilesResponse
-	(*v1.DownloadArchiveResponse)(nil), // 113: sandbar.provider.v1.DownloadArchiveResponse
-	(*v1.UploadArchiveResponse)(nil),   // 114: sandbar.provider.v1.UploadArchiveResponse
-	(*v1.ListPortsResponse)(nil),       // 115: sandbar.provider.v1.ListPortsResponse
-	(*v1.OpenTunnelResponse)(nil),      // 116: sandbar.provider.v1.OpenTunnelResponse
-	(*v1.GetUsageResponse)(nil),        // 117: sandbar.provider.v1.GetUsageResponse
+	(PriceBasis)(0),                    // 4: sandbar.broker.v1.PriceBasis
+	(CostGroup)(0),                     // 5: sandbar.broker.v1.CostGroup
+	(*Sandbox)(nil),                    // 6: sandbar.broker.v1.Sandbox
+	(*Idle)(nil),                       // 7: sandbar.broker.v1.Idle
+	(*CreateSandboxRequest)(nil),       // 8: sandbar.broker.v1.CreateSandboxRequest
+	(*CreateSandboxResponse)(nil),      // 9: sandbar.broker.v1.CreateSandboxResponse
+	(*PlanSandboxRequest)(nil),         // 10: sandbar.broker.v1.PlanSandboxRequest
+	(*PlanSandboxResponse)(nil),        // 11: sandbar.broker.v1.PlanSandboxResponse
+	(*ExplainSandboxRequest)(nil),      // 12: sandbar.broker.v1.ExplainSandboxRequest
+	(*ExplainSandboxResponse)(nil),     // 13: sandbar.broker.v1.ExplainSandboxResponse
+	(*Placement)(nil),                  // 14: sandbar.broker.v1.Placement
+	(*PlacementCandidate)(nil),         // 15: sandbar.broker.v1.PlacementCandidate
+	(*PlacementObstacle)(nil),          // 16: sandbar.broker.v1.PlacementObstacle
+	(*PlacementScore)(nil),             // 17: sandbar.broker.v1.PlacementScore
+	(*PlacementAttempt)(nil),           // 18: sandbar.broker.v1.PlacementAttempt
+	(*GetSandboxRequest)(nil),          // 19: sandbar.broker.v1.GetSandboxRequest
+	(*GetSandboxResponse)(nil),         // 20: sandbar.broker.v1.GetSandboxResponse
+	(*ListSandboxesRequest)(nil),       // 21: sandbar.broker.v1.ListSandboxesRequest
+	(*ListSandboxesResponse)(nil),      // 22: sandbar.broker.v1.ListSandboxesResponse
+	(*DeleteSandboxRequest)(nil),       // 23: sandbar.broker.v1.DeleteSandboxRequest
+	(*DeleteSandboxResponse)(nil),      // 24: sandbar.broker.v1.DeleteSandboxResponse
+	(*PauseSandboxRequest)(nil),        // 25: sandbar.broker.v1.PauseSandboxRequest
+	(*PauseSandboxResponse)(nil),       // 26: sandbar.broker.v1.PauseSandboxResponse
+	(*ResumeSandboxRequest)(nil),       // 27: sandbar.broker.v1.ResumeSandboxRequest
+	(*ResumeSandboxResponse)(nil),      // 28: sandbar.broker.v1.ResumeSandboxResponse
+	(*ExtendSandboxRequest)(nil),       // 29: sandbar.broker.v1.ExtendSandboxRequest
+	(*ExtendSandboxResponse)(nil),      // 30: sandbar.broker.v1.ExtendSandboxResponse
+	(*ForkSandboxRequest)(nil),         // 31: sandbar.broker.v1.ForkSandboxRequest
+	(*ForkSandboxResponse)(nil),        // 32: sandbar.broker.v1.ForkSandboxResponse
+	(*Snapshot)(nil),                   // 33: sandbar.broker.v1.Snapshot
+	(*CreateSnapshotRequest)(nil),      // 34: sandbar.broker.v1.CreateSnapshotRequest
+	(*CreateSnapshotResponse)(nil),     // 35: sandbar.broker.v1.CreateSnapshotResponse
+	(*ListSnapshotsRequest)(nil),       // 36: sandbar.broker.v1.ListSnapshotsRequest
+	(*ListSnapshotsResponse)(nil),      // 37: sandbar.broker.v1.ListSnapshotsResponse
+	(*DeleteSnapshotRequest)(nil),      // 38: sandbar.broker.v1.DeleteSnapshotRequest
+	(*DeleteSnapshotResponse)(nil),     // 39: sandbar.broker.v1.DeleteSnapshotResponse
+	(*RestoreSnapshotRequest)(nil),     // 40: sandbar.broker.v1.RestoreSnapshotRequest
+	(*RestoreSnapshotResponse)(nil),    // 41: sandbar.broker.v1.RestoreSnapshotResponse
+	(*CreateVolumeRequest)(nil),        // 42: sandbar.broker.v1.CreateVolumeRequest
+	(*CreateVolumeResponse)(nil),       // 43: sandbar.broker.v1.CreateVolumeResponse
+	(*Volume)(nil),                     // 44: sandbar.broker.v1.Volume
+	(*ListVolumesRequest)(nil),         // 45: sandbar.broker.v1.ListVolumesRequest
+	(*ListVolumesResponse)(nil),        // 46: sandbar.broker.v1.ListVolumesResponse
+	(*DeleteVolumeRequest)(nil),        // 47: sandbar.broker.v1.DeleteVolumeRequest
+	(*DeleteVolumeResponse)(nil),       // 48: sandbar.broker.v1.DeleteVolumeResponse
+	(*GetServerRequest)(nil),           // 49: sandbar.broker.v1.GetServerRequest
+	(*GetServerResponse)(nil),          // 50: sandbar.broker.v1.GetServerResponse
+	(*StopServerRequest)(nil),          // 51: sandbar.broker.v1.StopServerRequest
+	(*StopServerResponse)(nil),         // 52: sandbar.broker.v1.StopServerResponse
+	(*ListProvidersRequest)(nil),       // 53: sandbar.broker.v1.ListProvidersRequest
+	(*ListProvidersResponse)(nil),      // 54: sandbar.broker.v1.ListProvidersResponse
+	(*Provider)(nil),                   // 55: sandbar.broker.v1.Provider
+	(*ProbeProviderRequest)(nil),       // 56: sandbar.broker.v1.ProbeProviderRequest
+	(*ProbeProviderResponse)(nil),      // 57: sandbar.broker.v1.ProbeProviderResponse
+	(*RestartProviderRequest)(nil),     // 58: sandbar.broker.v1.RestartProviderRequest
+	(*RestartProviderResponse)(nil),    // 59: sandbar.broker.v1.RestartProviderResponse
+	(*WatchEventsRequest)(nil),         // 60: sandbar.broker.v1.WatchEventsRequest
+	(*WatchEventsResponse)(nil),        // 61: sandbar.broker.v1.WatchEventsResponse
+	(*EventGap)(nil),                   // 62: sandbar.broker.v1.EventGap
+	(*Event)(nil),                      // 63: sandbar.broker.v1.Event
+	(*Rate)(nil),                       // 64: sandbar.broker.v1.Rate
+	(*Price)(nil),                      // 65: sandbar.broker.v1.Price
+	(*MaxPrice)(nil),                   // 66: sandbar.broker.v1.MaxPrice
+	(*GetCostRequest)(nil),             // 67: sandbar.broker.v1.GetCostRequest
+	(*GetCostResponse)(nil),            // 68: sandbar.broker.v1.GetCostResponse
+	(*CostLine)(nil),                   // 69: sandbar.broker.v1.CostLine
+	(*CostPart)(nil),                   // 70: sandbar.broker.v1.CostPart
+	nil,                                // 71: sandbar.broker.v1.Sandbox.LabelsEntry
+	nil,                                // 72: sandbar.broker.v1.CreateSandboxRequest.LabelsEntry
+	nil,                                // 73: sandbar.broker.v1.CreateSandboxRequest.ProviderLabelsEntry
+	nil,                                // 74: sandbar.broker.v1.ListSandboxesRequest.LabelsEntry
+	nil,                                // 75: sandbar.broker.v1.ForkSandboxRequest.LabelsEntry
+	nil,                                // 76: sandbar.broker.v1.Snapshot.LabelsEntry
+	nil,                                // 77: sandbar.broker.v1.CreateSnapshotRequest.LabelsEntry
+	nil,                                // 78: sandbar.broker.v1.RestoreSnapshotRequest.LabelsEntry
+	nil,                                // 79: sandbar.broker.v1.CreateVolumeRequest.LabelsEntry
+	nil,                                // 80: sandbar.broker.v1.ListVolumesResponse.UnreachableEntry
+	nil,                                // 81: sandbar.broker.v1.Event.LabelsEntry
+	(v1.SandboxState)(0),               // 82: sandbar.provider.v1.SandboxState
+	(*v1.SandboxSpec)(nil),             // 83: sandbar.provider.v1.SandboxSpec
+	(*v1.Sandbox)(nil),                 // 84: sandbar.provider.v1.Sandbox
+	(*timestamppb.Timestamp)(nil),      // 85: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),        // 86: google.protobuf.Duration
+	(*v1.Keeps)(nil),                   // 87: sandbar.provider.v1.Keeps
+	(*v1.Volume)(nil),                  // 88: sandbar.provider.v1.Volume
+	(*v1.Capability)(nil),              // 89: sandbar.provider.v1.Capability
+	(*v1.ProbeResponse)(nil),           // 90: sandbar.provider.v1.ProbeResponse
+	(*v1.StartExecRequest)(nil),        // 91: sandbar.provider.v1.StartExecRequest
+	(*v1.AttachExecRequest)(nil),       // 92: sandbar.provider.v1.AttachExecRequest
+	(*v1.GetExecRequest)(nil),          // 93: sandbar.provider.v1.GetExecRequest
+	(*v1.SignalExecRequest)(nil),       // 94: sandbar.provider.v1.SignalExecRequest
+	(*v1.ListExecsRequest)(nil),        // 95: sandbar.provider.v1.ListExecsRequest
+	(*v1.ReadFileRequest)(nil),         // 96: sandbar.provider.v1.ReadFileRequest
+	(*v1.WriteFileRequest)(nil),        // 97: sandbar.provider.v1.WriteFileRequest
+	(*v1.StatFileRequest)(nil),         // 98: sandbar.provider.v1.StatFileRequest
+	(*v1.ListFilesRequest)(nil),        // 99: sandbar.provider.v1.ListFilesRequest
+	(*v1.MakeDirectoryRequest)(nil),    // 100: sandbar.provider.v1.MakeDirectoryRequest
+	(*v1.RemoveFileRequest)(nil),       // 101: sandbar.provider.v1.RemoveFileRequest
+	(*v1.MoveFileRequest)(nil),         // 102: sandbar.provider.v1.MoveFileRequest
+	(*v1.DiffFilesRequest)(nil),        // 103: sandbar.provider.v1.DiffFilesRequest
+	(*v1.DownloadArchiveRequest)(nil),  // 104: sandbar.provider.v1.DownloadArchiveRequest
+	(*v1.UploadArchiveRequest)(nil),    // 105: sandbar.provider.v1.UploadArchiveRequest
+	(*v1.ListPortsRequest)(nil),        // 106: sandbar.provider.v1.ListPortsRequest
+	(*v1.OpenTunnelRequest)(nil),       // 107: sandbar.provider.v1.OpenTunnelRequest
+	(*v1.GetUsageRequest)(nil),         // 108: sandbar.provider.v1.GetUsageRequest
+	(*v1.StartExecResponse)(nil),       // 109: sandbar.provider.v1.StartExecResponse
+	(*v1.AttachExecResponse)(nil),      // 110: sandbar.provider.v1.AttachExecResponse
+	(*v1.GetExecResponse)(nil),         // 111: sandbar.provider.v1.GetExecResponse
+	(*v1.SignalExecResponse)(nil),      // 112: sandbar.provider.v1.SignalExecResponse
+	(*v1.ListExecsResponse)(nil),       // 113: sandbar.provider.v1.ListExecsResponse
+	(*v1.ReadFileResponse)(nil),        // 114: sandbar.provider.v1.ReadFileResponse
+	(*v1.WriteFileResponse)(nil),       // 115: sandbar.provider.v1.WriteFileResponse
+	(*v1.StatFileResponse)(nil),        // 116: sandbar.provider.v1.StatFileResponse
+	(*v1.ListFilesResponse)(nil),       // 117: sandbar.provider.v1.ListFilesResponse
+	(*v1.MakeDirectoryResponse)(nil),   // 118: sandbar.provider.v1.MakeDirectoryResponse
+	(*v1.RemoveFileResponse)(nil),      // 119: sandbar.provider.v1.RemoveFileResponse
+	(*v1.MoveFileResponse)(nil),        // 120: sandbar.provider.v1.MoveFileResponse
+	(*v1.DiffFilesResponse)(nil),       // 121: sandbar.provider.v1.DiffFilesResponse
+	(*v1.DownloadArchiveResponse)(nil), // 122: sandbar.provider.v1.DownloadArchiveResponse
+	(*v1.UploadArchiveResponse)(nil),   // 123: sandbar.provider.v1.UploadArchiveResponse
+	(*v1.ListPortsResponse)(nil),       // 124: sandbar.provider.v1.ListPortsResponse
+	(*v1.OpenTunnelResponse)(nil),      // 125: sandbar.provider.v1.OpenTunnelResponse
+	(*v1.GetUsageResponse)(nil),        // 126: sandbar.provider.v1.GetUsageResponse
 }
 var file_sandbar_broker_v1_broker_proto_depIdxs = []int32{
-	73,  // 0: sandbar.broker.v1.Sandbox.state:type_name -> sandbar.provider.v1.SandboxState
-	62,  // 1: sandbar.broker.v1.Sandbox.labels:type_name -> sandbar.broker.v1.Sandbox.LabelsEntry
-	74,  // 2: sandbar.broker.v1.Sandbox.spec:type_name -> sandbar.provider.v1.SandboxSpec
-	75,  // 3: sandbar.broker.v1.Sandbox.observed:type_name -> sandbar.provider.v1.Sandbox
-	76,  // 4: sandbar.broker.v1.Sandbox.observed_at:type_name -> google.protobuf.Timestamp
-	76,  // 5: sandbar.broker.v1.Sandbox.created_at:type_name -> google.protobuf.Timestamp
-	76,  // 6: sandbar.broker.v1.Sandbox.expires_at:type_name -> google.protobuf.Timestamp
-	5,   // 7: sandbar.broker.v1.Sandbox.idle:type_name -> sandbar.broker.v1.Idle
-	76,  // 8: sandbar.broker.v1.Sandbox.last_active_at:type_name -> google.protobuf.Timestamp
-	77,  // 9: sandbar.broker.v1.Idle.timeout:type_name -> google.protobuf.Duration
-	0,   // 10: sandbar.broker.v1.Idle.action:type_name -> sandbar.broker.v1.IdleAction
-	74,  // 11: sandbar.broker.v1.CreateSandboxRequest.spec:type_name -> sandbar.provider.v1.SandboxSpec
-	63,  // 12: sandbar.broker.v1.CreateSandboxRequest.labels:type_name -> sandbar.broker.v1.CreateSandboxRequest.LabelsEntry
-	77,  // 13: sandbar.broker.v1.CreateSandboxRequest.lifetime:type_name -> google.protobuf.Duration
-	5,   // 14: sandbar.broker.v1.CreateSandboxRequest.idle:type_name -> sandbar.broker.v1.Idle
-	64,  // 15: sandbar.broker.v1.CreateSandboxRequest.provider_labels:type_name -> sandbar.broker.v1.CreateSandboxRequest.ProviderLabelsEntry
-	78,  // 16: sandbar.broker.v1.CreateSandboxRequest.pause_keeps:type_name -> sandbar.provider.v1.Keeps
-	4,   // 17: sandbar.broker.v1.CreateSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
-	6,   // 18: sandbar.broker.v1.PlanSandboxRequest.create:type_name -> sandbar.broker.v1.CreateSandboxRequest
-	12,  // 19: sandbar.broker.v1.PlanSandboxResponse.placement:type_name -> sandbar.broker.v1.Placement
-	12,  // 20: sandbar.broker.v1.ExplainSandboxResponse.placement:type_name -> sandbar.broker.v1.Placement
-	76,  // 21: sandbar.broker.v1.Placement.decided_at:type_name -> google.protobuf.Timestamp
-	13,  // 22: sandbar.broker.v1.Placement.candidates:type_name -> sandbar.broker.v1.PlacementCandidate
-	16,  // 23: sandbar.broker.v1.Placement.attempts:type_name -> sandbar.broker.v1.PlacementAttempt
-	14,  // 24: sandbar.broker.v1.PlacementCandidate.obstacles:type_name -> sandbar.broker.v1.PlacementObstacle
-	15,  // 25: sandbar.broker.v1.PlacementCandidate.score:type_name -> sandbar.broker.v1.PlacementScore
-	1,   // 26: sandbar.broker.v1.PlacementObstacle.rule:type_name -> sandbar.broker.v1.PlacementRule
-	76,  // 27: sandbar.broker.v1.PlacementObstacle.until:type_name -> google.protobuf.Timestamp
-	77,  // 28: sandbar.broker.v1.PlacementScore.latency:type_name -> google.protobuf.Duration
-	76,  // 29: sandbar.broker.v1.PlacementAttempt.at:type_name -> google.protobuf.Timestamp
-	4,   // 30: sandbar.broker.v1.GetSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
-	65,  // 31: sandbar.broker.v1.ListSandboxesRequest.labels:type_name -> sandbar.broker.v1.ListSandboxesRequest.LabelsEntry
-	73,  // 32: sandbar.broker.v1.ListSandboxesRequest.states:type_name -> sandbar.provider.v1.SandboxState
-	4,   // 33: sandbar.broker.v1.ListSandboxesResponse.sandboxes:type_name -> sandbar.broker.v1.Sandbox
-	78,  // 34: sandbar.broker.v1.PauseSandboxRequest.minimum:type_name -> sandbar.provider.v1.Keeps
-	4,   // 35: sandbar.broker.v1.PauseSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
-	4,   // 36: sandbar.broker.v1.ResumeSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
-	76,  // 37: sandbar.broker.v1.ExtendSandboxRequest.expires_at:type_name -> google.protobuf.Timestamp
-	4,   // 38: sandbar.broker.v1.ExtendSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
-	78,  // 39: sandbar.broker.v1.ForkSandboxRequest.minimum:type_name -> sandbar.provider.v1.Keeps
-	66,  // 40: sandbar.broker.v1.ForkSandboxRequest.labels:type_name -> sandbar.broker.v1.ForkSandboxRequest.LabelsEntry
-	4,   // 41: sandbar.broker.v1.ForkSandboxResponse.sandboxes:type_name -> sandbar.broker.v1.Sandbox
-	78,  // 42: sandbar.broker.v1.Snapshot.kept:type_name -> sandbar.provider.v1.Keeps
-	76,  // 43: sandbar.broker.v1.Snapshot.created_at:type_name -> google.protobuf.Timestamp
-	67,  // 44: sandbar.broker.v1.Snapshot.labels:type_name -> sandbar.broker.v1.Snapshot.LabelsEntry
-	78,  // 45: sandbar.broker.v1.CreateSnapshotRequest.minimum:type_name -> sandbar.provider.v1.Keeps
-	68,  // 46: sandbar.broker.v1.CreateSnapshotRequest.labels:type_name -> sandbar.broker.v1.CreateSnapshotRequest.LabelsEntry
-	31,  // 47: sandbar.broker.v1.CreateSnapshotResponse.snapshot:type_name -> sandbar.broker.v1.Snapshot
-	31,  // 48: sandbar.broker.v1.ListSnapshotsResponse.snapshots:type_name -> sandbar.broker.v1.Snapshot
-	78,  // 49: sandbar.broker.v1.RestoreSnapshotRequest.minimum:type_name -> sandbar.provider.v1.Keeps
-	69,  // 50: sandbar.broker.v1.RestoreSnapshotRequest.labels:type_name -> sandbar.broker.v1.RestoreSnapshotRequest.LabelsEntry
-	77,  // 51: sandbar.broker.v1.RestoreSnapshotRequest.lifetime:type_name -> google.protobuf.Duration
-	5,   // 52: sandbar.broker.v1.RestoreSnapshotRequest.idle:type_name -> sandbar.broker.v1.Idle
-	4,   // 53: sandbar.broker.v1.RestoreSnapshotResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
-	70,  // 54: sandbar.broker.v1.CreateVolumeRequest.labels:type_name -> sandbar.broker.v1.CreateVolumeRequest.LabelsEntry
-	42,  // 55: sandbar.broker.v1.CreateVolumeResponse.volume:type_name -> sandbar.broker.v1.Volume
-	79,  // 56: sandbar.broker.v1.Volume.volume:type_name -> sandbar.provider.v1.Volume
-	42,  // 57: sandbar.broker.v1.ListVolumesResponse.volumes:type_name -> sandbar.broker.v1.Volume
-	71,  // 58: sandbar.broker.v1.ListVolumesResponse.unreachable:type_name -> sandbar.broker.v1.ListVolumesResponse.UnreachableEntry
-	76,  // 59: sandbar.broker.v1.GetServerResponse.started_at:type_name -> google.protobuf.Timestamp
-	77,  // 60: sandbar.broker.v1.GetServerResponse.idle_exit:type_name -> google.protobuf.Duration
-	53,  // 61: sandbar.broker.v1.ListProvidersResponse.providers:type_name -> sandbar.broker.v1.Provider
-	2,   // 62: sandbar.broker.v1.Provider.state:type_name -> sandbar.broker.v1.PluginState
-	80,  // 63: sandbar.broker.v1.Provider.capabilities:type_name -> sandbar.provider.v1.Capability
-	81,  // 64: sandbar.broker.v1.ProbeProviderResponse.probe:type_name -> sandbar.provider.v1.ProbeResponse
-	53,  // 65: sandbar.broker.v1.RestartProviderResponse.provider:type_name -> sandbar.broker.v1.Provider
-	61,  // 66: sandbar.broker.v1.WatchEventsResponse.events:type_name -> sandbar.broker.v1.Event
-	60,  // 67: sandbar.broker.v1.WatchEventsResponse.gap:type_name -> sandbar.broker.v1.EventGap
-	76,  // 68: sandbar.broker.v1.Event.at:type_name -> google.protobuf.Timestamp
-	3,   // 69: sandbar.broker.v1.Event.type:type_name -> sandbar.broker.v1.EventType
-	73,  // 70: sandbar.broker.v1.Event.state:type_name -> sandbar.provider.v1.SandboxState
-	73,  // 71: sandbar.broker.v1.Event.previous_state:type_name -> sandbar.provider.v1.SandboxState
-	72,  // 72: sandbar.broker.v1.Event.labels:type_name -> sandbar.broker.v1.Event.LabelsEntry
-	6,   // 73: sandbar.broker.v1.SandboxService.CreateSandbox:input_type -> sandbar.broker.v1.CreateSandboxRequest
-	8,   // 74: sandbar.broker.v1.SandboxService.PlanSandbox:input_type -> sandbar.broker.v1.PlanSandboxRequest
-	10,  // 75: sandbar.broker.v1.SandboxService.ExplainSandbox:input_type -> sandbar.broker.v1.ExplainSandboxRequest
-	17,  // 76: sandbar.broker.v1.SandboxService.GetSandbox:input_type -> sandbar.broker.v1.GetSandboxRequest
-	19,  // 77: sandbar.broker.v1.SandboxService.ListSandboxes:input_type -> sandbar.broker.v1.ListSandboxesRequest
-	21,  // 78: sandbar.broker.v1.SandboxService.DeleteSandbox:input_type -> sandbar.broker.v1.DeleteSandboxRequest
-	23,  // 79: sandbar.broker.v1.SandboxService.PauseSandbox:input_type -> sandbar.broker.v1.PauseSandboxRequest
-	25,  // 80: sandbar.broker.v1.SandboxService.ResumeSandbox:input_type -> sandbar.broker.v1.ResumeSandboxRequest
-	27,  // 81: sandbar.broker.v1.SandboxService.ExtendSandbox:input_type -> sandbar.broker.v1.ExtendSandboxRequest
-	29,  // 82: sandbar.broker.v1.SandboxService.ForkSandbox:input_type -> sandbar.broker.v1.ForkSandboxRequest
-	32,  // 83: sandbar.broker.v1.SandboxService.CreateSnapshot:input_type -> sandbar.broker.v1.CreateSnapshotRequest
-	34,  // 84: sandbar.broker.v1.SandboxService.ListSnapshots:input_type -> sandbar.broker.v1.ListSnapshotsRequest
-	36,  // 85: sandbar.broker.v1.SandboxService.DeleteSnapshot:input_type -> sandbar.broker.v1.DeleteSnapshotRequest
-	38,  // 86: sandbar.broker.v1.SandboxService.RestoreSnapshot:input_type -> sandbar.broker.v1.RestoreSnapshotRequest
-	82,  // 87: sandbar.broker.v1.SandboxService.StartExec:input_type -> sandbar.provider.v1.StartExecRequest
-	83,  // 88: sandbar.broker.v1.SandboxService.AttachExec:input_type -> sandbar.provider.v1.AttachExecRequest
-	84,  // 89: sandbar.broker.v1.SandboxService.GetExec:input_type -> sandbar.provider.v1.GetExecRequest
-	85,  // 90: sandbar.broker.v1.SandboxService.SignalExec:input_type -> sandbar.provider.v1.SignalExecRequest
-	86,  // 91: sandbar.broker.v1.SandboxService.ListExecs:input_type -> sandbar.provider.v1.ListExecsRequest
-	87,  // 92: sandbar.broker.v1.SandboxService.ReadFile:input_type -> sandbar.provider.v1.ReadFileRequest
-	88,  // 93: sandbar.broker.v1.SandboxService.WriteFile:input_type -> sandbar.provider.v1.WriteFileRequest
-	89,  // 94: sandbar.broker.v1.SandboxService.StatFile:input_type -> sandbar.provider.v1.StatFileRequest
-	90,  // 95: sandbar.broker.v1.SandboxService.ListFiles:input_type -> sandbar.provider.v1.ListFilesRequest
-	91,  // 96: sandbar.broker.v1.SandboxService.MakeDirectory:input_type -> sandbar.provider.v1.MakeDirectoryRequest
-	92,  // 97: sandbar.broker.v1.SandboxService.RemoveFile:input_type -> sandbar.provider.v1.RemoveFileRequest
-	93,  // 98: sandbar.broker.v1.SandboxService.MoveFile:input_type -> sandbar.provider.v1.MoveFileRequest
-	94,  // 99: sandbar.broker.v1.SandboxService.DiffFiles:input_type -> sandbar.provider.v1.DiffFilesRequest
-	95,  // 100: sandbar.broker.v1.SandboxService.DownloadArchive:input_type -> sandbar.provider.v1.DownloadArchiveRequest
-	96,  // 101: sandbar.broker.v1.SandboxService.UploadArchive:input_type -> sandbar.provider.v1.UploadArchiveRequest
-	97,  // 102: sandbar.broker.v1.SandboxService.ListPorts:input_type -> sandbar.provider.v1.ListPortsRequest
-	98,  // 103: sandbar.broker.v1.SandboxService.OpenTunnel:input_type -> sandbar.provider.v1.OpenTunnelRequest
-	99,  // 104: sandbar.broker.v1.SandboxService.GetUsage:input_type -> sandbar.provider.v1.GetUsageRequest
-	40,  // 105: sandbar.broker.v1.SandboxService.CreateVolume:input_type -> sandbar.broker.v1.CreateVolumeRequest
-	43,  // 106: sandbar.broker.v1.SandboxService.ListVolumes:input_type -> sandbar.broker.v1.ListVolumesRequest
-	45,  // 107: sandbar.broker.v1.SandboxService.DeleteVolume:input_type -> sandbar.broker.v1.DeleteVolumeRequest
-	58,  // 108: sandbar.broker.v1.SandboxService.WatchEvents:input_type -> sandbar.broker.v1.WatchEventsRequest
-	47,  // 109: sandbar.broker.v1.AdminService.GetServer:input_type -> sandbar.broker.v1.GetServerRequest
-	49,  // 110: sandbar.broker.v1.AdminService.StopServer:input_type -> sandbar.broker.v1.StopServerRequest
-	51,  // 111: sandbar.broker.v1.AdminService.ListProviders:input_type -> sandbar.broker.v1.ListProvidersRequest
-	54,  // 112: sandbar.broker.v1.AdminService.ProbeProvider:input_type -> sandbar.broker.v1.ProbeProviderRequest
-	56,  // 113: sandbar.broker.v1.AdminService.RestartProvider:input_type -> sandbar.broker.v1.RestartProviderRequest
-	7,   // 114: sandbar.broker.v1.SandboxService.CreateSandbox:output_type -> sandbar.broker.v1.CreateSandboxResponse
-	9,   // 115: sandbar.broker.v1.SandboxService.PlanSandbox:output_type -> sandbar.broker.v1.PlanSandboxResponse
-	11,  // 116: sandbar.broker.v1.SandboxService.ExplainSandbox:output_type -> sandbar.broker.v1.ExplainSandboxResponse
-	18,  // 117: sandbar.broker.v1.SandboxService.GetSandbox:output_type -> sandbar.broker.v1.GetSandboxResponse
-	20,  // 118: sandbar.broker.v1.SandboxService.ListSandboxes:output_type -> sandbar.broker.v1.ListSandboxesResponse
-	22,  // 119: sandbar.broker.v1.SandboxService.DeleteSandbox:output_type -> sandbar.broker.v1.DeleteSandboxResponse
-	24,  // 120: sandbar.broker.v1.SandboxService.PauseSandbox:output_type -> sandbar.broker.v1.PauseSandboxResponse
-	26,  // 121: sandbar.broker.v1.SandboxService.ResumeSandbox:output_type -> sandbar.broker.v1.ResumeSandboxResponse
-	28,  // 122: sandbar.broker.v1.SandboxService.ExtendSandbox:output_type -> sandbar.broker.v1.ExtendSandboxResponse
-	30,  // 123: sandbar.broker.v1.SandboxService.ForkSandbox:output_type -> sandbar.broker.v1.ForkSandboxResponse
-	33,  // 124: sandbar.broker.v1.SandboxService.CreateSnapshot:output_type -> sandbar.broker.v1.CreateSnapshotResponse
-	35,  // 125: sandbar.broker.v1.SandboxService.ListSnapshots:output_type -> sandbar.broker.v1.ListSnapshotsResponse
-	37,  // 126: sandbar.broker.v1.SandboxService.DeleteSnapshot:output_type -> sandbar.broker.v1.DeleteSnapshotResponse
-	39,  // 127: sandbar.broker.v1.SandboxService.RestoreSnapshot:output_type -> sandbar.broker.v1.RestoreSnapshotResponse
-	100, // 128: sandbar.broker.v1.SandboxService.StartExec:output_type -> sandbar.provider.v1.StartExecResponse
-	101, // 129: sandbar.broker.v1.SandboxService.AttachExec:output_type -> sandbar.provider.v1.AttachExecResponse
-	102, // 130: sandbar.broker.v1.SandboxService.GetExec:output_type -> sandbar.provider.v1.GetExecResponse
-	103, // 131: sandbar.broker.v1.SandboxService.SignalExec:output_type -> sandbar.provider.v1.SignalExecResponse
-	104, // 132: sandbar.broker.v1.SandboxService.ListExecs:output_type -> sandbar.provider.v1.ListExecsResponse
-	105, // 133: sandbar.broker.v1.SandboxService.ReadFile:output_type -> sandbar.provider.v1.ReadFileResponse
-	106, // 134: sandbar.broker.v1.SandboxService.WriteFile:output_type -> sandbar.provider.v1.WriteFileResponse
-	107, // 135: sandbar.broker.v1.SandboxService.StatFile:output_type -> sandbar.provider.v1.StatFileResponse
-	108, // 136: sandbar.broker.v1.SandboxService.ListFiles:output_type -> sandbar.provider.v1.ListFilesResponse
-	109, // 137: sandbar.broker.v1.SandboxService.MakeDirectory:output_type -> sandbar.provider.v1.MakeDirectoryResponse
-	110, // 138: sandbar.broker.v1.SandboxService.RemoveFile:output_type -> sandbar.provider.v1.RemoveFileResponse
-	111, // 139: sandbar.broker.v1.SandboxService.MoveFile:output_type -> sandbar.provider.v1.MoveFileResponse
-	112, // 140: sandbar.broker.v1.SandboxService.DiffFiles:output_type -> sandbar.provider.v1.DiffFilesResponse
-	113, // 141: sandbar.broker.v1.SandboxService.DownloadArchive:output_type -> sandbar.provider.v1.DownloadArchiveResponse
-	114, // 142: sandbar.broker.v1.SandboxService.UploadArchive:output_type -> sandbar.provider.v1.UploadArchiveResponse
-	115, // 143: sandbar.broker.v1.SandboxService.ListPorts:output_type -> sandbar.provider.v1.ListPortsResponse
-	116, // 144: sandbar.broker.v1.SandboxService.OpenTunnel:output_type -> sandbar.provider.v1.OpenTunnelResponse
-	117, // 145: sandbar.broker.v1.SandboxService.GetUsage:output_type -> sandbar.provider.v1.GetUsageResponse
-	41,  // 146: sandbar.broker.v1.SandboxService.CreateVolume:output_type -> sandbar.broker.v1.CreateVolumeResponse
-	44,  // 147: sandbar.broker.v1.SandboxService.ListVolumes:output_type -> sandbar.broker.v1.ListVolumesResponse
-	46,  // 148: sandbar.broker.v1.SandboxService.DeleteVolume:output_type -> sandbar.broker.v1.DeleteVolumeResponse
-	59,  // 149: sandbar.broker.v1.SandboxService.WatchEvents:output_type -> sandbar.broker.v1.WatchEventsResponse
-	48,  // 150: sandbar.broker.v1.AdminService.GetServer:output_type -> sandbar.broker.v1.GetServerResponse
-	50,  // 151: sandbar.broker.v1.AdminService.StopServer:output_type -> sandbar.broker.v1.StopServerResponse
-	52,  // 152: sandbar.broker.v1.AdminService.ListProviders:output_type -> sandbar.broker.v1.ListProvidersResponse
-	55,  // 153: sandbar.broker.v1.AdminService.ProbeProvider:output_type -> sandbar.broker.v1.ProbeProviderResponse
-	57,  // 154: sandbar.broker.v1.AdminService.RestartProvider:output_type -> sandbar.broker.v1.RestartProviderResponse
-	114, // [114:155] is the sub-list for method output_type
-	73,  // [73:114] is the sub-list for method input_type
-	73,  // [73:73] is the sub-list for extension type_name
-	73,  // [73:73] is the sub-list for extension extendee
-	0,   // [0:73] is the sub-list for field type_name
+	82,  // 0: sandbar.broker.v1.Sandbox.state:type_name -> sandbar.provider.v1.SandboxState
+	71,  // 1: sandbar.broker.v1.Sandbox.labels:type_name -> sandbar.broker.v1.Sandbox.LabelsEntry
+	83,  // 2: sandbar.broker.v1.Sandbox.spec:type_name -> sandbar.provider.v1.SandboxSpec
+	84,  // 3: sandbar.broker.v1.Sandbox.observed:type_name -> sandbar.provider.v1.Sandbox
+	85,  // 4: sandbar.broker.v1.Sandbox.observed_at:type_name -> google.protobuf.Timestamp
+	85,  // 5: sandbar.broker.v1.Sandbox.created_at:type_name -> google.protobuf.Timestamp
+	85,  // 6: sandbar.broker.v1.Sandbox.expires_at:type_name -> google.protobuf.Timestamp
+	7,   // 7: sandbar.broker.v1.Sandbox.idle:type_name -> sandbar.broker.v1.Idle
+	85,  // 8: sandbar.broker.v1.Sandbox.last_active_at:type_name -> google.protobuf.Timestamp
+	64,  // 9: sandbar.broker.v1.Sandbox.rate:type_name -> sandbar.broker.v1.Rate
+	86,  // 10: sandbar.broker.v1.Idle.timeout:type_name -> google.protobuf.Duration
+	0,   // 11: sandbar.broker.v1.Idle.action:type_name -> sandbar.broker.v1.IdleAction
+	83,  // 12: sandbar.broker.v1.CreateSandboxRequest.spec:type_name -> sandbar.provider.v1.SandboxSpec
+	72,  // 13: sandbar.broker.v1.CreateSandboxRequest.labels:type_name -> sandbar.broker.v1.CreateSandboxRequest.LabelsEntry
+	86,  // 14: sandbar.broker.v1.CreateSandboxRequest.lifetime:type_name -> google.protobuf.Duration
+	7,   // 15: sandbar.broker.v1.CreateSandboxRequest.idle:type_name -> sandbar.broker.v1.Idle
+	73,  // 16: sandbar.broker.v1.CreateSandboxRequest.provider_labels:type_name -> sandbar.broker.v1.CreateSandboxRequest.ProviderLabelsEntry
+	87,  // 17: sandbar.broker.v1.CreateSandboxRequest.pause_keeps:type_name -> sandbar.provider.v1.Keeps
+	66,  // 18: sandbar.broker.v1.CreateSandboxRequest.max_price:type_name -> sandbar.broker.v1.MaxPrice
+	6,   // 19: sandbar.broker.v1.CreateSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
+	8,   // 20: sandbar.broker.v1.PlanSandboxRequest.create:type_name -> sandbar.broker.v1.CreateSandboxRequest
+	14,  // 21: sandbar.broker.v1.PlanSandboxResponse.placement:type_name -> sandbar.broker.v1.Placement
+	14,  // 22: sandbar.broker.v1.ExplainSandboxResponse.placement:type_name -> sandbar.broker.v1.Placement
+	85,  // 23: sandbar.broker.v1.Placement.decided_at:type_name -> google.protobuf.Timestamp
+	15,  // 24: sandbar.broker.v1.Placement.candidates:type_name -> sandbar.broker.v1.PlacementCandidate
+	18,  // 25: sandbar.broker.v1.Placement.attempts:type_name -> sandbar.broker.v1.PlacementAttempt
+	16,  // 26: sandbar.broker.v1.PlacementCandidate.obstacles:type_name -> sandbar.broker.v1.PlacementObstacle
+	17,  // 27: sandbar.broker.v1.PlacementCandidate.score:type_name -> sandbar.broker.v1.PlacementScore
+	65,  // 28: sandbar.broker.v1.PlacementCandidate.price:type_name -> sandbar.broker.v1.Price
+	1,   // 29: sandbar.broker.v1.PlacementObstacle.rule:type_name -> sandbar.broker.v1.PlacementRule
+	85,  // 30: sandbar.broker.v1.PlacementObstacle.until:type_name -> google.protobuf.Timestamp
+	86,  // 31: sandbar.broker.v1.PlacementScore.latency:type_name -> google.protobuf.Duration
+	85,  // 32: sandbar.broker.v1.PlacementAttempt.at:type_name -> google.protobuf.Timestamp
+	6,   // 33: sandbar.broker.v1.GetSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
+	74,  // 34: sandbar.broker.v1.ListSandboxesRequest.labels:type_name -> sandbar.broker.v1.ListSandboxesRequest.LabelsEntry
+	82,  // 35: sandbar.broker.v1.ListSandboxesRequest.states:type_name -> sandbar.provider.v1.SandboxState
+	6,   // 36: sandbar.broker.v1.ListSandboxesResponse.sandboxes:type_name -> sandbar.broker.v1.Sandbox
+	87,  // 37: sandbar.broker.v1.PauseSandboxRequest.minimum:type_name -> sandbar.provider.v1.Keeps
+	6,   // 38: sandbar.broker.v1.PauseSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
+	6,   // 39: sandbar.broker.v1.ResumeSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
+	85,  // 40: sandbar.broker.v1.ExtendSandboxRequest.expires_at:type_name -> google.protobuf.Timestamp
+	6,   // 41: sandbar.broker.v1.ExtendSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
+	87,  // 42: sandbar.broker.v1.ForkSandboxRequest.minimum:type_name -> sandbar.provider.v1.Keeps
+	75,  // 43: sandbar.broker.v1.ForkSandboxRequest.labels:type_name -> sandbar.broker.v1.ForkSandboxRequest.LabelsEntry
+	6,   // 44: sandbar.broker.v1.ForkSandboxResponse.sandboxes:type_name -> sandbar.broker.v1.Sandbox
+	87,  // 45: sandbar.broker.v1.Snapshot.kept:type_name -> sandbar.provider.v1.Keeps
+	85,  // 46: sandbar.broker.v1.Snapshot.created_at:type_name -> google.protobuf.Timestamp
+	76,  // 47: sandbar.broker.v1.Snapshot.labels:type_name -> sandbar.broker.v1.Snapshot.LabelsEntry
+	87,  // 48: sandbar.broker.v1.CreateSnapshotRequest.minimum:type_name -> sandbar.provider.v1.Keeps
+	77,  // 49: sandbar.broker.v1.CreateSnapshotRequest.labels:type_name -> sandbar.broker.v1.CreateSnapshotRequest.LabelsEntry
+	33,  // 50: sandbar.broker.v1.CreateSnapshotResponse.snapshot:type_name -> sandbar.broker.v1.Snapshot
+	33,  // 51: sandbar.broker.v1.ListSnapshotsResponse.snapshots:type_name -> sandbar.broker.v1.Snapshot
+	87,  // 52: sandbar.broker.v1.RestoreSnapshotRequest.minimum:type_name -> sandbar.provider.v1.Keeps
+	78,  // 53: sandbar.broker.v1.RestoreSnapshotRequest.labels:type_name -> sandbar.broker.v1.RestoreSnapshotRequest.LabelsEntry
+	86,  // 54: sandbar.broker.v1.RestoreSnapshotRequest.lifetime:type_name -> google.protobuf.Duration
+	7,   // 55: sandbar.broker.v1.RestoreSnapshotRequest.idle:type_name -> sandbar.broker.v1.Idle
+	6,   // 56: sandbar.broker.v1.RestoreSnapshotResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
+	79,  // 57: sandbar.broker.v1.CreateVolumeRequest.labels:type_name -> sandbar.broker.v1.CreateVolumeRequest.LabelsEntry
+	44,  // 58: sandbar.broker.v1.CreateVolumeResponse.volume:type_name -> sandbar.broker.v1.Volume
+	88,  // 59: sandbar.broker.v1.Volume.volume:type_name -> sandbar.provider.v1.Volume
+	44,  // 60: sandbar.broker.v1.ListVolumesResponse.volumes:type_name -> sandbar.broker.v1.Volume
+	80,  // 61: sandbar.broker.v1.ListVolumesResponse.unreachable:type_name -> sandbar.broker.v1.ListVolumesResponse.UnreachableEntry
+	85,  // 62: sandbar.broker.v1.GetServerResponse.started_at:type_name -> google.protobuf.Timestamp
+	86,  // 63: sandbar.broker.v1.GetServerResponse.idle_exit:type_name -> google.protobuf.Duration
+	55,  // 64: sandbar.broker.v1.ListProvidersResponse.providers:type_name -> sandbar.broker.v1.Provider
+	2,   // 65: sandbar.broker.v1.Provider.state:type_name -> sandbar.broker.v1.PluginState
+	89,  // 66: sandbar.broker.v1.Provider.capabilities:type_name -> sandbar.provider.v1.Capability
+	90,  // 67: sandbar.broker.v1.ProbeProviderResponse.probe:type_name -> sandbar.provider.v1.ProbeResponse
+	55,  // 68: sandbar.broker.v1.RestartProviderResponse.provider:type_name -> sandbar.broker.v1.Provider
+	63,  // 69: sandbar.broker.v1.WatchEventsResponse.events:type_name -> sandbar.broker.v1.Event
+	62,  // 70: sandbar.broker.v1.WatchEventsResponse.gap:type_name -> sandbar.broker.v1.EventGap
+	85,  // 71: sandbar.broker.v1.Event.at:type_name -> google.protobuf.Timestamp
+	3,   // 72: sandbar.broker.v1.Event.type:type_name -> sandbar.broker.v1.EventType
+	82,  // 73: sandbar.broker.v1.Event.state:type_name -> sandbar.provider.v1.SandboxState
+	82,  // 74: sandbar.broker.v1.Event.previous_state:type_name -> sandbar.provider.v1.SandboxState
+	81,  // 75: sandbar.broker.v1.Event.labels:type_name -> sandbar.broker.v1.Event.LabelsEntry
+	65,  // 76: sandbar.broker.v1.Rate.price:type_name -> sandbar.broker.v1.Price
+	4,   // 77: sandbar.broker.v1.Price.basis:type_name -> sandbar.broker.v1.PriceBasis
+	5,   // 78: sandbar.broker.v1.GetCostRequest.group:type_name -> sandbar.broker.v1.CostGroup
+	85,  // 79: sandbar.broker.v1.GetCostResponse.at:type_name -> google.protobuf.Timestamp
+	69,  // 80: sandbar.broker.v1.GetCostResponse.lines:type_name -> sandbar.broker.v1.CostLine
+	69,  // 81: sandbar.broker.v1.GetCostResponse.total:type_name -> sandbar.broker.v1.CostLine
+	70,  // 82: sandbar.broker.v1.CostLine.parts:type_name -> sandbar.broker.v1.CostPart
+	4,   // 83: sandbar.broker.v1.CostPart.basis:type_name -> sandbar.broker.v1.PriceBasis
+	8,   // 84: sandbar.broker.v1.SandboxService.CreateSandbox:input_type -> sandbar.broker.v1.CreateSandboxRequest
+	10,  // 85: sandbar.broker.v1.SandboxService.PlanSandbox:input_type -> sandbar.broker.v1.PlanSandboxRequest
+	12,  // 86: sandbar.broker.v1.SandboxService.ExplainSandbox:input_type -> sandbar.broker.v1.ExplainSandboxRequest
+	19,  // 87: sandbar.broker.v1.SandboxService.GetSandbox:input_type -> sandbar.broker.v1.GetSandboxRequest
+	21,  // 88: sandbar.broker.v1.SandboxService.ListSandboxes:input_type -> sandbar.broker.v1.ListSandboxesRequest
+	23,  // 89: sandbar.broker.v1.SandboxService.DeleteSandbox:input_type -> sandbar.broker.v1.DeleteSandboxRequest
+	25,  // 90: sandbar.broker.v1.SandboxService.PauseSandbox:input_type -> sandbar.broker.v1.PauseSandboxRequest
+	27,  // 91: sandbar.broker.v1.SandboxService.ResumeSandbox:input_type -> sandbar.broker.v1.ResumeSandboxRequest
+	29,  // 92: sandbar.broker.v1.SandboxService.ExtendSandbox:input_type -> sandbar.broker.v1.ExtendSandboxRequest
+	31,  // 93: sandbar.broker.v1.SandboxService.ForkSandbox:input_type -> sandbar.broker.v1.ForkSandboxRequest
+	34,  // 94: sandbar.broker.v1.SandboxService.CreateSnapshot:input_type -> sandbar.broker.v1.CreateSnapshotRequest
+	36,  // 95: sandbar.broker.v1.SandboxService.ListSnapshots:input_type -> sandbar.broker.v1.ListSnapshotsRequest
+	38,  // 96: sandbar.broker.v1.SandboxService.DeleteSnapshot:input_type -> sandbar.broker.v1.DeleteSnapshotRequest
+	40,  // 97: sandbar.broker.v1.SandboxService.RestoreSnapshot:input_type -> sandbar.broker.v1.RestoreSnapshotRequest
+	91,  // 98: sandbar.broker.v1.SandboxService.StartExec:input_type -> sandbar.provider.v1.StartExecRequest
+	92,  // 99: sandbar.broker.v1.SandboxService.AttachExec:input_type -> sandbar.provider.v1.AttachExecRequest
+	93,  // 100: sandbar.broker.v1.SandboxService.GetExec:input_type -> sandbar.provider.v1.GetExecRequest
+	94,  // 101: sandbar.broker.v1.SandboxService.SignalExec:input_type -> sandbar.provider.v1.SignalExecRequest
+	95,  // 102: sandbar.broker.v1.SandboxService.ListExecs:input_type -> sandbar.provider.v1.ListExecsRequest
+	96,  // 103: sandbar.broker.v1.SandboxService.ReadFile:input_type -> sandbar.provider.v1.ReadFileRequest
+	97,  // 104: sandbar.broker.v1.SandboxService.WriteFile:input_type -> sandbar.provider.v1.WriteFileRequest
+	98,  // 105: sandbar.broker.v1.SandboxService.StatFile:input_type -> sandbar.provider.v1.StatFileRequest
+	99,  // 106: sandbar.broker.v1.SandboxService.ListFiles:input_type -> sandbar.provider.v1.ListFilesRequest
+	100, // 107: sandbar.broker.v1.SandboxService.MakeDirectory:input_type -> sandbar.provider.v1.MakeDirectoryRequest
+	101, // 108: sandbar.broker.v1.SandboxService.RemoveFile:input_type -> sandbar.provider.v1.RemoveFileRequest
+	102, // 109: sandbar.broker.v1.SandboxService.MoveFile:input_type -> sandbar.provider.v1.MoveFileRequest
+	103, // 110: sandbar.broker.v1.SandboxService.DiffFiles:input_type -> sandbar.provider.v1.DiffFilesRequest
+	104, // 111: sandbar.broker.v1.SandboxService.DownloadArchive:input_type -> sandbar.provider.v1.DownloadArchiveRequest
+	105, // 112: sandbar.broker.v1.SandboxService.UploadArchive:input_type -> sandbar.provider.v1.UploadArchiveRequest
+	106, // 113: sandbar.broker.v1.SandboxService.ListPorts:input_type -> sandbar.provider.v1.ListPortsRequest
+	107, // 114: sandbar.broker.v1.SandboxService.OpenTunnel:input_type -> sandbar.provider.v1.OpenTunnelRequest
+	108, // 115: sandbar.broker.v1.SandboxService.GetUsage:input_type -> sandbar.provider.v1.GetUsageRequest
+	42,  // 116: sandbar.broker.v1.SandboxService.CreateVolume:input_type -> sandbar.broker.v1.CreateVolumeRequest
+	45,  // 117: sandbar.broker.v1.SandboxService.ListVolumes:input_type -> sandbar.broker.v1.ListVolumesRequest
+	47,  // 118: sandbar.broker.v1.SandboxService.DeleteVolume:input_type -> sandbar.broker.v1.DeleteVolumeRequest
+	60,  // 119: sandbar.broker.v1.SandboxService.WatchEvents:input_type -> sandbar.broker.v1.WatchEventsRequest
+	67,  // 120: sandbar.broker.v1.SandboxService.GetCost:input_type -> sandbar.broker.v1.GetCostRequest
+	49,  // 121: sandbar.broker.v1.AdminService.GetServer:input_type -> sandbar.broker.v1.GetServerRequest
+	51,  // 122: sandbar.broker.v1.AdminService.StopServer:input_type -> sandbar.broker.v1.StopServerRequest
+	53,  // 123: sandbar.broker.v1.AdminService.ListProviders:input_type -> sandbar.broker.v1.ListProvidersRequest
+	56,  // 124: sandbar.broker.v1.AdminService.ProbeProvider:input_type -> sandbar.broker.v1.ProbeProviderRequest
+	58,  // 125: sandbar.broker.v1.AdminService.RestartProvider:input_type -> sandbar.broker.v1.RestartProviderRequest
+	9,   // 126: sandbar.broker.v1.SandboxService.CreateSandbox:output_type -> sandbar.broker.v1.CreateSandboxResponse
+	11,  // 127: sandbar.broker.v1.SandboxService.PlanSandbox:output_type -> sandbar.broker.v1.PlanSandboxResponse
+	13,  // 128: sandbar.broker.v1.SandboxService.ExplainSandbox:output_type -> sandbar.broker.v1.ExplainSandboxResponse
+	20,  // 129: sandbar.broker.v1.SandboxService.GetSandbox:output_type -> sandbar.broker.v1.GetSandboxResponse
+	22,  // 130: sandbar.broker.v1.SandboxService.ListSandboxes:output_type -> sandbar.broker.v1.ListSandboxesResponse
+	24,  // 131: sandbar.broker.v1.SandboxService.DeleteSandbox:output_type -> sandbar.broker.v1.DeleteSandboxResponse
+	26,  // 132: sandbar.broker.v1.SandboxService.PauseSandbox:output_type -> sandbar.broker.v1.PauseSandboxResponse
+	28,  // 133: sandbar.broker.v1.SandboxService.ResumeSandbox:output_type -> sandbar.broker.v1.ResumeSandboxResponse
+	30,  // 134: sandbar.broker.v1.SandboxService.ExtendSandbox:output_type -> sandbar.broker.v1.ExtendSandboxResponse
+	32,  // 135: sandbar.broker.v1.SandboxService.ForkSandbox:output_type -> sandbar.broker.v1.ForkSandboxResponse
+	35,  // 136: sandbar.broker.v1.SandboxService.CreateSnapshot:output_type -> sandbar.broker.v1.CreateSnapshotResponse
+	37,  // 137: sandbar.broker.v1.SandboxService.ListSnapshots:output_type -> sandbar.broker.v1.ListSnapshotsResponse
+	39,  // 138: sandbar.broker.v1.SandboxService.DeleteSnapshot:output_type -> sandbar.broker.v1.DeleteSnapshotResponse
+	41,  // 139: sandbar.broker.v1.SandboxService.RestoreSnapshot:output_type -> sandbar.broker.v1.RestoreSnapshotResponse
+	109, // 140: sandbar.broker.v1.SandboxService.StartExec:output_type -> sandbar.provider.v1.StartExecResponse
+	110, // 141: sandbar.broker.v1.SandboxService.AttachExec:output_type -> sandbar.provider.v1.AttachExecResponse
+	111, // 142: sandbar.broker.v1.SandboxService.GetExec:output_type -> sandbar.provider.v1.GetExecResponse
+	112, // 143: sandbar.broker.v1.SandboxService.SignalExec:output_type -> sandbar.provider.v1.SignalExecResponse
+	113, // 144: sandbar.broker.v1.SandboxService.ListExecs:output_type -> sandbar.provider.v1.ListExecsResponse
+	114, // 145: sandbar.broker.v1.SandboxService.ReadFile:output_type -> sandbar.provider.v1.ReadFileResponse
+	115, // 146: sandbar.broker.v1.SandboxService.WriteFile:output_type -> sandbar.provider.v1.WriteFileResponse
+	116, // 147: sandbar.broker.v1.SandboxService.StatFile:output_type -> sandbar.provider.v1.StatFileResponse
+	117, // 148: sandbar.broker.v1.SandboxService.ListFiles:output_type -> sandbar.provider.v1.ListFilesResponse
+	118, // 149: sandbar.broker.v1.SandboxService.MakeDirectory:output_type -> sandbar.provider.v1.MakeDirectoryResponse
+	119, // 150: sandbar.broker.v1.SandboxService.RemoveFile:output_type -> sandbar.provider.v1.RemoveFileResponse
+	120, // 151: sandbar.broker.v1.SandboxService.MoveFile:output_type -> sandbar.provider.v1.MoveFileResponse
+	121, // 152: sandbar.broker.v1.SandboxService.DiffFiles:output_type -> sandbar.provider.v1.DiffFilesResponse
+	122, // 153: sandbar.broker.v1.SandboxService.DownloadArchive:output_type -> sandbar.provider.v1.DownloadArchiveResponse
+	123, // 154: sandbar.broker.v1.SandboxService.UploadArchive:output_type -> sandbar.provider.v1.UploadArchiveResponse
+	124, // 155: sandbar.broker.v1.SandboxService.ListPorts:output_type -> sandbar.provider.v1.ListPortsResponse
+	125, // 156: sandbar.broker.v1.SandboxService.OpenTunnel:output_type -> sandbar.provider.v1.OpenTunnelResponse
+	126, // 157: sandbar.broker.v1.SandboxService.GetUsage:output_type -> sandbar.provider.v1.GetUsageResponse
+	43,  // 158: sandbar.broker.v1.SandboxService.CreateVolume:output_type -> sandbar.broker.v1.CreateVolumeResponse
+	46,  // 159: sandbar.broker.v1.SandboxService.ListVolumes:output_type -> sandbar.broker.v1.ListVolumesResponse
+	48,  // 160: sandbar.broker.v1.SandboxService.DeleteVolume:output_type -> sandbar.broker.v1.DeleteVolumeResponse
+	61,  // 161: sandbar.broker.v1.SandboxService.WatchEvents:output_type -> sandbar.broker.v1.WatchEventsResponse
+	68,  // 162: sandbar.broker.v1.SandboxService.GetCost:output_type -> sandbar.broker.v1.GetCostResponse
+	50,  // 163: sandbar.broker.v1.AdminService.GetServer:output_type -> sandbar.broker.v1.GetServerResponse
+	52,  // 164: sandbar.broker.v1.AdminService.StopServer:output_type -> sandbar.broker.v1.StopServerResponse
+	54,  // 165: sandbar.broker.v1.AdminService.ListProviders:output_type -> sandbar.broker.v1.ListProvidersResponse
+	57,  // 166: sandbar.broker.v1.AdminService.ProbeProvider:output_type -> sandbar.broker.v1.ProbeProviderResponse
+	59,  // 167: sandbar.broker.v1.AdminService.RestartProvider:output_type -> sandbar.broker.v1.RestartProviderResponse
+	126, // [126:168] is the sub-list for method output_type
+	84,  // [84:126] is the sub-list for method input_type
+	84,  // [84:84] is the sub-list for extension type_name
+	84,  // [84:84] is the sub-list for extension extendee
+	0,   // [0:84] is the sub-list for field type_name
 }
 
 func init() { file_sandbar_broker_v1_broker_proto_init() }
@@ -4535,8 +5355,8 @@ func file_sandbar_broker_v1_broker_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sandbar_broker_v1_broker_proto_rawDesc), len(file_sandbar_broker_v1_broker_proto_rawDesc)),
-			NumEnums:      4,
-			NumMessages:   69,
+			NumEnums:      6,
+			NumMessages:   76,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -57,6 +57,9 @@ const (
 	// AccessServiceRevokeAPIKeyProcedure is the fully-qualified name of the AccessService's
 	// RevokeAPIKey RPC.
 	AccessServiceRevokeAPIKeyProcedure = "/sandbar.broker.v1.AccessService/RevokeAPIKey"
+	// AccessServiceUpdateTenantProcedure is the fully-qualified name of the AccessService's
+	// UpdateTenant RPC.
+	AccessServiceUpdateTenantProcedure = "/sandbar.broker.v1.AccessService/UpdateTenant"
 )
 
 // AccessServiceClient is a client for the sandbar.broker.v1.AccessService service.
@@ -77,6 +80,9 @@ type AccessServiceClient interface {
 	ListAPIKeys(context.Context, *connect.Request[v1.ListAPIKeysRequest]) (*connect.Response[v1.ListAPIKeysResponse], error)
 	// RevokeAPIKey makes a key void for good, also for streams that are open.
 	RevokeAPIKey(context.Context, *connect.Request[v1.RevokeAPIKeyRequest]) (*connect.Response[v1.RevokeAPIKeyResponse], error)
+	// UpdateTenant changes what the mask names. Limits hold for calls that begin
+	// after it returned.
+	UpdateTenant(context.Context, *connect.Request[v1.UpdateTenantRequest]) (*connect.Response[v1.UpdateTenantResponse], error)
 }
 
 // NewAccessServiceClient constructs a client for the sandbar.broker.v1.AccessService service. By
@@ -132,6 +138,12 @@ func NewAccessServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 			connect.WithSchema(accessServiceMethods.ByName("RevokeAPIKey")),
 			connect.WithClientOptions(opts...),
 		),
+		updateTenant: connect.NewClient[v1.UpdateTenantRequest, v1.UpdateTenantResponse](
+			httpClient,
+			baseURL+AccessServiceUpdateTenantProcedure,
+			connect.WithSchema(accessServiceMethods.ByName("UpdateTenant")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -144,6 +156,7 @@ type accessServiceClient struct {
 	createAPIKey *connect.Client[v1.CreateAPIKeyRequest, v1.CreateAPIKeyResponse]
 	listAPIKeys  *connect.Client[v1.ListAPIKeysRequest, v1.ListAPIKeysResponse]
 	revokeAPIKey *connect.Client[v1.RevokeAPIKeyRequest, v1.RevokeAPIKeyResponse]
+	updateTenant *connect.Client[v1.UpdateTenantRequest, v1.UpdateTenantResponse]
 }
 
 // WhoAmI calls sandbar.broker.v1.AccessService.WhoAmI.
@@ -181,6 +194,11 @@ func (c *accessServiceClient) RevokeAPIKey(ctx context.Context, req *connect.Req
 	return c.revokeAPIKey.CallUnary(ctx, req)
 }
 
+// UpdateTenant calls sandbar.broker.v1.AccessService.UpdateTenant.
+func (c *accessServiceClient) UpdateTenant(ctx context.Context, req *connect.Request[v1.UpdateTenantRequest]) (*connect.Response[v1.UpdateTenantResponse], error) {
+	return c.updateTenant.CallUnary(ctx, req)
+}
+
 // AccessServiceHandler is an implementation of the sandbar.broker.v1.AccessService service.
 type AccessServiceHandler interface {
 	// WhoAmI says who the broker takes the caller for, and what that one may do.
@@ -199,6 +217,9 @@ type AccessServiceHandler interface {
 	ListAPIKeys(context.Context, *connect.Request[v1.ListAPIKeysRequest]) (*connect.Response[v1.ListAPIKeysResponse], error)
 	// RevokeAPIKey makes a key void for good, also for streams that are open.
 	RevokeAPIKey(context.Context, *connect.Request[v1.RevokeAPIKeyRequest]) (*connect.Response[v1.RevokeAPIKeyResponse], error)
+	// UpdateTenant changes what the mask names. Limits hold for calls that begin
+	// after it returned.
+	UpdateTenant(context.Context, *connect.Request[v1.UpdateTenantRequest]) (*connect.Response[v1.UpdateTenantResponse], error)
 }
 
 // NewAccessServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -250,6 +271,12 @@ func NewAccessServiceHandler(svc AccessServiceHandler, opts ...connect.HandlerOp
 		connect.WithSchema(accessServiceMethods.ByName("RevokeAPIKey")),
 		connect.WithHandlerOptions(opts...),
 	)
+	accessServiceUpdateTenantHandler := connect.NewUnaryHandler(
+		AccessServiceUpdateTenantProcedure,
+		svc.UpdateTenant,
+		connect.WithSchema(accessServiceMethods.ByName("UpdateTenant")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/sandbar.broker.v1.AccessService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case AccessServiceWhoAmIProcedure:
@@ -266,6 +293,8 @@ func NewAccessServiceHandler(svc AccessServiceHandler, opts ...connect.HandlerOp
 			accessServiceListAPIKeysHandler.ServeHTTP(w, r)
 		case AccessServiceRevokeAPIKeyProcedure:
 			accessServiceRevokeAPIKeyHandler.ServeHTTP(w, r)
+		case AccessServiceUpdateTenantProcedure:
+			accessServiceUpdateTenantHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -301,4 +330,8 @@ func (UnimplementedAccessServiceHandler) ListAPIKeys(context.Context, *connect.R
 
 func (UnimplementedAccessServiceHandler) RevokeAPIKey(context.Context, *connect.Request[v1.RevokeAPIKeyRequest]) (*connect.Response[v1.RevokeAPIKeyResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sandbar.broker.v1.AccessService.RevokeAPIKey is not implemented"))
+}
+
+func (UnimplementedAccessServiceHandler) UpdateTenant(context.Context, *connect.Request[v1.UpdateTenantRequest]) (*connect.Response[v1.UpdateTenantResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sandbar.broker.v1.AccessService.UpdateTenant is not implemented"))
 }

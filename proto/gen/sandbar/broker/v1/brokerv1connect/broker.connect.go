@@ -147,6 +147,8 @@ const (
 	// SandboxServiceWatchEventsProcedure is the fully-qualified name of the SandboxService's
 	// WatchEvents RPC.
 	SandboxServiceWatchEventsProcedure = "/sandbar.broker.v1.SandboxService/WatchEvents"
+	// SandboxServiceGetCostProcedure is the fully-qualified name of the SandboxService's GetCost RPC.
+	SandboxServiceGetCostProcedure = "/sandbar.broker.v1.SandboxService/GetCost"
 	// AdminServiceGetServerProcedure is the fully-qualified name of the AdminService's GetServer RPC.
 	AdminServiceGetServerProcedure = "/sandbar.broker.v1.AdminService/GetServer"
 	// AdminServiceStopServerProcedure is the fully-qualified name of the AdminService's StopServer RPC.
@@ -213,6 +215,9 @@ type SandboxServiceClient interface {
 	// what happens, until the caller leaves or the broker stops. Each event is sent once and in one
 	// order; what is sent is stored together with the change that it tells of.
 	WatchEvents(context.Context, *connect.Request[v1.WatchEventsRequest]) (*connect.ServerStreamForClient[v1.WatchEventsResponse], error)
+	// GetCost says what the tenant's sandboxes used and cost in some days. The lines
+	// add up to the total, whatever they are lines of.
+	GetCost(context.Context, *connect.Request[v1.GetCostRequest]) (*connect.Response[v1.GetCostResponse], error)
 }
 
 // NewSandboxServiceClient constructs a client for the sandbar.broker.v1.SandboxService service. By
@@ -442,6 +447,12 @@ func NewSandboxServiceClient(httpClient connect.HTTPClient, baseURL string, opts
 			connect.WithSchema(sandboxServiceMethods.ByName("WatchEvents")),
 			connect.WithClientOptions(opts...),
 		),
+		getCost: connect.NewClient[v1.GetCostRequest, v1.GetCostResponse](
+			httpClient,
+			baseURL+SandboxServiceGetCostProcedure,
+			connect.WithSchema(sandboxServiceMethods.ByName("GetCost")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -483,6 +494,7 @@ type sandboxServiceClient struct {
 	listVolumes     *connect.Client[v1.ListVolumesRequest, v1.ListVolumesResponse]
 	deleteVolume    *connect.Client[v1.DeleteVolumeRequest, v1.DeleteVolumeResponse]
 	watchEvents     *connect.Client[v1.WatchEventsRequest, v1.WatchEventsResponse]
+	getCost         *connect.Client[v1.GetCostRequest, v1.GetCostResponse]
 }
 
 // CreateSandbox calls sandbar.broker.v1.SandboxService.CreateSandbox.
@@ -665,6 +677,11 @@ func (c *sandboxServiceClient) WatchEvents(ctx context.Context, req *connect.Req
 	return c.watchEvents.CallServerStream(ctx, req)
 }
 
+// GetCost calls sandbar.broker.v1.SandboxService.GetCost.
+func (c *sandboxServiceClient) GetCost(ctx context.Context, req *connect.Request[v1.GetCostRequest]) (*connect.Response[v1.GetCostResponse], error) {
+	return c.getCost.CallUnary(ctx, req)
+}
+
 // SandboxServiceHandler is an implementation of the sandbar.broker.v1.SandboxService service.
 type SandboxServiceHandler interface {
 	// CreateSandbox places and makes a sandbox. With an idempotency key, the same
@@ -716,6 +733,9 @@ type SandboxServiceHandler interface {
 	// what happens, until the caller leaves or the broker stops. Each event is sent once and in one
 	// order; what is sent is stored together with the change that it tells of.
 	WatchEvents(context.Context, *connect.Request[v1.WatchEventsRequest], *connect.ServerStream[v1.WatchEventsResponse]) error
+	// GetCost says what the tenant's sandboxes used and cost in some days. The lines
+	// add up to the total, whatever they are lines of.
+	GetCost(context.Context, *connect.Request[v1.GetCostRequest]) (*connect.Response[v1.GetCostResponse], error)
 }
 
 // NewSandboxServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -941,6 +961,12 @@ func NewSandboxServiceHandler(svc SandboxServiceHandler, opts ...connect.Handler
 		connect.WithSchema(sandboxServiceMethods.ByName("WatchEvents")),
 		connect.WithHandlerOptions(opts...),
 	)
+	sandboxServiceGetCostHandler := connect.NewUnaryHandler(
+		SandboxServiceGetCostProcedure,
+		svc.GetCost,
+		connect.WithSchema(sandboxServiceMethods.ByName("GetCost")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/sandbar.broker.v1.SandboxService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case SandboxServiceCreateSandboxProcedure:
@@ -1015,6 +1041,8 @@ func NewSandboxServiceHandler(svc SandboxServiceHandler, opts ...connect.Handler
 			sandboxServiceDeleteVolumeHandler.ServeHTTP(w, r)
 		case SandboxServiceWatchEventsProcedure:
 			sandboxServiceWatchEventsHandler.ServeHTTP(w, r)
+		case SandboxServiceGetCostProcedure:
+			sandboxServiceGetCostHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -1166,6 +1194,10 @@ func (UnimplementedSandboxServiceHandler) DeleteVolume(context.Context, *connect
 
 func (UnimplementedSandboxServiceHandler) WatchEvents(context.Context, *connect.Request[v1.WatchEventsRequest], *connect.ServerStream[v1.WatchEventsResponse]) error {
 	return connect.NewError(connect.CodeUnimplemented, errors.New("sandbar.broker.v1.SandboxService.WatchEvents is not implemented"))
+}
+
+func (UnimplementedSandboxServiceHandler) GetCost(context.Context, *connect.Request[v1.GetCostRequest]) (*connect.Response[v1.GetCostResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sandbar.broker.v1.SandboxService.GetCost is not implemented"))
 }
 
 // AdminServiceClient is a client for the sandbar.broker.v1.AdminService service.
