@@ -13,6 +13,7 @@ import (
 	"github.com/sandbar-dev/sandbar/broker"
 	"github.com/sandbar-dev/sandbar/broker/internal/testvendor"
 	"github.com/sandbar-dev/sandbar/broker/placement"
+	"github.com/sandbar-dev/sandbar/broker/policy"
 	"github.com/sandbar-dev/sandbar/broker/state"
 	"github.com/sandbar-dev/sandbar/broker/state/sqlite"
 	"github.com/sandbar-dev/sandbar/proto/fault"
@@ -46,6 +47,8 @@ type market struct {
 	fleet   *testvendor.Fleet
 	store   state.Store
 	clock   *clock
+	// set has the rules of the next start.
+	set *policy.Set
 }
 
 func newMarket(t *testing.T, names ...string) *market {
@@ -74,7 +77,7 @@ func (m *market) start() {
 	m.t.Helper()
 	first := m.fleet.Names()[0]
 	s, err := broker.New(m.t.Context(), m.store, m.fleet, broker.Options{
-		Caller: &local, Clock: m.clock.Now, Retry: 5 * time.Millisecond,
+		Caller: &local, Clock: m.clock.Now, Retry: 5 * time.Millisecond, Rules: m.set,
 		Placement: map[string]placement.Policy{first: {Weight: 1000, Labels: map[string]string{"tier": "first"}, Region: "eu"}},
 	})
 	check(m.t, err)

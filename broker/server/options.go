@@ -18,6 +18,7 @@ import (
 	"github.com/sandbar-dev/sandbar/broker/config"
 	"github.com/sandbar-dev/sandbar/broker/placement"
 	"github.com/sandbar-dev/sandbar/broker/pluginhost"
+	"github.com/sandbar-dev/sandbar/broker/policy"
 	"github.com/sandbar-dev/sandbar/broker/state"
 	brokerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1"
 )
@@ -108,19 +109,23 @@ func (o Options) Socket() string {
 	return filepath.Join(dir, "api.sock")
 }
 
-func (o Options) service() broker.Options {
+func (o Options) service() (broker.Options, error) {
 	d := o.Config.Defaults
+	rules, problems := policy.Compile(o.Config.Placement.Rules)
+	if len(problems) > 0 { // of a configuration that was not read from a file
+		return broker.Options{}, fmt.Errorf("placement.%w", problems[0])
+	}
 	out := broker.Options{
 		Log: o.Log, Lifetime: d.Lifetime,
 		OrphanGrace: o.Config.Reaper.Grace, ReapInterval: o.Config.Reaper.Interval,
-		Placement: make(map[string]placement.Policy),
+		Placement: make(map[string]placement.Policy), Rules: rules,
 	}
 	for _, p := range o.Config.Providers {
-		policy := placement.Policy{Weight: placement.DefaultWeight, Labels: p.Labels, Region: p.Region}
+		of := placement.Policy{Weight: placement.DefaultWeight, Labels: p.Labels, Region: p.Region}
 		if p.Weight != nil {
-			policy.Weight = *p.Weight
+			of.Weight = *p.Weight
 		}
-		out.Placement[p.Name] = policy
+		out.Placement[p.Name] = of
 	}
 	if d.Idle.Timeout > 0 {
 		action := brokerv1.IdleAction_IDLE_ACTION_DELETE
@@ -129,7 +134,7 @@ func (o Options) service() broker.Options {
 		}
 		out.Idle = &brokerv1.Idle{Timeout: durationpb.New(d.Idle.Timeout), Action: action}
 	}
-	return out
+	return out, nil
 }
 
 // Plugins says where the server finds its plugins and what locks them in. It

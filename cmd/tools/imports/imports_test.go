@@ -75,6 +75,16 @@ var rules = []rule{
 	{from: module + "broker/placement", to: "database/sql", direct: true, why: "pure: no I/O"},
 	{from: module + "broker/placement", to: "google.golang.org/grpc", direct: true, why: "pure: no I/O"},
 	{from: module + "broker/placement", to: module + "broker/state", why: "state stores its values, not the other way round"},
+	{from: module + "broker/placement", to: module + "broker/policy", why: "what is ranked does not depend on how rules are written"},
+	{from: module + "broker/policy", to: "os", direct: true, why: "pure: no I/O"},
+	{from: module + "broker/policy", to: "net", direct: true, why: "pure: no I/O"},
+	{from: module + "broker/policy", to: "database/sql", direct: true, why: "pure: no I/O"},
+	{from: module + "broker/policy", to: "google.golang.org/grpc", direct: true, why: "pure: no I/O"},
+	{
+		from: module, to: "cel.dev", direct: true, why: "one package knows the language of rules",
+		except: []string{module + "broker/policy"},
+	},
+	{from: module + "plugins", to: "cel.dev", why: "rules are the broker's; a plugin links nothing for them"},
 	{from: module + "broker/session", to: "os", direct: true, why: "pure: no I/O"},
 	{from: module + "broker/session", to: "net", direct: true, why: "pure: no I/O"},
 	{

@@ -113,6 +113,14 @@ const (
 	// Its last creations failed, and one other is finding out whether it works
 	// again.
 	PlacementRule_PLACEMENT_RULE_CIRCUIT_PROBING PlacementRule = 12
+	// A policy rule of the configuration rules it out.
+	PlacementRule_PLACEMENT_RULE_POLICY PlacementRule = 20
+	// A policy rule of the configuration could not be decided, and so rules it out.
+	PlacementRule_PLACEMENT_RULE_POLICY_UNDECIDED PlacementRule = 21
+	// Its recent creations took longer than max_start_latency.
+	PlacementRule_PLACEMENT_RULE_START_LATENCY PlacementRule = 22
+	// How long a creation takes is not known, and max_start_latency is set.
+	PlacementRule_PLACEMENT_RULE_START_LATENCY_UNKNOWN PlacementRule = 23
 )
 
 // Enum value maps for PlacementRule.
@@ -131,21 +139,29 @@ var (
 		10: "PLACEMENT_RULE_COOLING_DOWN",
 		11: "PLACEMENT_RULE_CIRCUIT_OPEN",
 		12: "PLACEMENT_RULE_CIRCUIT_PROBING",
+		20: "PLACEMENT_RULE_POLICY",
+		21: "PLACEMENT_RULE_POLICY_UNDECIDED",
+		22: "PLACEMENT_RULE_START_LATENCY",
+		23: "PLACEMENT_RULE_START_LATENCY_UNKNOWN",
 	}
 	PlacementRule_value = map[string]int32{
-		"PLACEMENT_RULE_UNSPECIFIED":         0,
-		"PLACEMENT_RULE_NOT_NAMED":           1,
-		"PLACEMENT_RULE_WEIGHT_ZERO":         2,
-		"PLACEMENT_RULE_LABEL":               3,
-		"PLACEMENT_RULE_REGION":              4,
-		"PLACEMENT_RULE_CAPABILITY_MISSING":  5,
-		"PLACEMENT_RULE_CAPABILITY_DISABLED": 6,
-		"PLACEMENT_RULE_LIMIT":               7,
-		"PLACEMENT_RULE_VOLUME":              8,
-		"PLACEMENT_RULE_NOT_READY":           9,
-		"PLACEMENT_RULE_COOLING_DOWN":        10,
-		"PLACEMENT_RULE_CIRCUIT_OPEN":        11,
-		"PLACEMENT_RULE_CIRCUIT_PROBING":     12,
+		"PLACEMENT_RULE_UNSPECIFIED":           0,
+		"PLACEMENT_RULE_NOT_NAMED":             1,
+		"PLACEMENT_RULE_WEIGHT_ZERO":           2,
+		"PLACEMENT_RULE_LABEL":                 3,
+		"PLACEMENT_RULE_REGION":                4,
+		"PLACEMENT_RULE_CAPABILITY_MISSING":    5,
+		"PLACEMENT_RULE_CAPABILITY_DISABLED":   6,
+		"PLACEMENT_RULE_LIMIT":                 7,
+		"PLACEMENT_RULE_VOLUME":                8,
+		"PLACEMENT_RULE_NOT_READY":             9,
+		"PLACEMENT_RULE_COOLING_DOWN":          10,
+		"PLACEMENT_RULE_CIRCUIT_OPEN":          11,
+		"PLACEMENT_RULE_CIRCUIT_PROBING":       12,
+		"PLACEMENT_RULE_POLICY":                20,
+		"PLACEMENT_RULE_POLICY_UNDECIDED":      21,
+		"PLACEMENT_RULE_START_LATENCY":         22,
+		"PLACEMENT_RULE_START_LATENCY_UNKNOWN": 23,
 	}
 )
 
@@ -541,9 +557,25 @@ type CreateSandboxRequest struct {
 	ProviderLabels map[string]string `protobuf:"bytes,8,rep,name=provider_labels,json=providerLabels,proto3" json:"provider_labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// The least that the provider must keep when this sandbox is paused; absent:
 	// it need not be able to pause.
-	PauseKeeps    *v1.Keeps `protobuf:"bytes,9,opt,name=pause_keeps,json=pauseKeeps,proto3" json:"pause_keeps,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	PauseKeeps *v1.Keeps `protobuf:"bytes,9,opt,name=pause_keeps,json=pauseKeeps,proto3" json:"pause_keeps,omitempty"`
+	// The least that snapshots of this sandbox must keep; absent: it need not be
+	// able to take any.
+	SnapshotKeeps *v1.Keeps `protobuf:"bytes,20,opt,name=snapshot_keeps,json=snapshotKeeps,proto3" json:"snapshot_keeps,omitempty"`
+	// The least that copies of this sandbox must have; absent: it need not be able
+	// to fork.
+	ForkKeeps *v1.Keeps `protobuf:"bytes,21,opt,name=fork_keeps,json=forkKeeps,proto3" json:"fork_keeps,omitempty"`
+	// The longest that recent creations at the provider may have taken on average;
+	// absent: as long as they like. It holds for a provider that is named, too.
+	MaxStartLatency *durationpb.Duration `protobuf:"bytes,22,opt,name=max_start_latency,json=maxStartLatency,proto3" json:"max_start_latency,omitempty"`
+	// With max_start_latency, whether a provider that nothing was measured of lately
+	// will do.
+	AllowUnmeasured bool `protobuf:"varint,23,opt,name=allow_unmeasured,json=allowUnmeasured,proto3" json:"allow_unmeasured,omitempty"`
+	// The least control over what leaves that the provider must be able to have:
+	// ENFORCED takes egress.capture; NATIVE and COOPERATIVE take that or
+	// egress.native. What spec.egress asks for is a matter of its own.
+	MinEgressStrength v1.EgressStrength `protobuf:"varint,24,opt,name=min_egress_strength,json=minEgressStrength,proto3,enum=sandbar.provider.v1.EgressStrength" json:"min_egress_strength,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *CreateSandboxRequest) Reset() {
@@ -637,6 +669,41 @@ func (x *CreateSandboxRequest) GetPauseKeeps() *v1.Keeps {
 		return x.PauseKeeps
 	}
 	return nil
+}
+
+func (x *CreateSandboxRequest) GetSnapshotKeeps() *v1.Keeps {
+	if x != nil {
+		return x.SnapshotKeeps
+	}
+	return nil
+}
+
+func (x *CreateSandboxRequest) GetForkKeeps() *v1.Keeps {
+	if x != nil {
+		return x.ForkKeeps
+	}
+	return nil
+}
+
+func (x *CreateSandboxRequest) GetMaxStartLatency() *durationpb.Duration {
+	if x != nil {
+		return x.MaxStartLatency
+	}
+	return nil
+}
+
+func (x *CreateSandboxRequest) GetAllowUnmeasured() bool {
+	if x != nil {
+		return x.AllowUnmeasured
+	}
+	return false
+}
+
+func (x *CreateSandboxRequest) GetMinEgressStrength() v1.EgressStrength {
+	if x != nil {
+		return x.MinEgressStrength
+	}
+	return v1.EgressStrength(0)
 }
 
 type CreateSandboxResponse struct {
@@ -951,8 +1018,10 @@ type PlacementCandidate struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Provider string                 `protobuf:"bytes,1,opt,name=provider,proto3" json:"provider,omitempty"`
 	// All that rules it out.
-	Obstacles     []*PlacementObstacle `protobuf:"bytes,2,rep,name=obstacles,proto3" json:"obstacles,omitempty"`
-	Score         *PlacementScore      `protobuf:"bytes,3,opt,name=score,proto3" json:"score,omitempty"`
+	Obstacles []*PlacementObstacle `protobuf:"bytes,2,rep,name=obstacles,proto3" json:"obstacles,omitempty"`
+	Score     *PlacementScore      `protobuf:"bytes,3,opt,name=score,proto3" json:"score,omitempty"`
+	// What policy rules did to its score.
+	Adjustments   []*PlacementAdjustment `protobuf:"bytes,10,rep,name=adjustments,proto3" json:"adjustments,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1008,6 +1077,87 @@ func (x *PlacementCandidate) GetScore() *PlacementScore {
 	return nil
 }
 
+func (x *PlacementCandidate) GetAdjustments() []*PlacementAdjustment {
+	if x != nil {
+		return x.Adjustments
+	}
+	return nil
+}
+
+// PlacementAdjustment is what one policy rule did to a score.
+type PlacementAdjustment struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the rule.
+	PolicyRule string `protobuf:"bytes,1,opt,name=policy_rule,json=policyRule,proto3" json:"policy_rule,omitempty"`
+	// Factor of the score's preference; 0: the rule is about something else.
+	Preference float64 `protobuf:"fixed64,2,opt,name=preference,proto3" json:"preference,omitempty"`
+	// With so many sandboxes the score's spread is a half; 0: the rule is about
+	// something else.
+	HalfSpread int64 `protobuf:"varint,3,opt,name=half_spread,json=halfSpread,proto3" json:"half_spread,omitempty"`
+	// One sentence: what the rule says.
+	Message       string `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlacementAdjustment) Reset() {
+	*x = PlacementAdjustment{}
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlacementAdjustment) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlacementAdjustment) ProtoMessage() {}
+
+func (x *PlacementAdjustment) ProtoReflect() protoreflect.Message {
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlacementAdjustment.ProtoReflect.Descriptor instead.
+func (*PlacementAdjustment) Descriptor() ([]byte, []int) {
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *PlacementAdjustment) GetPolicyRule() string {
+	if x != nil {
+		return x.PolicyRule
+	}
+	return ""
+}
+
+func (x *PlacementAdjustment) GetPreference() float64 {
+	if x != nil {
+		return x.Preference
+	}
+	return 0
+}
+
+func (x *PlacementAdjustment) GetHalfSpread() int64 {
+	if x != nil {
+		return x.HalfSpread
+	}
+	return 0
+}
+
+func (x *PlacementAdjustment) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
 // PlacementObstacle is one thing that rules a provider out.
 type PlacementObstacle struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1019,14 +1169,16 @@ type PlacementObstacle struct {
 	// Capability that is missing, or whose limit is passed.
 	Capability string `protobuf:"bytes,4,opt,name=capability,proto3" json:"capability,omitempty"`
 	// When it goes away by itself; absent: not, or nobody knows.
-	Until         *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=until,proto3" json:"until,omitempty"`
+	Until *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=until,proto3" json:"until,omitempty"`
+	// Name of the policy rule, for POLICY and POLICY_UNDECIDED.
+	PolicyRule    string `protobuf:"bytes,10,opt,name=policy_rule,json=policyRule,proto3" json:"policy_rule,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PlacementObstacle) Reset() {
 	*x = PlacementObstacle{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[10]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1038,7 +1190,7 @@ func (x *PlacementObstacle) String() string {
 func (*PlacementObstacle) ProtoMessage() {}
 
 func (x *PlacementObstacle) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[10]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1051,7 +1203,7 @@ func (x *PlacementObstacle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlacementObstacle.ProtoReflect.Descriptor instead.
 func (*PlacementObstacle) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{10}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *PlacementObstacle) GetRule() PlacementRule {
@@ -1089,7 +1241,15 @@ func (x *PlacementObstacle) GetUntil() *timestamppb.Timestamp {
 	return nil
 }
 
-// PlacementScore is the product of its four parts.
+func (x *PlacementObstacle) GetPolicyRule() string {
+	if x != nil {
+		return x.PolicyRule
+	}
+	return ""
+}
+
+// PlacementScore is the product of weight, preference, speed, reliability and
+// spread.
 type PlacementScore struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Total float64                `protobuf:"fixed64,1,opt,name=total,proto3" json:"total,omitempty"`
@@ -1099,7 +1259,8 @@ type PlacementScore struct {
 	Speed float64 `protobuf:"fixed64,3,opt,name=speed,proto3" json:"speed,omitempty"`
 	// 1 less failure_rate.
 	Reliability float64 `protobuf:"fixed64,4,opt,name=reliability,proto3" json:"reliability,omitempty"`
-	// From sandboxes: 1 for none, 0.5 for a hundred.
+	// From sandboxes: 1 for none, 0.5 for a hundred, or for as many as a policy rule
+	// says.
 	Spread float64 `protobuf:"fixed64,5,opt,name=spread,proto3" json:"spread,omitempty"`
 	// Recent creations took so long; what is assumed where none is known.
 	Latency *durationpb.Duration `protobuf:"bytes,6,opt,name=latency,proto3" json:"latency,omitempty"`
@@ -1112,14 +1273,17 @@ type PlacementScore struct {
 	// Live sandboxes there.
 	Sandboxes int64 `protobuf:"varint,9,opt,name=sandboxes,proto3" json:"sandboxes,omitempty"`
 	// Its circuit is half-open: after failures, one creation at a time may try.
-	Probing       bool `protobuf:"varint,10,opt,name=probing,proto3" json:"probing,omitempty"`
+	Probing bool `protobuf:"varint,10,opt,name=probing,proto3" json:"probing,omitempty"`
+	// Product of what policy rules prefer and shun; 1 unless one did. 0 in what was
+	// decided before there were any.
+	Preference    float64 `protobuf:"fixed64,20,opt,name=preference,proto3" json:"preference,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PlacementScore) Reset() {
 	*x = PlacementScore{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[11]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1131,7 +1295,7 @@ func (x *PlacementScore) String() string {
 func (*PlacementScore) ProtoMessage() {}
 
 func (x *PlacementScore) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[11]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1144,7 +1308,7 @@ func (x *PlacementScore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlacementScore.ProtoReflect.Descriptor instead.
 func (*PlacementScore) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{11}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *PlacementScore) GetTotal() float64 {
@@ -1217,6 +1381,13 @@ func (x *PlacementScore) GetProbing() bool {
 	return false
 }
 
+func (x *PlacementScore) GetPreference() float64 {
+	if x != nil {
+		return x.Preference
+	}
+	return 0
+}
+
 // PlacementAttempt is a creation that a provider refused.
 type PlacementAttempt struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
@@ -1231,7 +1402,7 @@ type PlacementAttempt struct {
 
 func (x *PlacementAttempt) Reset() {
 	*x = PlacementAttempt{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[12]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1243,7 +1414,7 @@ func (x *PlacementAttempt) String() string {
 func (*PlacementAttempt) ProtoMessage() {}
 
 func (x *PlacementAttempt) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[12]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1256,7 +1427,7 @@ func (x *PlacementAttempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlacementAttempt.ProtoReflect.Descriptor instead.
 func (*PlacementAttempt) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{12}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *PlacementAttempt) GetProvider() string {
@@ -1299,7 +1470,7 @@ type GetSandboxRequest struct {
 
 func (x *GetSandboxRequest) Reset() {
 	*x = GetSandboxRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[13]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1311,7 +1482,7 @@ func (x *GetSandboxRequest) String() string {
 func (*GetSandboxRequest) ProtoMessage() {}
 
 func (x *GetSandboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[13]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1324,7 +1495,7 @@ func (x *GetSandboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSandboxRequest.ProtoReflect.Descriptor instead.
 func (*GetSandboxRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{13}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *GetSandboxRequest) GetSandbox() string {
@@ -1350,7 +1521,7 @@ type GetSandboxResponse struct {
 
 func (x *GetSandboxResponse) Reset() {
 	*x = GetSandboxResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[14]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1362,7 +1533,7 @@ func (x *GetSandboxResponse) String() string {
 func (*GetSandboxResponse) ProtoMessage() {}
 
 func (x *GetSandboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[14]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1375,7 +1546,7 @@ func (x *GetSandboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSandboxResponse.ProtoReflect.Descriptor instead.
 func (*GetSandboxResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{14}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GetSandboxResponse) GetSandbox() *Sandbox {
@@ -1402,7 +1573,7 @@ type ListSandboxesRequest struct {
 
 func (x *ListSandboxesRequest) Reset() {
 	*x = ListSandboxesRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[15]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1414,7 +1585,7 @@ func (x *ListSandboxesRequest) String() string {
 func (*ListSandboxesRequest) ProtoMessage() {}
 
 func (x *ListSandboxesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[15]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1427,7 +1598,7 @@ func (x *ListSandboxesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSandboxesRequest.ProtoReflect.Descriptor instead.
 func (*ListSandboxesRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{15}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ListSandboxesRequest) GetLabels() map[string]string {
@@ -1475,7 +1646,7 @@ type ListSandboxesResponse struct {
 
 func (x *ListSandboxesResponse) Reset() {
 	*x = ListSandboxesResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[16]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1487,7 +1658,7 @@ func (x *ListSandboxesResponse) String() string {
 func (*ListSandboxesResponse) ProtoMessage() {}
 
 func (x *ListSandboxesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[16]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1500,7 +1671,7 @@ func (x *ListSandboxesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSandboxesResponse.ProtoReflect.Descriptor instead.
 func (*ListSandboxesResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{16}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListSandboxesResponse) GetSandboxes() []*Sandbox {
@@ -1527,7 +1698,7 @@ type DeleteSandboxRequest struct {
 
 func (x *DeleteSandboxRequest) Reset() {
 	*x = DeleteSandboxRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[17]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1539,7 +1710,7 @@ func (x *DeleteSandboxRequest) String() string {
 func (*DeleteSandboxRequest) ProtoMessage() {}
 
 func (x *DeleteSandboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[17]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1552,7 +1723,7 @@ func (x *DeleteSandboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSandboxRequest.ProtoReflect.Descriptor instead.
 func (*DeleteSandboxRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{17}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *DeleteSandboxRequest) GetSandbox() string {
@@ -1571,7 +1742,7 @@ type DeleteSandboxResponse struct {
 
 func (x *DeleteSandboxResponse) Reset() {
 	*x = DeleteSandboxResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[18]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1583,7 +1754,7 @@ func (x *DeleteSandboxResponse) String() string {
 func (*DeleteSandboxResponse) ProtoMessage() {}
 
 func (x *DeleteSandboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[18]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1596,7 +1767,7 @@ func (x *DeleteSandboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSandboxResponse.ProtoReflect.Descriptor instead.
 func (*DeleteSandboxResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{18}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *DeleteSandboxResponse) GetAlreadyAbsent() bool {
@@ -1617,7 +1788,7 @@ type PauseSandboxRequest struct {
 
 func (x *PauseSandboxRequest) Reset() {
 	*x = PauseSandboxRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[19]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1629,7 +1800,7 @@ func (x *PauseSandboxRequest) String() string {
 func (*PauseSandboxRequest) ProtoMessage() {}
 
 func (x *PauseSandboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[19]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1642,7 +1813,7 @@ func (x *PauseSandboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseSandboxRequest.ProtoReflect.Descriptor instead.
 func (*PauseSandboxRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{19}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PauseSandboxRequest) GetSandbox() string {
@@ -1668,7 +1839,7 @@ type PauseSandboxResponse struct {
 
 func (x *PauseSandboxResponse) Reset() {
 	*x = PauseSandboxResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[20]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1680,7 +1851,7 @@ func (x *PauseSandboxResponse) String() string {
 func (*PauseSandboxResponse) ProtoMessage() {}
 
 func (x *PauseSandboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[20]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1693,7 +1864,7 @@ func (x *PauseSandboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseSandboxResponse.ProtoReflect.Descriptor instead.
 func (*PauseSandboxResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{20}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *PauseSandboxResponse) GetSandbox() *Sandbox {
@@ -1712,7 +1883,7 @@ type ResumeSandboxRequest struct {
 
 func (x *ResumeSandboxRequest) Reset() {
 	*x = ResumeSandboxRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[21]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1724,7 +1895,7 @@ func (x *ResumeSandboxRequest) String() string {
 func (*ResumeSandboxRequest) ProtoMessage() {}
 
 func (x *ResumeSandboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[21]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1737,7 +1908,7 @@ func (x *ResumeSandboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeSandboxRequest.ProtoReflect.Descriptor instead.
 func (*ResumeSandboxRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{21}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ResumeSandboxRequest) GetSandbox() string {
@@ -1756,7 +1927,7 @@ type ResumeSandboxResponse struct {
 
 func (x *ResumeSandboxResponse) Reset() {
 	*x = ResumeSandboxResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[22]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1768,7 +1939,7 @@ func (x *ResumeSandboxResponse) String() string {
 func (*ResumeSandboxResponse) ProtoMessage() {}
 
 func (x *ResumeSandboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[22]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1781,7 +1952,7 @@ func (x *ResumeSandboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeSandboxResponse.ProtoReflect.Descriptor instead.
 func (*ResumeSandboxResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{22}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ResumeSandboxResponse) GetSandbox() *Sandbox {
@@ -1801,7 +1972,7 @@ type ExtendSandboxRequest struct {
 
 func (x *ExtendSandboxRequest) Reset() {
 	*x = ExtendSandboxRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[23]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1813,7 +1984,7 @@ func (x *ExtendSandboxRequest) String() string {
 func (*ExtendSandboxRequest) ProtoMessage() {}
 
 func (x *ExtendSandboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[23]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1826,7 +1997,7 @@ func (x *ExtendSandboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExtendSandboxRequest.ProtoReflect.Descriptor instead.
 func (*ExtendSandboxRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{23}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ExtendSandboxRequest) GetSandbox() string {
@@ -1852,7 +2023,7 @@ type ExtendSandboxResponse struct {
 
 func (x *ExtendSandboxResponse) Reset() {
 	*x = ExtendSandboxResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[24]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1864,7 +2035,7 @@ func (x *ExtendSandboxResponse) String() string {
 func (*ExtendSandboxResponse) ProtoMessage() {}
 
 func (x *ExtendSandboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[24]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1877,7 +2048,7 @@ func (x *ExtendSandboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExtendSandboxResponse.ProtoReflect.Descriptor instead.
 func (*ExtendSandboxResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{24}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ExtendSandboxResponse) GetSandbox() *Sandbox {
@@ -1902,7 +2073,7 @@ type ForkSandboxRequest struct {
 
 func (x *ForkSandboxRequest) Reset() {
 	*x = ForkSandboxRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[25]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1914,7 +2085,7 @@ func (x *ForkSandboxRequest) String() string {
 func (*ForkSandboxRequest) ProtoMessage() {}
 
 func (x *ForkSandboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[25]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1927,7 +2098,7 @@ func (x *ForkSandboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForkSandboxRequest.ProtoReflect.Descriptor instead.
 func (*ForkSandboxRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{25}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ForkSandboxRequest) GetSandbox() string {
@@ -1974,7 +2145,7 @@ type ForkSandboxResponse struct {
 
 func (x *ForkSandboxResponse) Reset() {
 	*x = ForkSandboxResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[26]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1986,7 +2157,7 @@ func (x *ForkSandboxResponse) String() string {
 func (*ForkSandboxResponse) ProtoMessage() {}
 
 func (x *ForkSandboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[26]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1999,7 +2170,7 @@ func (x *ForkSandboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForkSandboxResponse.ProtoReflect.Descriptor instead.
 func (*ForkSandboxResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{26}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ForkSandboxResponse) GetSandboxes() []*Sandbox {
@@ -2030,7 +2201,7 @@ type Snapshot struct {
 
 func (x *Snapshot) Reset() {
 	*x = Snapshot{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[27]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2042,7 +2213,7 @@ func (x *Snapshot) String() string {
 func (*Snapshot) ProtoMessage() {}
 
 func (x *Snapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[27]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2055,7 +2226,7 @@ func (x *Snapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Snapshot.ProtoReflect.Descriptor instead.
 func (*Snapshot) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{27}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Snapshot) GetSnapshotId() string {
@@ -2135,7 +2306,7 @@ type CreateSnapshotRequest struct {
 
 func (x *CreateSnapshotRequest) Reset() {
 	*x = CreateSnapshotRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[28]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2147,7 +2318,7 @@ func (x *CreateSnapshotRequest) String() string {
 func (*CreateSnapshotRequest) ProtoMessage() {}
 
 func (x *CreateSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[28]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2160,7 +2331,7 @@ func (x *CreateSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*CreateSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{28}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *CreateSnapshotRequest) GetSandbox() string {
@@ -2207,7 +2378,7 @@ type CreateSnapshotResponse struct {
 
 func (x *CreateSnapshotResponse) Reset() {
 	*x = CreateSnapshotResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[29]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2219,7 +2390,7 @@ func (x *CreateSnapshotResponse) String() string {
 func (*CreateSnapshotResponse) ProtoMessage() {}
 
 func (x *CreateSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[29]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2232,7 +2403,7 @@ func (x *CreateSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*CreateSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{29}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *CreateSnapshotResponse) GetSnapshot() *Snapshot {
@@ -2254,7 +2425,7 @@ type ListSnapshotsRequest struct {
 
 func (x *ListSnapshotsRequest) Reset() {
 	*x = ListSnapshotsRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[30]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2266,7 +2437,7 @@ func (x *ListSnapshotsRequest) String() string {
 func (*ListSnapshotsRequest) ProtoMessage() {}
 
 func (x *ListSnapshotsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[30]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2279,7 +2450,7 @@ func (x *ListSnapshotsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSnapshotsRequest.ProtoReflect.Descriptor instead.
 func (*ListSnapshotsRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{30}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ListSnapshotsRequest) GetSandboxId() string {
@@ -2313,7 +2484,7 @@ type ListSnapshotsResponse struct {
 
 func (x *ListSnapshotsResponse) Reset() {
 	*x = ListSnapshotsResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[31]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2325,7 +2496,7 @@ func (x *ListSnapshotsResponse) String() string {
 func (*ListSnapshotsResponse) ProtoMessage() {}
 
 func (x *ListSnapshotsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[31]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2338,7 +2509,7 @@ func (x *ListSnapshotsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSnapshotsResponse.ProtoReflect.Descriptor instead.
 func (*ListSnapshotsResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{31}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ListSnapshotsResponse) GetSnapshots() []*Snapshot {
@@ -2365,7 +2536,7 @@ type DeleteSnapshotRequest struct {
 
 func (x *DeleteSnapshotRequest) Reset() {
 	*x = DeleteSnapshotRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[32]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2377,7 +2548,7 @@ func (x *DeleteSnapshotRequest) String() string {
 func (*DeleteSnapshotRequest) ProtoMessage() {}
 
 func (x *DeleteSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[32]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2390,7 +2561,7 @@ func (x *DeleteSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*DeleteSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{32}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *DeleteSnapshotRequest) GetSnapshot() string {
@@ -2409,7 +2580,7 @@ type DeleteSnapshotResponse struct {
 
 func (x *DeleteSnapshotResponse) Reset() {
 	*x = DeleteSnapshotResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[33]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2421,7 +2592,7 @@ func (x *DeleteSnapshotResponse) String() string {
 func (*DeleteSnapshotResponse) ProtoMessage() {}
 
 func (x *DeleteSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[33]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2434,7 +2605,7 @@ func (x *DeleteSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*DeleteSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{33}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *DeleteSnapshotResponse) GetAlreadyAbsent() bool {
@@ -2461,7 +2632,7 @@ type RestoreSnapshotRequest struct {
 
 func (x *RestoreSnapshotRequest) Reset() {
 	*x = RestoreSnapshotRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[34]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2473,7 +2644,7 @@ func (x *RestoreSnapshotRequest) String() string {
 func (*RestoreSnapshotRequest) ProtoMessage() {}
 
 func (x *RestoreSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[34]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2486,7 +2657,7 @@ func (x *RestoreSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*RestoreSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{34}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *RestoreSnapshotRequest) GetSnapshot() string {
@@ -2547,7 +2718,7 @@ type RestoreSnapshotResponse struct {
 
 func (x *RestoreSnapshotResponse) Reset() {
 	*x = RestoreSnapshotResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[35]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2559,7 +2730,7 @@ func (x *RestoreSnapshotResponse) String() string {
 func (*RestoreSnapshotResponse) ProtoMessage() {}
 
 func (x *RestoreSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[35]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2572,7 +2743,7 @@ func (x *RestoreSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*RestoreSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{35}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *RestoreSnapshotResponse) GetSandbox() *Sandbox {
@@ -2594,7 +2765,7 @@ type CreateVolumeRequest struct {
 
 func (x *CreateVolumeRequest) Reset() {
 	*x = CreateVolumeRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[36]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2606,7 +2777,7 @@ func (x *CreateVolumeRequest) String() string {
 func (*CreateVolumeRequest) ProtoMessage() {}
 
 func (x *CreateVolumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[36]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2619,7 +2790,7 @@ func (x *CreateVolumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateVolumeRequest.ProtoReflect.Descriptor instead.
 func (*CreateVolumeRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{36}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *CreateVolumeRequest) GetName() string {
@@ -2652,7 +2823,7 @@ type CreateVolumeResponse struct {
 
 func (x *CreateVolumeResponse) Reset() {
 	*x = CreateVolumeResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[37]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2664,7 +2835,7 @@ func (x *CreateVolumeResponse) String() string {
 func (*CreateVolumeResponse) ProtoMessage() {}
 
 func (x *CreateVolumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[37]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2677,7 +2848,7 @@ func (x *CreateVolumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateVolumeResponse.ProtoReflect.Descriptor instead.
 func (*CreateVolumeResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{37}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *CreateVolumeResponse) GetVolume() *Volume {
@@ -2700,7 +2871,7 @@ type Volume struct {
 
 func (x *Volume) Reset() {
 	*x = Volume{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[38]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2712,7 +2883,7 @@ func (x *Volume) String() string {
 func (*Volume) ProtoMessage() {}
 
 func (x *Volume) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[38]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2725,7 +2896,7 @@ func (x *Volume) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Volume.ProtoReflect.Descriptor instead.
 func (*Volume) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{38}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Volume) GetProvider() string {
@@ -2759,7 +2930,7 @@ type ListVolumesRequest struct {
 
 func (x *ListVolumesRequest) Reset() {
 	*x = ListVolumesRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[39]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2771,7 +2942,7 @@ func (x *ListVolumesRequest) String() string {
 func (*ListVolumesRequest) ProtoMessage() {}
 
 func (x *ListVolumesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[39]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2784,7 +2955,7 @@ func (x *ListVolumesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVolumesRequest.ProtoReflect.Descriptor instead.
 func (*ListVolumesRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{39}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ListVolumesRequest) GetProvider() string {
@@ -2805,7 +2976,7 @@ type ListVolumesResponse struct {
 
 func (x *ListVolumesResponse) Reset() {
 	*x = ListVolumesResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[40]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2817,7 +2988,7 @@ func (x *ListVolumesResponse) String() string {
 func (*ListVolumesResponse) ProtoMessage() {}
 
 func (x *ListVolumesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[40]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2830,7 +3001,7 @@ func (x *ListVolumesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVolumesResponse.ProtoReflect.Descriptor instead.
 func (*ListVolumesResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{40}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ListVolumesResponse) GetVolumes() []*Volume {
@@ -2857,7 +3028,7 @@ type DeleteVolumeRequest struct {
 
 func (x *DeleteVolumeRequest) Reset() {
 	*x = DeleteVolumeRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[41]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2869,7 +3040,7 @@ func (x *DeleteVolumeRequest) String() string {
 func (*DeleteVolumeRequest) ProtoMessage() {}
 
 func (x *DeleteVolumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[41]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2882,7 +3053,7 @@ func (x *DeleteVolumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteVolumeRequest.ProtoReflect.Descriptor instead.
 func (*DeleteVolumeRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{41}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *DeleteVolumeRequest) GetName() string {
@@ -2908,7 +3079,7 @@ type DeleteVolumeResponse struct {
 
 func (x *DeleteVolumeResponse) Reset() {
 	*x = DeleteVolumeResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[42]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2920,7 +3091,7 @@ func (x *DeleteVolumeResponse) String() string {
 func (*DeleteVolumeResponse) ProtoMessage() {}
 
 func (x *DeleteVolumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[42]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2933,7 +3104,7 @@ func (x *DeleteVolumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteVolumeResponse.ProtoReflect.Descriptor instead.
 func (*DeleteVolumeResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{42}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *DeleteVolumeResponse) GetAlreadyAbsent() bool {
@@ -2951,7 +3122,7 @@ type GetServerRequest struct {
 
 func (x *GetServerRequest) Reset() {
 	*x = GetServerRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[43]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2963,7 +3134,7 @@ func (x *GetServerRequest) String() string {
 func (*GetServerRequest) ProtoMessage() {}
 
 func (x *GetServerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[43]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2976,7 +3147,7 @@ func (x *GetServerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetServerRequest.ProtoReflect.Descriptor instead.
 func (*GetServerRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{43}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{44}
 }
 
 type GetServerResponse struct {
@@ -2996,7 +3167,7 @@ type GetServerResponse struct {
 
 func (x *GetServerResponse) Reset() {
 	*x = GetServerResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[44]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3008,7 +3179,7 @@ func (x *GetServerResponse) String() string {
 func (*GetServerResponse) ProtoMessage() {}
 
 func (x *GetServerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[44]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3021,7 +3192,7 @@ func (x *GetServerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetServerResponse.ProtoReflect.Descriptor instead.
 func (*GetServerResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{44}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *GetServerResponse) GetVersion() string {
@@ -3074,7 +3245,7 @@ type StopServerRequest struct {
 
 func (x *StopServerRequest) Reset() {
 	*x = StopServerRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[45]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3086,7 +3257,7 @@ func (x *StopServerRequest) String() string {
 func (*StopServerRequest) ProtoMessage() {}
 
 func (x *StopServerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[45]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3099,7 +3270,7 @@ func (x *StopServerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopServerRequest.ProtoReflect.Descriptor instead.
 func (*StopServerRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{45}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{46}
 }
 
 type StopServerResponse struct {
@@ -3110,7 +3281,7 @@ type StopServerResponse struct {
 
 func (x *StopServerResponse) Reset() {
 	*x = StopServerResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[46]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3122,7 +3293,7 @@ func (x *StopServerResponse) String() string {
 func (*StopServerResponse) ProtoMessage() {}
 
 func (x *StopServerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[46]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3135,7 +3306,7 @@ func (x *StopServerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopServerResponse.ProtoReflect.Descriptor instead.
 func (*StopServerResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{46}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{47}
 }
 
 type ListProvidersRequest struct {
@@ -3146,7 +3317,7 @@ type ListProvidersRequest struct {
 
 func (x *ListProvidersRequest) Reset() {
 	*x = ListProvidersRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[47]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3158,7 +3329,7 @@ func (x *ListProvidersRequest) String() string {
 func (*ListProvidersRequest) ProtoMessage() {}
 
 func (x *ListProvidersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[47]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3171,7 +3342,7 @@ func (x *ListProvidersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProvidersRequest.ProtoReflect.Descriptor instead.
 func (*ListProvidersRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{47}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{48}
 }
 
 type ListProvidersResponse struct {
@@ -3183,7 +3354,7 @@ type ListProvidersResponse struct {
 
 func (x *ListProvidersResponse) Reset() {
 	*x = ListProvidersResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[48]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3195,7 +3366,7 @@ func (x *ListProvidersResponse) String() string {
 func (*ListProvidersResponse) ProtoMessage() {}
 
 func (x *ListProvidersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[48]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3208,7 +3379,7 @@ func (x *ListProvidersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProvidersResponse.ProtoReflect.Descriptor instead.
 func (*ListProvidersResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{48}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ListProvidersResponse) GetProviders() []*Provider {
@@ -3242,7 +3413,7 @@ type Provider struct {
 
 func (x *Provider) Reset() {
 	*x = Provider{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[49]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3254,7 +3425,7 @@ func (x *Provider) String() string {
 func (*Provider) ProtoMessage() {}
 
 func (x *Provider) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[49]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3267,7 +3438,7 @@ func (x *Provider) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Provider.ProtoReflect.Descriptor instead.
 func (*Provider) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{49}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Provider) GetName() string {
@@ -3349,7 +3520,7 @@ type ProbeProviderRequest struct {
 
 func (x *ProbeProviderRequest) Reset() {
 	*x = ProbeProviderRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[50]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3361,7 +3532,7 @@ func (x *ProbeProviderRequest) String() string {
 func (*ProbeProviderRequest) ProtoMessage() {}
 
 func (x *ProbeProviderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[50]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3374,7 +3545,7 @@ func (x *ProbeProviderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeProviderRequest.ProtoReflect.Descriptor instead.
 func (*ProbeProviderRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{50}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ProbeProviderRequest) GetName() string {
@@ -3393,7 +3564,7 @@ type ProbeProviderResponse struct {
 
 func (x *ProbeProviderResponse) Reset() {
 	*x = ProbeProviderResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[51]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3405,7 +3576,7 @@ func (x *ProbeProviderResponse) String() string {
 func (*ProbeProviderResponse) ProtoMessage() {}
 
 func (x *ProbeProviderResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[51]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3418,7 +3589,7 @@ func (x *ProbeProviderResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeProviderResponse.ProtoReflect.Descriptor instead.
 func (*ProbeProviderResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{51}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ProbeProviderResponse) GetProbe() *v1.ProbeResponse {
@@ -3437,7 +3608,7 @@ type RestartProviderRequest struct {
 
 func (x *RestartProviderRequest) Reset() {
 	*x = RestartProviderRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[52]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3449,7 +3620,7 @@ func (x *RestartProviderRequest) String() string {
 func (*RestartProviderRequest) ProtoMessage() {}
 
 func (x *RestartProviderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[52]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3462,7 +3633,7 @@ func (x *RestartProviderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartProviderRequest.ProtoReflect.Descriptor instead.
 func (*RestartProviderRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{52}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *RestartProviderRequest) GetName() string {
@@ -3481,7 +3652,7 @@ type RestartProviderResponse struct {
 
 func (x *RestartProviderResponse) Reset() {
 	*x = RestartProviderResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[53]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3493,7 +3664,7 @@ func (x *RestartProviderResponse) String() string {
 func (*RestartProviderResponse) ProtoMessage() {}
 
 func (x *RestartProviderResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[53]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3506,7 +3677,7 @@ func (x *RestartProviderResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartProviderResponse.ProtoReflect.Descriptor instead.
 func (*RestartProviderResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{53}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *RestartProviderResponse) GetProvider() *Provider {
@@ -3535,7 +3706,7 @@ type WatchEventsRequest struct {
 
 func (x *WatchEventsRequest) Reset() {
 	*x = WatchEventsRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[54]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3547,7 +3718,7 @@ func (x *WatchEventsRequest) String() string {
 func (*WatchEventsRequest) ProtoMessage() {}
 
 func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[54]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3560,7 +3731,7 @@ func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsRequest.ProtoReflect.Descriptor instead.
 func (*WatchEventsRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{54}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *WatchEventsRequest) GetCursor() string {
@@ -3613,7 +3784,7 @@ type WatchEventsResponse struct {
 
 func (x *WatchEventsResponse) Reset() {
 	*x = WatchEventsResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[55]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3625,7 +3796,7 @@ func (x *WatchEventsResponse) String() string {
 func (*WatchEventsResponse) ProtoMessage() {}
 
 func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[55]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3638,7 +3809,7 @@ func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsResponse.ProtoReflect.Descriptor instead.
 func (*WatchEventsResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{55}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *WatchEventsResponse) GetEvents() []*Event {
@@ -3673,7 +3844,7 @@ type EventGap struct {
 
 func (x *EventGap) Reset() {
 	*x = EventGap{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[56]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3685,7 +3856,7 @@ func (x *EventGap) String() string {
 func (*EventGap) ProtoMessage() {}
 
 func (x *EventGap) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[56]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3698,7 +3869,7 @@ func (x *EventGap) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventGap.ProtoReflect.Descriptor instead.
 func (*EventGap) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{56}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *EventGap) GetReason() string {
@@ -3737,7 +3908,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[57]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3749,7 +3920,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[57]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3762,7 +3933,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{57}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Event) GetCursor() string {
@@ -3853,7 +4024,7 @@ var File_sandbar_broker_v1_broker_proto protoreflect.FileDescriptor
 
 const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"\n" +
-	"\x1esandbar/broker/v1/broker.proto\x12\x11sandbar.broker.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a$sandbar/provider/v1/capability.proto\x1a!sandbar/provider/v1/options.proto\x1a\"sandbar/provider/v1/provider.proto\x1a!sandbar/provider/v1/sandbox.proto\"\xf8\x05\n" +
+	"\x1esandbar/broker/v1/broker.proto\x12\x11sandbar.broker.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a$sandbar/provider/v1/capability.proto\x1a sandbar/provider/v1/egress.proto\x1a!sandbar/provider/v1/options.proto\x1a\"sandbar/provider/v1/provider.proto\x1a!sandbar/provider/v1/sandbox.proto\"\xf8\x05\n" +
 	"\aSandbox\x12\x1d\n" +
 	"\n" +
 	"sandbox_id\x18\x01 \x01(\tR\tsandboxId\x12\x12\n" +
@@ -3880,7 +4051,7 @@ const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"r\n" +
 	"\x04Idle\x123\n" +
 	"\atimeout\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x125\n" +
-	"\x06action\x18\x02 \x01(\x0e2\x1d.sandbar.broker.v1.IdleActionR\x06action\"\x82\x05\n" +
+	"\x06action\x18\x02 \x01(\x0e2\x1d.sandbar.broker.v1.IdleActionR\x06action\"\xdf\a\n" +
 	"\x14CreateSandboxRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\bprovider\x18\x02 \x01(\tR\bprovider\x124\n" +
@@ -3891,7 +4062,13 @@ const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"\x0fidempotency_key\x18\a \x01(\tR\x0eidempotencyKey\x12d\n" +
 	"\x0fprovider_labels\x18\b \x03(\v2;.sandbar.broker.v1.CreateSandboxRequest.ProviderLabelsEntryR\x0eproviderLabels\x12F\n" +
 	"\vpause_keeps\x18\t \x01(\v2\x1a.sandbar.provider.v1.KeepsB\t\xb2\xbb\x18\x05pauseR\n" +
-	"pauseKeeps\x1a9\n" +
+	"pauseKeeps\x12O\n" +
+	"\x0esnapshot_keeps\x18\x14 \x01(\v2\x1a.sandbar.provider.v1.KeepsB\f\xb2\xbb\x18\bsnapshotR\rsnapshotKeeps\x12C\n" +
+	"\n" +
+	"fork_keeps\x18\x15 \x01(\v2\x1a.sandbar.provider.v1.KeepsB\b\xb2\xbb\x18\x04forkR\tforkKeeps\x12E\n" +
+	"\x11max_start_latency\x18\x16 \x01(\v2\x19.google.protobuf.DurationR\x0fmaxStartLatency\x12)\n" +
+	"\x10allow_unmeasured\x18\x17 \x01(\bR\x0fallowUnmeasured\x12S\n" +
+	"\x13min_egress_strength\x18\x18 \x01(\x0e2#.sandbar.provider.v1.EgressStrengthR\x11minEgressStrength\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aA\n" +
@@ -3916,11 +4093,22 @@ const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"\n" +
 	"candidates\x18\x04 \x03(\v2%.sandbar.broker.v1.PlacementCandidateR\n" +
 	"candidates\x12?\n" +
-	"\battempts\x18\x05 \x03(\v2#.sandbar.broker.v1.PlacementAttemptR\battempts\"\xad\x01\n" +
+	"\battempts\x18\x05 \x03(\v2#.sandbar.broker.v1.PlacementAttemptR\battempts\"\xf7\x01\n" +
 	"\x12PlacementCandidate\x12\x1a\n" +
 	"\bprovider\x18\x01 \x01(\tR\bprovider\x12B\n" +
 	"\tobstacles\x18\x02 \x03(\v2$.sandbar.broker.v1.PlacementObstacleR\tobstacles\x127\n" +
-	"\x05score\x18\x03 \x01(\v2!.sandbar.broker.v1.PlacementScoreR\x05score\"\xcb\x01\n" +
+	"\x05score\x18\x03 \x01(\v2!.sandbar.broker.v1.PlacementScoreR\x05score\x12H\n" +
+	"\vadjustments\x18\n" +
+	" \x03(\v2&.sandbar.broker.v1.PlacementAdjustmentR\vadjustments\"\x91\x01\n" +
+	"\x13PlacementAdjustment\x12\x1f\n" +
+	"\vpolicy_rule\x18\x01 \x01(\tR\n" +
+	"policyRule\x12\x1e\n" +
+	"\n" +
+	"preference\x18\x02 \x01(\x01R\n" +
+	"preference\x12\x1f\n" +
+	"\vhalf_spread\x18\x03 \x01(\x03R\n" +
+	"halfSpread\x12\x18\n" +
+	"\amessage\x18\x04 \x01(\tR\amessage\"\xec\x01\n" +
 	"\x11PlacementObstacle\x124\n" +
 	"\x04rule\x18\x01 \x01(\x0e2 .sandbar.broker.v1.PlacementRuleR\x04rule\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x14\n" +
@@ -3928,7 +4116,10 @@ const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"\n" +
 	"capability\x18\x04 \x01(\tR\n" +
 	"capability\x120\n" +
-	"\x05until\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"\xb8\x02\n" +
+	"\x05until\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12\x1f\n" +
+	"\vpolicy_rule\x18\n" +
+	" \x01(\tR\n" +
+	"policyRule\"\xd8\x02\n" +
 	"\x0ePlacementScore\x12\x14\n" +
 	"\x05total\x18\x01 \x01(\x01R\x05total\x12\x16\n" +
 	"\x06weight\x18\x02 \x01(\x01R\x06weight\x12\x14\n" +
@@ -3940,7 +4131,10 @@ const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"\asamples\x18\b \x01(\x01R\asamples\x12\x1c\n" +
 	"\tsandboxes\x18\t \x01(\x03R\tsandboxes\x12\x18\n" +
 	"\aprobing\x18\n" +
-	" \x01(\bR\aprobing\"\x8c\x01\n" +
+	" \x01(\bR\aprobing\x12\x1e\n" +
+	"\n" +
+	"preference\x18\x14 \x01(\x01R\n" +
+	"preference\"\x8c\x01\n" +
 	"\x10PlacementAttempt\x12\x1a\n" +
 	"\bprovider\x18\x01 \x01(\tR\bprovider\x12*\n" +
 	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x16\n" +
@@ -4146,7 +4340,7 @@ const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"IdleAction\x12\x1b\n" +
 	"\x17IDLE_ACTION_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12IDLE_ACTION_DELETE\x10\x01\x12\x15\n" +
-	"\x11IDLE_ACTION_PAUSE\x10\x02*\xaa\x03\n" +
+	"\x11IDLE_ACTION_PAUSE\x10\x02*\xb6\x04\n" +
 	"\rPlacementRule\x12\x1e\n" +
 	"\x1aPLACEMENT_RULE_UNSPECIFIED\x10\x00\x12\x1c\n" +
 	"\x18PLACEMENT_RULE_NOT_NAMED\x10\x01\x12\x1e\n" +
@@ -4161,7 +4355,11 @@ const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"\x1bPLACEMENT_RULE_COOLING_DOWN\x10\n" +
 	"\x12\x1f\n" +
 	"\x1bPLACEMENT_RULE_CIRCUIT_OPEN\x10\v\x12\"\n" +
-	"\x1ePLACEMENT_RULE_CIRCUIT_PROBING\x10\f*\xe9\x01\n" +
+	"\x1ePLACEMENT_RULE_CIRCUIT_PROBING\x10\f\x12\x19\n" +
+	"\x15PLACEMENT_RULE_POLICY\x10\x14\x12#\n" +
+	"\x1fPLACEMENT_RULE_POLICY_UNDECIDED\x10\x15\x12 \n" +
+	"\x1cPLACEMENT_RULE_START_LATENCY\x10\x16\x12(\n" +
+	"$PLACEMENT_RULE_START_LATENCY_UNKNOWN\x10\x17*\xe9\x01\n" +
 	"\vPluginState\x12\x1c\n" +
 	"\x18PLUGIN_STATE_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14PLUGIN_STATE_STOPPED\x10\x01\x12\x19\n" +
@@ -4240,7 +4438,7 @@ func file_sandbar_broker_v1_broker_proto_rawDescGZIP() []byte {
 }
 
 var file_sandbar_broker_v1_broker_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_sandbar_broker_v1_broker_proto_msgTypes = make([]protoimpl.MessageInfo, 69)
+var file_sandbar_broker_v1_broker_proto_msgTypes = make([]protoimpl.MessageInfo, 70)
 var file_sandbar_broker_v1_broker_proto_goTypes = []any{
 	(IdleAction)(0),                    // 0: sandbar.broker.v1.IdleAction
 	(PlacementRule)(0),                 // 1: sandbar.broker.v1.PlacementRule
@@ -4256,272 +4454,279 @@ var file_sandbar_broker_v1_broker_proto_goTypes = []any{
 	(*ExplainSandboxResponse)(nil),     // 11: sandbar.broker.v1.ExplainSandboxResponse
 	(*Placement)(nil),                  // 12: sandbar.broker.v1.Placement
 	(*PlacementCandidate)(nil),         // 13: sandbar.broker.v1.PlacementCandidate
-	(*PlacementObstacle)(nil),          // 14: sandbar.broker.v1.PlacementObstacle
-	(*PlacementScore)(nil),             // 15: sandbar.broker.v1.PlacementScore
-	(*PlacementAttempt)(nil),           // 16: sandbar.broker.v1.PlacementAttempt
-	(*GetSandboxRequest)(nil),          // 17: sandbar.broker.v1.GetSandboxRequest
-	(*GetSandboxResponse)(nil),         // 18: sandbar.broker.v1.GetSandboxResponse
-	(*ListSandboxesRequest)(nil),       // 19: sandbar.broker.v1.ListSandboxesRequest
-	(*ListSandboxesResponse)(nil),      // 20: sandbar.broker.v1.ListSandboxesResponse
-	(*DeleteSandboxRequest)(nil),       // 21: sandbar.broker.v1.DeleteSandboxRequest
-	(*DeleteSandboxResponse)(nil),      // 22: sandbar.broker.v1.DeleteSandboxResponse
-	(*PauseSandboxRequest)(nil),        // 23: sandbar.broker.v1.PauseSandboxRequest
-	(*PauseSandboxResponse)(nil),       // 24: sandbar.broker.v1.PauseSandboxResponse
-	(*ResumeSandboxRequest)(nil),       // 25: sandbar.broker.v1.ResumeSandboxRequest
-	(*ResumeSandboxResponse)(nil),      // 26: sandbar.broker.v1.ResumeSandboxResponse
-	(*ExtendSandboxRequest)(nil),       // 27: sandbar.broker.v1.ExtendSandboxRequest
-	(*ExtendSandboxResponse)(nil),      // 28: sandbar.broker.v1.ExtendSandboxResponse
-	(*ForkSandboxRequest)(nil),         // 29: sandbar.broker.v1.ForkSandboxRequest
-	(*ForkSandboxResponse)(nil),        // 30: sandbar.broker.v1.ForkSandboxResponse
-	(*Snapshot)(nil),                   // 31: sandbar.broker.v1.Snapshot
-	(*CreateSnapshotRequest)(nil),      // 32: sandbar.broker.v1.CreateSnapshotRequest
-	(*CreateSnapshotResponse)(nil),     // 33: sandbar.broker.v1.CreateSnapshotResponse
-	(*ListSnapshotsRequest)(nil),       // 34: sandbar.broker.v1.ListSnapshotsRequest
-	(*ListSnapshotsResponse)(nil),      // 35: sandbar.broker.v1.ListSnapshotsResponse
-	(*DeleteSnapshotRequest)(nil),      // 36: sandbar.broker.v1.DeleteSnapshotRequest
-	(*DeleteSnapshotResponse)(nil),     // 37: sandbar.broker.v1.DeleteSnapshotResponse
-	(*RestoreSnapshotRequest)(nil),     // 38: sandbar.broker.v1.RestoreSnapshotRequest
-	(*RestoreSnapshotResponse)(nil),    // 39: sandbar.broker.v1.RestoreSnapshotResponse
-	(*CreateVolumeRequest)(nil),        // 40: sandbar.broker.v1.CreateVolumeRequest
-	(*CreateVolumeResponse)(nil),       // 41: sandbar.broker.v1.CreateVolumeResponse
-	(*Volume)(nil),                     // 42: sandbar.broker.v1.Volume
-	(*ListVolumesRequest)(nil),         // 43: sandbar.broker.v1.ListVolumesRequest
-	(*ListVolumesResponse)(nil),        // 44: sandbar.broker.v1.ListVolumesResponse
-	(*DeleteVolumeRequest)(nil),        // 45: sandbar.broker.v1.DeleteVolumeRequest
-	(*DeleteVolumeResponse)(nil),       // 46: sandbar.broker.v1.DeleteVolumeResponse
-	(*GetServerRequest)(nil),           // 47: sandbar.broker.v1.GetServerRequest
-	(*GetServerResponse)(nil),          // 48: sandbar.broker.v1.GetServerResponse
-	(*StopServerRequest)(nil),          // 49: sandbar.broker.v1.StopServerRequest
-	(*StopServerResponse)(nil),         // 50: sandbar.broker.v1.StopServerResponse
-	(*ListProvidersRequest)(nil),       // 51: sandbar.broker.v1.ListProvidersRequest
-	(*ListProvidersResponse)(nil),      // 52: sandbar.broker.v1.ListProvidersResponse
-	(*Provider)(nil),                   // 53: sandbar.broker.v1.Provider
-	(*ProbeProviderRequest)(nil),       // 54: sandbar.broker.v1.ProbeProviderRequest
-	(*ProbeProviderResponse)(nil),      // 55: sandbar.broker.v1.ProbeProviderResponse
-	(*RestartProviderRequest)(nil),     // 56: sandbar.broker.v1.RestartProviderRequest
-	(*RestartProviderResponse)(nil),    // 57: sandbar.broker.v1.RestartProviderResponse
-	(*WatchEventsRequest)(nil),         // 58: sandbar.broker.v1.WatchEventsRequest
-	(*WatchEventsResponse)(nil),        // 59: sandbar.broker.v1.WatchEventsResponse
-	(*EventGap)(nil),                   // 60: sandbar.broker.v1.EventGap
-	(*Event)(nil),                      // 61: sandbar.broker.v1.Event
-	nil,                                // 62: sandbar.broker.v1.Sandbox.LabelsEntry
-	nil,                                // 63: sandbar.broker.v1.CreateSandboxRequest.LabelsEntry
-	nil,                                // 64: sandbar.broker.v1.CreateSandboxRequest.ProviderLabelsEntry
-	nil,                                // 65: sandbar.broker.v1.ListSandboxesRequest.LabelsEntry
-	nil,                                // 66: sandbar.broker.v1.ForkSandboxRequest.LabelsEntry
-	nil,                                // 67: sandbar.broker.v1.Snapshot.LabelsEntry
-	nil,                                // 68: sandbar.broker.v1.CreateSnapshotRequest.LabelsEntry
-	nil,                                // 69: sandbar.broker.v1.RestoreSnapshotRequest.LabelsEntry
-	nil,                                // 70: sandbar.broker.v1.CreateVolumeRequest.LabelsEntry
-	nil,                                // 71: sandbar.broker.v1.ListVolumesResponse.UnreachableEntry
-	nil,                                // 72: sandbar.broker.v1.Event.LabelsEntry
-	(v1.SandboxState)(0),               // 73: sandbar.provider.v1.SandboxState
-	(*v1.SandboxSpec)(nil),             // 74: sandbar.provider.v1.SandboxSpec
-	(*v1.Sandbox)(nil),                 // 75: sandbar.provider.v1.Sandbox
-	(*timestamppb.Timestamp)(nil),      // 76: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),        // 77: google.protobuf.Duration
-	(*v1.Keeps)(nil),                   // 78: sandbar.provider.v1.Keeps
-	(*v1.Volume)(nil),                  // 79: sandbar.provider.v1.Volume
-	(*v1.Capability)(nil),              // 80: sandbar.provider.v1.Capability
-	(*v1.ProbeResponse)(nil),           // 81: sandbar.provider.v1.ProbeResponse
-	(*v1.StartExecRequest)(nil),        // 82: sandbar.provider.v1.StartExecRequest
-	(*v1.AttachExecRequest)(nil),       // 83: sandbar.provider.v1.AttachExecRequest
-	(*v1.GetExecRequest)(nil),          // 84: sandbar.provider.v1.GetExecRequest
-	(*v1.SignalExecRequest)(nil),       // 85: sandbar.provider.v1.SignalExecRequest
-	(*v1.ListExecsRequest)(nil),        // 86: sandbar.provider.v1.ListExecsRequest
-	(*v1.ReadFileRequest)(nil),         // 87: sandbar.provider.v1.ReadFileRequest
-	(*v1.WriteFileRequest)(nil),        // 88: sandbar.provider.v1.WriteFileRequest
-	(*v1.StatFileRequest)(nil),         // 89: sandbar.provider.v1.StatFileRequest
-	(*v1.ListFilesRequest)(nil),        // 90: sandbar.provider.v1.ListFilesRequest
-	(*v1.MakeDirectoryRequest)(nil),    // 91: sandbar.provider.v1.MakeDirectoryRequest
-	(*v1.RemoveFileRequest)(nil),       // 92: sandbar.provider.v1.RemoveFileRequest
-	(*v1.MoveFileRequest)(nil),         // 93: sandbar.provider.v1.MoveFileRequest
-	(*v1.DiffFilesRequest)(nil),        // 94: sandbar.provider.v1.DiffFilesRequest
-	(*v1.DownloadArchiveRequest)(nil),  // 95: sandbar.provider.v1.DownloadArchiveRequest
-	(*v1.UploadArchiveRequest)(nil),    // 96: sandbar.provider.v1.UploadArchiveRequest
-	(*v1.ListPortsRequest)(nil),        // 97: sandbar.provider.v1.ListPortsRequest
-	(*v1.OpenTunnelRequest)(nil),       // 98: sandbar.provider.v1.OpenTunnelRequest
-	(*v1.GetUsageRequest)(nil),         // 99: sandbar.provider.v1.GetUsageRequest
-	(*v1.StartExecResponse)(nil),       // 100: sandbar.provider.v1.StartExecResponse
-	(*v1.AttachExecResponse)(nil),      // 101: sandbar.provider.v1.AttachExecResponse
-	(*v1.GetExecResponse)(nil),         // 102: sandbar.provider.v1.GetExecResponse
-	(*v1.SignalExecResponse)(nil),      // 103: sandbar.provider.v1.SignalExecResponse
-	(*v1.ListExecsResponse)(nil),       // 104: sandbar.provider.v1.ListExecsResponse
-	(*v1.ReadFileResponse)(nil),        // 105: sandbar.provider.v1.ReadFileResponse
-	(*v1.WriteFileResponse)(nil),       // 106: sandbar.provider.v1.WriteFileResponse
-	(*v1.StatFileResponse)(nil),        // 107: sandbar.provider.v1.StatFileResponse
-	(*v1.ListFilesResponse)(nil),       // 108: sandbar.provider.v1.ListFilesResponse
-	(*v1.MakeDirectoryResponse)(nil),   // 109: sandbar.provider.v1.MakeDirectoryResponse
-	(*v1.RemoveFileResponse)(nil),      // 110: sandbar.provider.v1.RemoveFileResponse
-	(*v1.MoveFileResponse)(nil),        // 111: sandbar.provider.v1.MoveFileResponse
-	(*v1.DiffFilesResponse)(nil),       // 112: sandbar.provider.v1.DiffFilesResponse
-	(*v1.DownloadArchiveResponse)(nil), // 113: sandbar.provider.v1.DownloadArchiveResponse
-	(*v1.UploadArchiveResponse)(nil),   // 114: sandbar.provider.v1.UploadArchiveResponse
-	(*v1.ListPortsResponse)(nil),       // 115: sandbar.provider.v1.ListPortsResponse
-	(*v1.OpenTunnelResponse)(nil),      // 116: sandbar.provider.v1.OpenTunnelResponse
-	(*v1.GetUsageResponse)(nil),        // 117: sandbar.provider.v1.GetUsageResponse
+	(*PlacementAdjustment)(nil),        // 14: sandbar.broker.v1.PlacementAdjustment
+	(*PlacementObstacle)(nil),          // 15: sandbar.broker.v1.PlacementObstacle
+	(*PlacementScore)(nil),             // 16: sandbar.broker.v1.PlacementScore
+	(*PlacementAttempt)(nil),           // 17: sandbar.broker.v1.PlacementAttempt
+	(*GetSandboxRequest)(nil),          // 18: sandbar.broker.v1.GetSandboxRequest
+	(*GetSandboxResponse)(nil),         // 19: sandbar.broker.v1.GetSandboxResponse
+	(*ListSandboxesRequest)(nil),       // 20: sandbar.broker.v1.ListSandboxesRequest
+	(*ListSandboxesResponse)(nil),      // 21: sandbar.broker.v1.ListSandboxesResponse
+	(*DeleteSandboxRequest)(nil),       // 22: sandbar.broker.v1.DeleteSandboxRequest
+	(*DeleteSandboxResponse)(nil),      // 23: sandbar.broker.v1.DeleteSandboxResponse
+	(*PauseSandboxRequest)(nil),        // 24: sandbar.broker.v1.PauseSandboxRequest
+	(*PauseSandboxResponse)(nil),       // 25: sandbar.broker.v1.PauseSandboxResponse
+	(*ResumeSandboxRequest)(nil),       // 26: sandbar.broker.v1.ResumeSandboxRequest
+	(*ResumeSandboxResponse)(nil),      // 27: sandbar.broker.v1.ResumeSandboxResponse
+	(*ExtendSandboxRequest)(nil),       // 28: sandbar.broker.v1.ExtendSandboxRequest
+	(*ExtendSandboxResponse)(nil),      // 29: sandbar.broker.v1.ExtendSandboxResponse
+	(*ForkSandboxRequest)(nil),         // 30: sandbar.broker.v1.ForkSandboxRequest
+	(*ForkSandboxResponse)(nil),        // 31: sandbar.broker.v1.ForkSandboxResponse
+	(*Snapshot)(nil),                   // 32: sandbar.broker.v1.Snapshot
+	(*CreateSnapshotRequest)(nil),      // 33: sandbar.broker.v1.CreateSnapshotRequest
+	(*CreateSnapshotResponse)(nil),     // 34: sandbar.broker.v1.CreateSnapshotResponse
+	(*ListSnapshotsRequest)(nil),       // 35: sandbar.broker.v1.ListSnapshotsRequest
+	(*ListSnapshotsResponse)(nil),      // 36: sandbar.broker.v1.ListSnapshotsResponse
+	(*DeleteSnapshotRequest)(nil),      // 37: sandbar.broker.v1.DeleteSnapshotRequest
+	(*DeleteSnapshotResponse)(nil),     // 38: sandbar.broker.v1.DeleteSnapshotResponse
+	(*RestoreSnapshotRequest)(nil),     // 39: sandbar.broker.v1.RestoreSnapshotRequest
+	(*RestoreSnapshotResponse)(nil),    // 40: sandbar.broker.v1.RestoreSnapshotResponse
+	(*CreateVolumeRequest)(nil),        // 41: sandbar.broker.v1.CreateVolumeRequest
+	(*CreateVolumeResponse)(nil),       // 42: sandbar.broker.v1.CreateVolumeResponse
+	(*Volume)(nil),                     // 43: sandbar.broker.v1.Volume
+	(*ListVolumesRequest)(nil),         // 44: sandbar.broker.v1.ListVolumesRequest
+	(*ListVolumesResponse)(nil),        // 45: sandbar.broker.v1.ListVolumesResponse
+	(*DeleteVolumeRequest)(nil),        // 46: sandbar.broker.v1.DeleteVolumeRequest
+	(*DeleteVolumeResponse)(nil),       // 47: sandbar.broker.v1.DeleteVolumeResponse
+	(*GetServerRequest)(nil),           // 48: sandbar.broker.v1.GetServerRequest
+	(*GetServerResponse)(nil),          // 49: sandbar.broker.v1.GetServerResponse
+	(*StopServerRequest)(nil),          // 50: sandbar.broker.v1.StopServerRequest
+	(*StopServerResponse)(nil),         // 51: sandbar.broker.v1.StopServerResponse
+	(*ListProvidersRequest)(nil),       // 52: sandbar.broker.v1.ListProvidersRequest
+	(*ListProvidersResponse)(nil),      // 53: sandbar.broker.v1.ListProvidersResponse
+	(*Provider)(nil),                   // 54: sandbar.broker.v1.Provider
+	(*ProbeProviderRequest)(nil),       // 55: sandbar.broker.v1.ProbeProviderRequest
+	(*ProbeProviderResponse)(nil),      // 56: sandbar.broker.v1.ProbeProviderResponse
+	(*RestartProviderRequest)(nil),     // 57: sandbar.broker.v1.RestartProviderRequest
+	(*RestartProviderResponse)(nil),    // 58: sandbar.broker.v1.RestartProviderResponse
+	(*WatchEventsRequest)(nil),         // 59: sandbar.broker.v1.WatchEventsRequest
+	(*WatchEventsResponse)(nil),        // 60: sandbar.broker.v1.WatchEventsResponse
+	(*EventGap)(nil),                   // 61: sandbar.broker.v1.EventGap
+	(*Event)(nil),                      // 62: sandbar.broker.v1.Event
+	nil,                                // 63: sandbar.broker.v1.Sandbox.LabelsEntry
+	nil,                                // 64: sandbar.broker.v1.CreateSandboxRequest.LabelsEntry
+	nil,                                // 65: sandbar.broker.v1.CreateSandboxRequest.ProviderLabelsEntry
+	nil,                                // 66: sandbar.broker.v1.ListSandboxesRequest.LabelsEntry
+	nil,                                // 67: sandbar.broker.v1.ForkSandboxRequest.LabelsEntry
+	nil,                                // 68: sandbar.broker.v1.Snapshot.LabelsEntry
+	nil,                                // 69: sandbar.broker.v1.CreateSnapshotRequest.LabelsEntry
+	nil,                                // 70: sandbar.broker.v1.RestoreSnapshotRequest.LabelsEntry
+	nil,                                // 71: sandbar.broker.v1.CreateVolumeRequest.LabelsEntry
+	nil,                                // 72: sandbar.broker.v1.ListVolumesResponse.UnreachableEntry
+	nil,                                // 73: sandbar.broker.v1.Event.LabelsEntry
+	(v1.SandboxState)(0),               // 74: sandbar.provider.v1.SandboxState
+	(*v1.SandboxSpec)(nil),             // 75: sandbar.provider.v1.SandboxSpec
+	(*v1.Sandbox)(nil),                 // 76: sandbar.provider.v1.Sandbox
+	(*timestamppb.Timestamp)(nil),      // 77: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),        // 78: google.protobuf.Duration
+	(*v1.Keeps)(nil),                   // 79: sandbar.provider.v1.Keeps
+	(v1.EgressStrength)(0),             // 80: sandbar.provider.v1.EgressStrength
+	(*v1.Volume)(nil),                  // 81: sandbar.provider.v1.Volume
+	(*v1.Capability)(nil),              // 82: sandbar.provider.v1.Capability
+	(*v1.ProbeResponse)(nil),           // 83: sandbar.provider.v1.ProbeResponse
+	(*v1.StartExecRequest)(nil),        // 84: sandbar.provider.v1.StartExecRequest
+	(*v1.AttachExecRequest)(nil),       // 85: sandbar.provider.v1.AttachExecRequest
+	(*v1.GetExecRequest)(nil),          // 86: sandbar.provider.v1.GetExecRequest
+	(*v1.SignalExecRequest)(nil),       // 87: sandbar.provider.v1.SignalExecRequest
+	(*v1.ListExecsRequest)(nil),        // 88: sandbar.provider.v1.ListExecsRequest
+	(*v1.ReadFileRequest)(nil),         // 89: sandbar.provider.v1.ReadFileRequest
+	(*v1.WriteFileRequest)(nil),        // 90: sandbar.provider.v1.WriteFileRequest
+	(*v1.StatFileRequest)(nil),         // 91: sandbar.provider.v1.StatFileRequest
+	(*v1.ListFilesRequest)(nil),        // 92: sandbar.provider.v1.ListFilesRequest
+	(*v1.MakeDirectoryRequest)(nil),    // 93: sandbar.provider.v1.MakeDirectoryRequest
+	(*v1.RemoveFileRequest)(nil),       // 94: sandbar.provider.v1.RemoveFileRequest
+	(*v1.MoveFileRequest)(nil),         // 95: sandbar.provider.v1.MoveFileRequest
+	(*v1.DiffFilesRequest)(nil),        // 96: sandbar.provider.v1.DiffFilesRequest
+	(*v1.DownloadArchiveRequest)(nil),  // 97: sandbar.provider.v1.DownloadArchiveRequest
+	(*v1.UploadArchiveRequest)(nil),    // 98: sandbar.provider.v1.UploadArchiveRequest
+	(*v1.ListPortsRequest)(nil),        // 99: sandbar.provider.v1.ListPortsRequest
+	(*v1.OpenTunnelRequest)(nil),       // 100: sandbar.provider.v1.OpenTunnelRequest
+	(*v1.GetUsageRequest)(nil),         // 101: sandbar.provider.v1.GetUsageRequest
+	(*v1.StartExecResponse)(nil),       // 102: sandbar.provider.v1.StartExecResponse
+	(*v1.AttachExecResponse)(nil),      // 103: sandbar.provider.v1.AttachExecResponse
+	(*v1.GetExecResponse)(nil),         // 104: sandbar.provider.v1.GetExecResponse
+	(*v1.SignalExecResponse)(nil),      // 105: sandbar.provider.v1.SignalExecResponse
+	(*v1.ListExecsResponse)(nil),       // 106: sandbar.provider.v1.ListExecsResponse
+	(*v1.ReadFileResponse)(nil),        // 107: sandbar.provider.v1.ReadFileResponse
+	(*v1.WriteFileResponse)(nil),       // 108: sandbar.provider.v1.WriteFileResponse
+	(*v1.StatFileResponse)(nil),        // 109: sandbar.provider.v1.StatFileResponse
+	(*v1.ListFilesResponse)(nil),       // 110: sandbar.provider.v1.ListFilesResponse
+	(*v1.MakeDirectoryResponse)(nil),   // 111: sandbar.provider.v1.MakeDirectoryResponse
+	(*v1.RemoveFileResponse)(nil),      // 112: sandbar.provider.v1.RemoveFileResponse
+	(*v1.MoveFileResponse)(nil),        // 113: sandbar.provider.v1.MoveFileResponse
+	(*v1.DiffFilesResponse)(nil),       // 114: sandbar.provider.v1.DiffFilesResponse
+	(*v1.DownloadArchiveResponse)(nil), // 115: sandbar.provider.v1.DownloadArchiveResponse
+	(*v1.UploadArchiveResponse)(nil),   // 116: sandbar.provider.v1.UploadArchiveResponse
+	(*v1.ListPortsResponse)(nil),       // 117: sandbar.provider.v1.ListPortsResponse
+	(*v1.OpenTunnelResponse)(nil),      // 118: sandbar.provider.v1.OpenTunnelResponse
+	(*v1.GetUsageResponse)(nil),        // 119: sandbar.provider.v1.GetUsageResponse
 }
 var file_sandbar_broker_v1_broker_proto_depIdxs = []int32{
-	73,  // 0: sandbar.broker.v1.Sandbox.state:type_name -> sandbar.provider.v1.SandboxState
-	62,  // 1: sandbar.broker.v1.Sandbox.labels:type_name -> sandbar.broker.v1.Sandbox.LabelsEntry
-	74,  // 2: sandbar.broker.v1.Sandbox.spec:type_name -> sandbar.provider.v1.SandboxSpec
-	75,  // 3: sandbar.broker.v1.Sandbox.observed:type_name -> sandbar.provider.v1.Sandbox
-	76,  // 4: sandbar.broker.v1.Sandbox.observed_at:type_name -> google.protobuf.Timestamp
-	76,  // 5: sandbar.broker.v1.Sandbox.created_at:type_name -> google.protobuf.Timestamp
-	76,  // 6: sandbar.broker.v1.Sandbox.expires_at:type_name -> google.protobuf.Timestamp
+	74,  // 0: sandbar.broker.v1.Sandbox.state:type_name -> sandbar.provider.v1.SandboxState
+	63,  // 1: sandbar.broker.v1.Sandbox.labels:type_name -> sandbar.broker.v1.Sandbox.LabelsEntry
+	75,  // 2: sandbar.broker.v1.Sandbox.spec:type_name -> sandbar.provider.v1.SandboxSpec
+	76,  // 3: sandbar.broker.v1.Sandbox.observed:type_name -> sandbar.provider.v1.Sandbox
+	77,  // 4: sandbar.broker.v1.Sandbox.observed_at:type_name -> google.protobuf.Timestamp
+	77,  // 5: sandbar.broker.v1.Sandbox.created_at:type_name -> google.protobuf.Timestamp
+	77,  // 6: sandbar.broker.v1.Sandbox.expires_at:type_name -> google.protobuf.Timestamp
 	5,   // 7: sandbar.broker.v1.Sandbox.idle:type_name -> sandbar.broker.v1.Idle
-	76,  // 8: sandbar.broker.v1.Sandbox.last_active_at:type_name -> google.protobuf.Timestamp
-	77,  // 9: sandbar.broker.v1.Idle.timeout:type_name -> google.protobuf.Duration
+	77,  // 8: sandbar.broker.v1.Sandbox.last_active_at:type_name -> google.protobuf.Timestamp
+	78,  // 9: sandbar.broker.v1.Idle.timeout:type_name -> google.protobuf.Duration
 	0,   // 10: sandbar.broker.v1.Idle.action:type_name -> sandbar.broker.v1.IdleAction
-	74,  // 11: sandbar.broker.v1.CreateSandboxRequest.spec:type_name -> sandbar.provider.v1.SandboxSpec
-	63,  // 12: sandbar.broker.v1.CreateSandboxRequest.labels:type_name -> sandbar.broker.v1.CreateSandboxRequest.LabelsEntry
-	77,  // 13: sandbar.broker.v1.CreateSandboxRequest.lifetime:type_name -> google.protobuf.Duration
+	75,  // 11: sandbar.broker.v1.CreateSandboxRequest.spec:type_name -> sandbar.provider.v1.SandboxSpec
+	64,  // 12: sandbar.broker.v1.CreateSandboxRequest.labels:type_name -> sandbar.broker.v1.CreateSandboxRequest.LabelsEntry
+	78,  // 13: sandbar.broker.v1.CreateSandboxRequest.lifetime:type_name -> google.protobuf.Duration
 	5,   // 14: sandbar.broker.v1.CreateSandboxRequest.idle:type_name -> sandbar.broker.v1.Idle
-	64,  // 15: sandbar.broker.v1.CreateSandboxRequest.provider_labels:type_name -> sandbar.broker.v1.CreateSandboxRequest.ProviderLabelsEntry
-	78,  // 16: sandbar.broker.v1.CreateSandboxRequest.pause_keeps:type_name -> sandbar.provider.v1.Keeps
-	4,   // 17: sandbar.broker.v1.CreateSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
-	6,   // 18: sandbar.broker.v1.PlanSandboxRequest.create:type_name -> sandbar.broker.v1.CreateSandboxRequest
-	12,  // 19: sandbar.broker.v1.PlanSandboxResponse.placement:type_name -> sandbar.broker.v1.Placement
-	12,  // 20: sandbar.broker.v1.ExplainSandboxResponse.placement:type_name -> sandbar.broker.v1.Placement
-	76,  // 21: sandbar.broker.v1.Placement.decided_at:type_name -> google.protobuf.Timestamp
-	13,  // 22: sandbar.broker.v1.Placement.candidates:type_name -> sandbar.broker.v1.PlacementCandidate
-	16,  // 23: sandbar.broker.v1.Placement.attempts:type_name -> sandbar.broker.v1.PlacementAttempt
-	14,  // 24: sandbar.broker.v1.PlacementCandidate.obstacles:type_name -> sandbar.broker.v1.PlacementObstacle
-	15,  // 25: sandbar.broker.v1.PlacementCandidate.score:type_name -> sandbar.broker.v1.PlacementScore
-	1,   // 26: sandbar.broker.v1.PlacementObstacle.rule:type_name -> sandbar.broker.v1.PlacementRule
-	76,  // 27: sandbar.broker.v1.PlacementObstacle.until:type_name -> google.protobuf.Timestamp
-	77,  // 28: sandbar.broker.v1.PlacementScore.latency:type_name -> google.protobuf.Duration
-	76,  // 29: sandbar.broker.v1.PlacementAttempt.at:type_name -> google.protobuf.Timestamp
-	4,   // 30: sandbar.broker.v1.GetSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
-	65,  // 31: sandbar.broker.v1.ListSandboxesRequest.labels:type_name -> sandbar.broker.v1.ListSandboxesRequest.LabelsEntry
-	73,  // 32: sandbar.broker.v1.ListSandboxesRequest.states:type_name -> sandbar.provider.v1.SandboxState
-	4,   // 33: sandbar.broker.v1.ListSandboxesResponse.sandboxes:type_name -> sandbar.broker.v1.Sandbox
-	78,  // 34: sandbar.broker.v1.PauseSandboxRequest.minimum:type_name -> sandbar.provider.v1.Keeps
-	4,   // 35: sandbar.broker.v1.PauseSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
-	4,   // 36: sandbar.broker.v1.ResumeSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
-	76,  // 37: sandbar.broker.v1.ExtendSandboxRequest.expires_at:type_name -> google.protobuf.Timestamp
-	4,   // 38: sandbar.broker.v1.ExtendSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
-	78,  // 39: sandbar.broker.v1.ForkSandboxRequest.minimum:type_name -> sandbar.provider.v1.Keeps
-	66,  // 40: sandbar.broker.v1.ForkSandboxRequest.labels:type_name -> sandbar.broker.v1.ForkSandboxRequest.LabelsEntry
-	4,   // 41: sandbar.broker.v1.ForkSandboxResponse.sandboxes:type_name -> sandbar.broker.v1.Sandbox
-	78,  // 42: sandbar.broker.v1.Snapshot.kept:type_name -> sandbar.provider.v1.Keeps
-	76,  // 43: sandbar.broker.v1.Snapshot.created_at:type_name -> google.protobuf.Timestamp
-	67,  // 44: sandbar.broker.v1.Snapshot.labels:type_name -> sandbar.broker.v1.Snapshot.LabelsEntry
-	78,  // 45: sandbar.broker.v1.CreateSnapshotRequest.minimum:type_name -> sandbar.provider.v1.Keeps
-	68,  // 46: sandbar.broker.v1.CreateSnapshotRequest.labels:type_name -> sandbar.broker.v1.CreateSnapshotRequest.LabelsEntry
-	31,  // 47: sandbar.broker.v1.CreateSnapshotResponse.snapshot:type_name -> sandbar.broker.v1.Snapshot
-	31,  // 48: sandbar.broker.v1.ListSnapshotsResponse.snapshots:type_name -> sandbar.broker.v1.Snapshot
-	78,  // 49: sandbar.broker.v1.RestoreSnapshotRequest.minimum:type_name -> sandbar.provider.v1.Keeps
-	69,  // 50: sandbar.broker.v1.RestoreSnapshotRequest.labels:type_name -> sandbar.broker.v1.RestoreSnapshotRequest.LabelsEntry
-	77,  // 51: sandbar.broker.v1.RestoreSnapshotRequest.lifetime:type_name -> google.protobuf.Duration
-	5,   // 52: sandbar.broker.v1.RestoreSnapshotRequest.idle:type_name -> sandbar.broker.v1.Idle
-	4,   // 53: sandbar.broker.v1.RestoreSnapshotResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
-	70,  // 54: sandbar.broker.v1.CreateVolumeRequest.labels:type_name -> sandbar.broker.v1.CreateVolumeRequest.LabelsEntry
-	42,  // 55: sandbar.broker.v1.CreateVolumeResponse.volume:type_name -> sandbar.broker.v1.Volume
-	79,  // 56: sandbar.broker.v1.Volume.volume:type_name -> sandbar.provider.v1.Volume
-	42,  // 57: sandbar.broker.v1.ListVolumesResponse.volumes:type_name -> sandbar.broker.v1.Volume
-	71,  // 58: sandbar.broker.v1.ListVolumesResponse.unreachable:type_name -> sandbar.broker.v1.ListVolumesResponse.UnreachableEntry
-	76,  // 59: sandbar.broker.v1.GetServerResponse.started_at:type_name -> google.protobuf.Timestamp
-	77,  // 60: sandbar.broker.v1.GetServerResponse.idle_exit:type_name -> google.protobuf.Duration
-	53,  // 61: sandbar.broker.v1.ListProvidersResponse.providers:type_name -> sandbar.broker.v1.Provider
-	2,   // 62: sandbar.broker.v1.Provider.state:type_name -> sandbar.broker.v1.PluginState
-	80,  // 63: sandbar.broker.v1.Provider.capabilities:type_name -> sandbar.provider.v1.Capability
-	81,  // 64: sandbar.broker.v1.ProbeProviderResponse.probe:type_name -> sandbar.provider.v1.ProbeResponse
-	53,  // 65: sandbar.broker.v1.RestartProviderResponse.provider:type_name -> sandbar.broker.v1.Provider
-	61,  // 66: sandbar.broker.v1.WatchEventsResponse.events:type_name -> sandbar.broker.v1.Event
-	60,  // 67: sandbar.broker.v1.WatchEventsResponse.gap:type_name -> sandbar.broker.v1.EventGap
-	76,  // 68: sandbar.broker.v1.Event.at:type_name -> google.protobuf.Timestamp
-	3,   // 69: sandbar.broker.v1.Event.type:type_name -> sandbar.broker.v1.EventType
-	73,  // 70: sandbar.broker.v1.Event.state:type_name -> sandbar.provider.v1.SandboxState
-	73,  // 71: sandbar.broker.v1.Event.previous_state:type_name -> sandbar.provider.v1.SandboxState
-	72,  // 72: sandbar.broker.v1.Event.labels:type_name -> sandbar.broker.v1.Event.LabelsEntry
-	6,   // 73: sandbar.broker.v1.SandboxService.CreateSandbox:input_type -> sandbar.broker.v1.CreateSandboxRequest
-	8,   // 74: sandbar.broker.v1.SandboxService.PlanSandbox:input_type -> sandbar.broker.v1.PlanSandboxRequest
-	10,  // 75: sandbar.broker.v1.SandboxService.ExplainSandbox:input_type -> sandbar.broker.v1.ExplainSandboxRequest
-	17,  // 76: sandbar.broker.v1.SandboxService.GetSandbox:input_type -> sandbar.broker.v1.GetSandboxRequest
-	19,  // 77: sandbar.broker.v1.SandboxService.ListSandboxes:input_type -> sandbar.broker.v1.ListSandboxesRequest
-	21,  // 78: sandbar.broker.v1.SandboxService.DeleteSandbox:input_type -> sandbar.broker.v1.DeleteSandboxRequest
-	23,  // 79: sandbar.broker.v1.SandboxService.PauseSandbox:input_type -> sandbar.broker.v1.PauseSandboxRequest
-	25,  // 80: sandbar.broker.v1.SandboxService.ResumeSandbox:input_type -> sandbar.broker.v1.ResumeSandboxRequest
-	27,  // 81: sandbar.broker.v1.SandboxService.ExtendSandbox:input_type -> sandbar.broker.v1.ExtendSandboxRequest
-	29,  // 82: sandbar.broker.v1.SandboxService.ForkSandbox:input_type -> sandbar.broker.v1.ForkSandboxRequest
-	32,  // 83: sandbar.broker.v1.SandboxService.CreateSnapshot:input_type -> sandbar.broker.v1.CreateSnapshotRequest
-	34,  // 84: sandbar.broker.v1.SandboxService.ListSnapshots:input_type -> sandbar.broker.v1.ListSnapshotsRequest
-	36,  // 85: sandbar.broker.v1.SandboxService.DeleteSnapshot:input_type -> sandbar.broker.v1.DeleteSnapshotRequest
-	38,  // 86: sandbar.broker.v1.SandboxService.RestoreSnapshot:input_type -> sandbar.broker.v1.RestoreSnapshotRequest
-	82,  // 87: sandbar.broker.v1.SandboxService.StartExec:input_type -> sandbar.provider.v1.StartExecRequest
-	83,  // 88: sandbar.broker.v1.SandboxService.AttachExec:input_type -> sandbar.provider.v1.AttachExecRequest
-	84,  // 89: sandbar.broker.v1.SandboxService.GetExec:input_type -> sandbar.provider.v1.GetExecRequest
-	85,  // 90: sandbar.broker.v1.SandboxService.SignalExec:input_type -> sandbar.provider.v1.SignalExecRequest
-	86,  // 91: sandbar.broker.v1.SandboxService.ListExecs:input_type -> sandbar.provider.v1.ListExecsRequest
-	87,  // 92: sandbar.broker.v1.SandboxService.ReadFile:input_type -> sandbar.provider.v1.ReadFileRequest
-	88,  // 93: sandbar.broker.v1.SandboxService.WriteFile:input_type -> sandbar.provider.v1.WriteFileRequest
-	89,  // 94: sandbar.broker.v1.SandboxService.StatFile:input_type -> sandbar.provider.v1.StatFileRequest
-	90,  // 95: sandbar.broker.v1.SandboxService.ListFiles:input_type -> sandbar.provider.v1.ListFilesRequest
-	91,  // 96: sandbar.broker.v1.SandboxService.MakeDirectory:input_type -> sandbar.provider.v1.MakeDirectoryRequest
-	92,  // 97: sandbar.broker.v1.SandboxService.RemoveFile:input_type -> sandbar.provider.v1.RemoveFileRequest
-	93,  // 98: sandbar.broker.v1.SandboxService.MoveFile:input_type -> sandbar.provider.v1.MoveFileRequest
-	94,  // 99: sandbar.broker.v1.SandboxService.DiffFiles:input_type -> sandbar.provider.v1.DiffFilesRequest
-	95,  // 100: sandbar.broker.v1.SandboxService.DownloadArchive:input_type -> sandbar.provider.v1.DownloadArchiveRequest
-	96,  // 101: sandbar.broker.v1.SandboxService.UploadArchive:input_type -> sandbar.provider.v1.UploadArchiveRequest
-	97,  // 102: sandbar.broker.v1.SandboxService.ListPorts:input_type -> sandbar.provider.v1.ListPortsRequest
-	98,  // 103: sandbar.broker.v1.SandboxService.OpenTunnel:input_type -> sandbar.provider.v1.OpenTunnelRequest
-	99,  // 104: sandbar.broker.v1.SandboxService.GetUsage:input_type -> sandbar.provider.v1.GetUsageRequest
-	40,  // 105: sandbar.broker.v1.SandboxService.CreateVolume:input_type -> sandbar.broker.v1.CreateVolumeRequest
-	43,  // 106: sandbar.broker.v1.SandboxService.ListVolumes:input_type -> sandbar.broker.v1.ListVolumesRequest
-	45,  // 107: sandbar.broker.v1.SandboxService.DeleteVolume:input_type -> sandbar.broker.v1.DeleteVolumeRequest
-	58,  // 108: sandbar.broker.v1.SandboxService.WatchEvents:input_type -> sandbar.broker.v1.WatchEventsRequest
-	47,  // 109: sandbar.broker.v1.AdminService.GetServer:input_type -> sandbar.broker.v1.GetServerRequest
-	49,  // 110: sandbar.broker.v1.AdminService.StopServer:input_type -> sandbar.broker.v1.StopServerRequest
-	51,  // 111: sandbar.broker.v1.AdminService.ListProviders:input_type -> sandbar.broker.v1.ListProvidersRequest
-	54,  // 112: sandbar.broker.v1.AdminService.ProbeProvider:input_type -> sandbar.broker.v1.ProbeProviderRequest
-	56,  // 113: sandbar.broker.v1.AdminService.RestartProvider:input_type -> sandbar.broker.v1.RestartProviderRequest
-	7,   // 114: sandbar.broker.v1.SandboxService.CreateSandbox:output_type -> sandbar.broker.v1.CreateSandboxResponse
-	9,   // 115: sandbar.broker.v1.SandboxService.PlanSandbox:output_type -> sandbar.broker.v1.PlanSandboxResponse
-	11,  // 116: sandbar.broker.v1.SandboxService.ExplainSandbox:output_type -> sandbar.broker.v1.ExplainSandboxResponse
-	18,  // 117: sandbar.broker.v1.SandboxService.GetSandbox:output_type -> sandbar.broker.v1.GetSandboxResponse
-	20,  // 118: sandbar.broker.v1.SandboxService.ListSandboxes:output_type -> sandbar.broker.v1.ListSandboxesResponse
-	22,  // 119: sandbar.broker.v1.SandboxService.DeleteSandbox:output_type -> sandbar.broker.v1.DeleteSandboxResponse
-	24,  // 120: sandbar.broker.v1.SandboxService.PauseSandbox:output_type -> sandbar.broker.v1.PauseSandboxResponse
-	26,  // 121: sandbar.broker.v1.SandboxService.ResumeSandbox:output_type -> sandbar.broker.v1.ResumeSandboxResponse
-	28,  // 122: sandbar.broker.v1.SandboxService.ExtendSandbox:output_type -> sandbar.broker.v1.ExtendSandboxResponse
-	30,  // 123: sandbar.broker.v1.SandboxService.ForkSandbox:output_type -> sandbar.broker.v1.ForkSandboxResponse
-	33,  // 124: sandbar.broker.v1.SandboxService.CreateSnapshot:output_type -> sandbar.broker.v1.CreateSnapshotResponse
-	35,  // 125: sandbar.broker.v1.SandboxService.ListSnapshots:output_type -> sandbar.broker.v1.ListSnapshotsResponse
-	37,  // 126: sandbar.broker.v1.SandboxService.DeleteSnapshot:output_type -> sandbar.broker.v1.DeleteSnapshotResponse
-	39,  // 127: sandbar.broker.v1.SandboxService.RestoreSnapshot:output_type -> sandbar.broker.v1.RestoreSnapshotResponse
-	100, // 128: sandbar.broker.v1.SandboxService.StartExec:output_type -> sandbar.provider.v1.StartExecResponse
-	101, // 129: sandbar.broker.v1.SandboxService.AttachExec:output_type -> sandbar.provider.v1.AttachExecResponse
-	102, // 130: sandbar.broker.v1.SandboxService.GetExec:output_type -> sandbar.provider.v1.GetExecResponse
-	103, // 131: sandbar.broker.v1.SandboxService.SignalExec:output_type -> sandbar.provider.v1.SignalExecResponse
-	104, // 132: sandbar.broker.v1.SandboxService.ListExecs:output_type -> sandbar.provider.v1.ListExecsResponse
-	105, // 133: sandbar.broker.v1.SandboxService.ReadFile:output_type -> sandbar.provider.v1.ReadFileResponse
-	106, // 134: sandbar.broker.v1.SandboxService.WriteFile:output_type -> sandbar.provider.v1.WriteFileResponse
-	107, // 135: sandbar.broker.v1.SandboxService.StatFile:output_type -> sandbar.provider.v1.StatFileResponse
-	108, // 136: sandbar.broker.v1.SandboxService.ListFiles:output_type -> sandbar.provider.v1.ListFilesResponse
-	109, // 137: sandbar.broker.v1.SandboxService.MakeDirectory:output_type -> sandbar.provider.v1.MakeDirectoryResponse
-	110, // 138: sandbar.broker.v1.SandboxService.RemoveFile:output_type -> sandbar.provider.v1.RemoveFileResponse
-	111, // 139: sandbar.broker.v1.SandboxService.MoveFile:output_type -> sandbar.provider.v1.MoveFileResponse
-	112, // 140: sandbar.broker.v1.SandboxService.DiffFiles:output_type -> sandbar.provider.v1.DiffFilesResponse
-	113, // 141: sandbar.broker.v1.SandboxService.DownloadArchive:output_type -> sandbar.provider.v1.DownloadArchiveResponse
-	114, // 142: sandbar.broker.v1.SandboxService.UploadArchive:output_type -> sandbar.provider.v1.UploadArchiveResponse
-	115, // 143: sandbar.broker.v1.SandboxService.ListPorts:output_type -> sandbar.provider.v1.ListPortsResponse
-	116, // 144: sandbar.broker.v1.SandboxService.OpenTunnel:output_type -> sandbar.provider.v1.OpenTunnelResponse
-	117, // 145: sandbar.broker.v1.SandboxService.GetUsage:output_type -> sandbar.provider.v1.GetUsageResponse
-	41,  // 146: sandbar.broker.v1.SandboxService.CreateVolume:output_type -> sandbar.broker.v1.CreateVolumeResponse
-	44,  // 147: sandbar.broker.v1.SandboxService.ListVolumes:output_type -> sandbar.broker.v1.ListVolumesResponse
-	46,  // 148: sandbar.broker.v1.SandboxService.DeleteVolume:output_type -> sandbar.broker.v1.DeleteVolumeResponse
-	59,  // 149: sandbar.broker.v1.SandboxService.WatchEvents:output_type -> sandbar.broker.v1.WatchEventsResponse
-	48,  // 150: sandbar.broker.v1.AdminService.GetServer:output_type -> sandbar.broker.v1.GetServerResponse
-	50,  // 151: sandbar.broker.v1.AdminService.StopServer:output_type -> sandbar.broker.v1.StopServerResponse
-	52,  // 152: sandbar.broker.v1.AdminService.ListProviders:output_type -> sandbar.broker.v1.ListProvidersResponse
-	55,  // 153: sandbar.broker.v1.AdminService.ProbeProvider:output_type -> sandbar.broker.v1.ProbeProviderResponse
-	57,  // 154: sandbar.broker.v1.AdminService.RestartProvider:output_type -> sandbar.broker.v1.RestartProviderResponse
-	114, // [114:155] is the sub-list for method output_type
-	73,  // [73:114] is the sub-list for method input_type
-	73,  // [73:73] is the sub-list for extension type_name
-	73,  // [73:73] is the sub-list for extension extendee
-	0,   // [0:73] is the sub-list for field type_name
+	65,  // 15: sandbar.broker.v1.CreateSandboxRequest.provider_labels:type_name -> sandbar.broker.v1.CreateSandboxRequest.ProviderLabelsEntry
+	79,  // 16: sandbar.broker.v1.CreateSandboxRequest.pause_keeps:type_name -> sandbar.provider.v1.Keeps
+	79,  // 17: sandbar.broker.v1.CreateSandboxRequest.snapshot_keeps:type_name -> sandbar.provider.v1.Keeps
+	79,  // 18: sandbar.broker.v1.CreateSandboxRequest.fork_keeps:type_name -> sandbar.provider.v1.Keeps
+	78,  // 19: sandbar.broker.v1.CreateSandboxRequest.max_start_latency:type_name -> google.protobuf.Duration
+	80,  // 20: sandbar.broker.v1.CreateSandboxRequest.min_egress_strength:type_name -> sandbar.provider.v1.EgressStrength
+	4,   // 21: sandbar.broker.v1.CreateSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
+	6,   // 22: sandbar.broker.v1.PlanSandboxRequest.create:type_name -> sandbar.broker.v1.CreateSandboxRequest
+	12,  // 23: sandbar.broker.v1.PlanSandboxResponse.placement:type_name -> sandbar.broker.v1.Placement
+	12,  // 24: sandbar.broker.v1.ExplainSandboxResponse.placement:type_name -> sandbar.broker.v1.Placement
+	77,  // 25: sandbar.broker.v1.Placement.decided_at:type_name -> google.protobuf.Timestamp
+	13,  // 26: sandbar.broker.v1.Placement.candidates:type_name -> sandbar.broker.v1.PlacementCandidate
+	17,  // 27: sandbar.broker.v1.Placement.attempts:type_name -> sandbar.broker.v1.PlacementAttempt
+	15,  // 28: sandbar.broker.v1.PlacementCandidate.obstacles:type_name -> sandbar.broker.v1.PlacementObstacle
+	16,  // 29: sandbar.broker.v1.PlacementCandidate.score:type_name -> sandbar.broker.v1.PlacementScore
+	14,  // 30: sandbar.broker.v1.PlacementCandidate.adjustments:type_name -> sandbar.broker.v1.PlacementAdjustment
+	1,   // 31: sandbar.broker.v1.PlacementObstacle.rule:type_name -> sandbar.broker.v1.PlacementRule
+	77,  // 32: sandbar.broker.v1.PlacementObstacle.until:type_name -> google.protobuf.Timestamp
+	78,  // 33: sandbar.broker.v1.PlacementScore.latency:type_name -> google.protobuf.Duration
+	77,  // 34: sandbar.broker.v1.PlacementAttempt.at:type_name -> google.protobuf.Timestamp
+	4,   // 35: sandbar.broker.v1.GetSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
+	66,  // 36: sandbar.broker.v1.ListSandboxesRequest.labels:type_name -> sandbar.broker.v1.ListSandboxesRequest.LabelsEntry
+	74,  // 37: sandbar.broker.v1.ListSandboxesRequest.states:type_name -> sandbar.provider.v1.SandboxState
+	4,   // 38: sandbar.broker.v1.ListSandboxesResponse.sandboxes:type_name -> sandbar.broker.v1.Sandbox
+	79,  // 39: sandbar.broker.v1.PauseSandboxRequest.minimum:type_name -> sandbar.provider.v1.Keeps
+	4,   // 40: sandbar.broker.v1.PauseSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
+	4,   // 41: sandbar.broker.v1.ResumeSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
+	77,  // 42: sandbar.broker.v1.ExtendSandboxRequest.expires_at:type_name -> google.protobuf.Timestamp
+	4,   // 43: sandbar.broker.v1.ExtendSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
+	79,  // 44: sandbar.broker.v1.ForkSandboxRequest.minimum:type_name -> sandbar.provider.v1.Keeps
+	67,  // 45: sandbar.broker.v1.ForkSandboxRequest.labels:type_name -> sandbar.broker.v1.ForkSandboxRequest.LabelsEntry
+	4,   // 46: sandbar.broker.v1.ForkSandboxResponse.sandboxes:type_name -> sandbar.broker.v1.Sandbox
+	79,  // 47: sandbar.broker.v1.Snapshot.kept:type_name -> sandbar.provider.v1.Keeps
+	77,  // 48: sandbar.broker.v1.Snapshot.created_at:type_name -> google.protobuf.Timestamp
+	68,  // 49: sandbar.broker.v1.Snapshot.labels:type_name -> sandbar.broker.v1.Snapshot.LabelsEntry
+	79,  // 50: sandbar.broker.v1.CreateSnapshotRequest.minimum:type_name -> sandbar.provider.v1.Keeps
+	69,  // 51: sandbar.broker.v1.CreateSnapshotRequest.labels:type_name -> sandbar.broker.v1.CreateSnapshotRequest.LabelsEntry
+	32,  // 52: sandbar.broker.v1.CreateSnapshotResponse.snapshot:type_name -> sandbar.broker.v1.Snapshot
+	32,  // 53: sandbar.broker.v1.ListSnapshotsResponse.snapshots:type_name -> sandbar.broker.v1.Snapshot
+	79,  // 54: sandbar.broker.v1.RestoreSnapshotRequest.minimum:type_name -> sandbar.provider.v1.Keeps
+	70,  // 55: sandbar.broker.v1.RestoreSnapshotRequest.labels:type_name -> sandbar.broker.v1.RestoreSnapshotRequest.LabelsEntry
+	78,  // 56: sandbar.broker.v1.RestoreSnapshotRequest.lifetime:type_name -> google.protobuf.Duration
+	5,   // 57: sandbar.broker.v1.RestoreSnapshotRequest.idle:type_name -> sandbar.broker.v1.Idle
+	4,   // 58: sandbar.broker.v1.RestoreSnapshotResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
+	71,  // 59: sandbar.broker.v1.CreateVolumeRequest.labels:type_name -> sandbar.broker.v1.CreateVolumeRequest.LabelsEntry
+	43,  // 60: sandbar.broker.v1.CreateVolumeResponse.volume:type_name -> sandbar.broker.v1.Volume
+	81,  // 61: sandbar.broker.v1.Volume.volume:type_name -> sandbar.provider.v1.Volume
+	43,  // 62: sandbar.broker.v1.ListVolumesResponse.volumes:type_name -> sandbar.broker.v1.Volume
+	72,  // 63: sandbar.broker.v1.ListVolumesResponse.unreachable:type_name -> sandbar.broker.v1.ListVolumesResponse.UnreachableEntry
+	77,  // 64: sandbar.broker.v1.GetServerResponse.started_at:type_name -> google.protobuf.Timestamp
+	78,  // 65: sandbar.broker.v1.GetServerResponse.idle_exit:type_name -> google.protobuf.Duration
+	54,  // 66: sandbar.broker.v1.ListProvidersResponse.providers:type_name -> sandbar.broker.v1.Provider
+	2,   // 67: sandbar.broker.v1.Provider.state:type_name -> sandbar.broker.v1.PluginState
+	82,  // 68: sandbar.broker.v1.Provider.capabilities:type_name -> sandbar.provider.v1.Capability
+	83,  // 69: sandbar.broker.v1.ProbeProviderResponse.probe:type_name -> sandbar.provider.v1.ProbeResponse
+	54,  // 70: sandbar.broker.v1.RestartProviderResponse.provider:type_name -> sandbar.broker.v1.Provider
+	62,  // 71: sandbar.broker.v1.WatchEventsResponse.events:type_name -> sandbar.broker.v1.Event
+	61,  // 72: sandbar.broker.v1.WatchEventsResponse.gap:type_name -> sandbar.broker.v1.EventGap
+	77,  // 73: sandbar.broker.v1.Event.at:type_name -> google.protobuf.Timestamp
+	3,   // 74: sandbar.broker.v1.Event.type:type_name -> sandbar.broker.v1.EventType
+	74,  // 75: sandbar.broker.v1.Event.state:type_name -> sandbar.provider.v1.SandboxState
+	74,  // 76: sandbar.broker.v1.Event.previous_state:type_name -> sandbar.provider.v1.SandboxState
+	73,  // 77: sandbar.broker.v1.Event.labels:type_name -> sandbar.broker.v1.Event.LabelsEntry
+	6,   // 78: sandbar.broker.v1.SandboxService.CreateSandbox:input_type -> sandbar.broker.v1.CreateSandboxRequest
+	8,   // 79: sandbar.broker.v1.SandboxService.PlanSandbox:input_type -> sandbar.broker.v1.PlanSandboxRequest
+	10,  // 80: sandbar.broker.v1.SandboxService.ExplainSandbox:input_type -> sandbar.broker.v1.ExplainSandboxRequest
+	18,  // 81: sandbar.broker.v1.SandboxService.GetSandbox:input_type -> sandbar.broker.v1.GetSandboxRequest
+	20,  // 82: sandbar.broker.v1.SandboxService.ListSandboxes:input_type -> sandbar.broker.v1.ListSandboxesRequest
+	22,  // 83: sandbar.broker.v1.SandboxService.DeleteSandbox:input_type -> sandbar.broker.v1.DeleteSandboxRequest
+	24,  // 84: sandbar.broker.v1.SandboxService.PauseSandbox:input_type -> sandbar.broker.v1.PauseSandboxRequest
+	26,  // 85: sandbar.broker.v1.SandboxService.ResumeSandbox:input_type -> sandbar.broker.v1.ResumeSandboxRequest
+	28,  // 86: sandbar.broker.v1.SandboxService.ExtendSandbox:input_type -> sandbar.broker.v1.ExtendSandboxRequest
+	30,  // 87: sandbar.broker.v1.SandboxService.ForkSandbox:input_type -> sandbar.broker.v1.ForkSandboxRequest
+	33,  // 88: sandbar.broker.v1.SandboxService.CreateSnapshot:input_type -> sandbar.broker.v1.CreateSnapshotRequest
+	35,  // 89: sandbar.broker.v1.SandboxService.ListSnapshots:input_type -> sandbar.broker.v1.ListSnapshotsRequest
+	37,  // 90: sandbar.broker.v1.SandboxService.DeleteSnapshot:input_type -> sandbar.broker.v1.DeleteSnapshotRequest
+	39,  // 91: sandbar.broker.v1.SandboxService.RestoreSnapshot:input_type -> sandbar.broker.v1.RestoreSnapshotRequest
+	84,  // 92: sandbar.broker.v1.SandboxService.StartExec:input_type -> sandbar.provider.v1.StartExecRequest
+	85,  // 93: sandbar.broker.v1.SandboxService.AttachExec:input_type -> sandbar.provider.v1.AttachExecRequest
+	86,  // 94: sandbar.broker.v1.SandboxService.GetExec:input_type -> sandbar.provider.v1.GetExecRequest
+	87,  // 95: sandbar.broker.v1.SandboxService.SignalExec:input_type -> sandbar.provider.v1.SignalExecRequest
+	88,  // 96: sandbar.broker.v1.SandboxService.ListExecs:input_type -> sandbar.provider.v1.ListExecsRequest
+	89,  // 97: sandbar.broker.v1.SandboxService.ReadFile:input_type -> sandbar.provider.v1.ReadFileRequest
+	90,  // 98: sandbar.broker.v1.SandboxService.WriteFile:input_type -> sandbar.provider.v1.WriteFileRequest
+	91,  // 99: sandbar.broker.v1.SandboxService.StatFile:input_type -> sandbar.provider.v1.StatFileRequest
+	92,  // 100: sandbar.broker.v1.SandboxService.ListFiles:input_type -> sandbar.provider.v1.ListFilesRequest
+	93,  // 101: sandbar.broker.v1.SandboxService.MakeDirectory:input_type -> sandbar.provider.v1.MakeDirectoryRequest
+	94,  // 102: sandbar.broker.v1.SandboxService.RemoveFile:input_type -> sandbar.provider.v1.RemoveFileRequest
+	95,  // 103: sandbar.broker.v1.SandboxService.MoveFile:input_type -> sandbar.provider.v1.MoveFileRequest
+	96,  // 104: sandbar.broker.v1.SandboxService.DiffFiles:input_type -> sandbar.provider.v1.DiffFilesRequest
+	97,  // 105: sandbar.broker.v1.SandboxService.DownloadArchive:input_type -> sandbar.provider.v1.DownloadArchiveRequest
+	98,  // 106: sandbar.broker.v1.SandboxService.UploadArchive:input_type -> sandbar.provider.v1.UploadArchiveRequest
+	99,  // 107: sandbar.broker.v1.SandboxService.ListPorts:input_type -> sandbar.provider.v1.ListPortsRequest
+	100, // 108: sandbar.broker.v1.SandboxService.OpenTunnel:input_type -> sandbar.provider.v1.OpenTunnelRequest
+	101, // 109: sandbar.broker.v1.SandboxService.GetUsage:input_type -> sandbar.provider.v1.GetUsageRequest
+	41,  // 110: sandbar.broker.v1.SandboxService.CreateVolume:input_type -> sandbar.broker.v1.CreateVolumeRequest
+	44,  // 111: sandbar.broker.v1.SandboxService.ListVolumes:input_type -> sandbar.broker.v1.ListVolumesRequest
+	46,  // 112: sandbar.broker.v1.SandboxService.DeleteVolume:input_type -> sandbar.broker.v1.DeleteVolumeRequest
+	59,  // 113: sandbar.broker.v1.SandboxService.WatchEvents:input_type -> sandbar.broker.v1.WatchEventsRequest
+	48,  // 114: sandbar.broker.v1.AdminService.GetServer:input_type -> sandbar.broker.v1.GetServerRequest
+	50,  // 115: sandbar.broker.v1.AdminService.StopServer:input_type -> sandbar.broker.v1.StopServerRequest
+	52,  // 116: sandbar.broker.v1.AdminService.ListProviders:input_type -> sandbar.broker.v1.ListProvidersRequest
+	55,  // 117: sandbar.broker.v1.AdminService.ProbeProvider:input_type -> sandbar.broker.v1.ProbeProviderRequest
+	57,  // 118: sandbar.broker.v1.AdminService.RestartProvider:input_type -> sandbar.broker.v1.RestartProviderRequest
+	7,   // 119: sandbar.broker.v1.SandboxService.CreateSandbox:output_type -> sandbar.broker.v1.CreateSandboxResponse
+	9,   // 120: sandbar.broker.v1.SandboxService.PlanSandbox:output_type -> sandbar.broker.v1.PlanSandboxResponse
+	11,  // 121: sandbar.broker.v1.SandboxService.ExplainSandbox:output_type -> sandbar.broker.v1.ExplainSandboxResponse
+	19,  // 122: sandbar.broker.v1.SandboxService.GetSandbox:output_type -> sandbar.broker.v1.GetSandboxResponse
+	21,  // 123: sandbar.broker.v1.SandboxService.ListSandboxes:output_type -> sandbar.broker.v1.ListSandboxesResponse
+	23,  // 124: sandbar.broker.v1.SandboxService.DeleteSandbox:output_type -> sandbar.broker.v1.DeleteSandboxResponse
+	25,  // 125: sandbar.broker.v1.SandboxService.PauseSandbox:output_type -> sandbar.broker.v1.PauseSandboxResponse
+	27,  // 126: sandbar.broker.v1.SandboxService.ResumeSandbox:output_type -> sandbar.broker.v1.ResumeSandboxResponse
+	29,  // 127: sandbar.broker.v1.SandboxService.ExtendSandbox:output_type -> sandbar.broker.v1.ExtendSandboxResponse
+	31,  // 128: sandbar.broker.v1.SandboxService.ForkSandbox:output_type -> sandbar.broker.v1.ForkSandboxResponse
+	34,  // 129: sandbar.broker.v1.SandboxService.CreateSnapshot:output_type -> sandbar.broker.v1.CreateSnapshotResponse
+	36,  // 130: sandbar.broker.v1.SandboxService.ListSnapshots:output_type -> sandbar.broker.v1.ListSnapshotsResponse
+	38,  // 131: sandbar.broker.v1.SandboxService.DeleteSnapshot:output_type -> sandbar.broker.v1.DeleteSnapshotResponse
+	40,  // 132: sandbar.broker.v1.SandboxService.RestoreSnapshot:output_type -> sandbar.broker.v1.RestoreSnapshotResponse
+	102, // 133: sandbar.broker.v1.SandboxService.StartExec:output_type -> sandbar.provider.v1.StartExecResponse
+	103, // 134: sandbar.broker.v1.SandboxService.AttachExec:output_type -> sandbar.provider.v1.AttachExecResponse
+	104, // 135: sandbar.broker.v1.SandboxService.GetExec:output_type -> sandbar.provider.v1.GetExecResponse
+	105, // 136: sandbar.broker.v1.SandboxService.SignalExec:output_type -> sandbar.provider.v1.SignalExecResponse
+	106, // 137: sandbar.broker.v1.SandboxService.ListExecs:output_type -> sandbar.provider.v1.ListExecsResponse
+	107, // 138: sandbar.broker.v1.SandboxService.ReadFile:output_type -> sandbar.provider.v1.ReadFileResponse
+	108, // 139: sandbar.broker.v1.SandboxService.WriteFile:output_type -> sandbar.provider.v1.WriteFileResponse
+	109, // 140: sandbar.broker.v1.SandboxService.StatFile:output_type -> sandbar.provider.v1.StatFileResponse
+	110, // 141: sandbar.broker.v1.SandboxService.ListFiles:output_type -> sandbar.provider.v1.ListFilesResponse
+	111, // 142: sandbar.broker.v1.SandboxService.MakeDirectory:output_type -> sandbar.provider.v1.MakeDirectoryResponse
+	112, // 143: sandbar.broker.v1.SandboxService.RemoveFile:output_type -> sandbar.provider.v1.RemoveFileResponse
+	113, // 144: sandbar.broker.v1.SandboxService.MoveFile:output_type -> sandbar.provider.v1.MoveFileResponse
+	114, // 145: sandbar.broker.v1.SandboxService.DiffFiles:output_type -> sandbar.provider.v1.DiffFilesResponse
+	115, // 146: sandbar.broker.v1.SandboxService.DownloadArchive:output_type -> sandbar.provider.v1.DownloadArchiveResponse
+	116, // 147: sandbar.broker.v1.SandboxService.UploadArchive:output_type -> sandbar.provider.v1.UploadArchiveResponse
+	117, // 148: sandbar.broker.v1.SandboxService.ListPorts:output_type -> sandbar.provider.v1.ListPortsResponse
+	118, // 149: sandbar.broker.v1.SandboxService.OpenTunnel:output_type -> sandbar.provider.v1.OpenTunnelResponse
+	119, // 150: sandbar.broker.v1.SandboxService.GetUsage:output_type -> sandbar.provider.v1.GetUsageResponse
+	42,  // 151: sandbar.broker.v1.SandboxService.CreateVolume:output_type -> sandbar.broker.v1.CreateVolumeResponse
+	45,  // 152: sandbar.broker.v1.SandboxService.ListVolumes:output_type -> sandbar.broker.v1.ListVolumesResponse
+	47,  // 153: sandbar.broker.v1.SandboxService.DeleteVolume:output_type -> sandbar.broker.v1.DeleteVolumeResponse
+	60,  // 154: sandbar.broker.v1.SandboxService.WatchEvents:output_type -> sandbar.broker.v1.WatchEventsResponse
+	49,  // 155: sandbar.broker.v1.AdminService.GetServer:output_type -> sandbar.broker.v1.GetServerResponse
+	51,  // 156: sandbar.broker.v1.AdminService.StopServer:output_type -> sandbar.broker.v1.StopServerResponse
+	53,  // 157: sandbar.broker.v1.AdminService.ListProviders:output_type -> sandbar.broker.v1.ListProvidersResponse
+	56,  // 158: sandbar.broker.v1.AdminService.ProbeProvider:output_type -> sandbar.broker.v1.ProbeProviderResponse
+	58,  // 159: sandbar.broker.v1.AdminService.RestartProvider:output_type -> sandbar.broker.v1.RestartProviderResponse
+	119, // [119:160] is the sub-list for method output_type
+	78,  // [78:119] is the sub-list for method input_type
+	78,  // [78:78] is the sub-list for extension type_name
+	78,  // [78:78] is the sub-list for extension extendee
+	0,   // [0:78] is the sub-list for field type_name
 }
 
 func init() { file_sandbar_broker_v1_broker_proto_init() }
@@ -4529,14 +4734,14 @@ func file_sandbar_broker_v1_broker_proto_init() {
 	if File_sandbar_broker_v1_broker_proto != nil {
 		return
 	}
-	file_sandbar_broker_v1_broker_proto_msgTypes[27].OneofWrappers = []any{}
+	file_sandbar_broker_v1_broker_proto_msgTypes[28].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sandbar_broker_v1_broker_proto_rawDesc), len(file_sandbar_broker_v1_broker_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   69,
+			NumMessages:   70,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
