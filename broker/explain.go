@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -68,6 +69,9 @@ func unsuited(name string, set provider.Set, place *brokerv1.Placement) error {
 		}
 		o := c.GetObstacles()[0]
 		switch o.GetRule() {
+		case brokerv1.PlacementRule_PLACEMENT_RULE_POLICY, brokerv1.PlacementRule_PLACEMENT_RULE_POLICY_UNDECIDED:
+			return fault.New(providerv1.ErrorReason_ERROR_REASON_POLICY_DENIED, "provider %q may not make this sandbox: %s", name, o.GetMessage()).
+				With("provider", name).With("rule", o.GetPolicyRule())
 		case brokerv1.PlacementRule_PLACEMENT_RULE_CAPABILITY_MISSING, brokerv1.PlacementRule_PLACEMENT_RULE_CAPABILITY_DISABLED:
 			return set.Need(o.GetCapability(), o.GetField())
 		case brokerv1.PlacementRule_PLACEMENT_RULE_LIMIT:
@@ -111,18 +115,48 @@ func noProvider(place *brokerv1.Placement, now time.Time) error {
 	}
 	reason := providerv1.ErrorReason_ERROR_REASON_SPEC_UNSATISFIABLE
 	text := "no provider can make this sandbox"
+	rules, policy := denying(place)
 	switch {
 	case cooling:
 		reason, text = providerv1.ErrorReason_ERROR_REASON_RATE_LIMITED, "no provider can make this sandbox now"
 	case waits:
 		reason, text = providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE, "no provider can make this sandbox now"
+	case policy:
+		reason, text = providerv1.ErrorReason_ERROR_REASON_POLICY_DENIED, "no provider may make this sandbox"
 	}
 	f := fault.New(reason, "%s: %s", text, strings.Join(why, "; ")).WithEffect(providerv1.Effect_EFFECT_NONE).
 		With("remedy", "`sandbar create --dry-run` with the same flags shows all that stands in the way at each provider")
+	if len(rules) > 0 {
+		f = f.With("rule", strings.Join(rules, ","))
+	}
 	if soonest.After(now) {
 		f = f.WithRetryAfter(soonest.Sub(now))
 	}
 	return f
+}
+
+// denying returns the policy rules that rule providers out. policy is true if it
+// is because of them that none is left: a provider could make it but for them, or
+// one of them could not be decided.
+func denying(place *brokerv1.Placement) (rules []string, policy bool) {
+	for _, c := range place.GetCandidates() {
+		only := true
+		for _, o := range c.GetObstacles() {
+			switch o.GetRule() {
+			case brokerv1.PlacementRule_PLACEMENT_RULE_POLICY_UNDECIDED:
+				policy = true
+			case brokerv1.PlacementRule_PLACEMENT_RULE_POLICY:
+			default:
+				only = false
+				continue
+			}
+			if !slices.Contains(rules, o.GetPolicyRule()) {
+				rules = append(rules, o.GetPolicyRule())
+			}
+		}
+		policy = policy || only
+	}
+	return rules, policy
 }
 
 // passes reports whether all obstacles go away, and when the last one does; zero

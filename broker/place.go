@@ -3,6 +3,8 @@ package broker
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -11,7 +13,9 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/sandbar-dev/sandbar/broker/authz"
 	"github.com/sandbar-dev/sandbar/broker/placement"
+	"github.com/sandbar-dev/sandbar/broker/policy"
 	"github.com/sandbar-dev/sandbar/broker/provider"
 	"github.com/sandbar-dev/sandbar/broker/state"
 	"github.com/sandbar-dev/sandbar/proto/fault"
@@ -135,17 +139,21 @@ const (
 // decide chooses. Refusing, it returns the placement too, which says why. With
 // claim the caller must call release when it has tried the chosen one.
 func (s *Service) decide(ctx context.Context, req *brokerv1.CreateSandboxRequest, claim bool) (place *brokerv1.Placement, release func(), err error) {
-	needs := placement.Derive(req, s.lifetime(req.GetLifetime(), req.GetSpec().GetLifetime()))
 	who, err := s.caller(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
+	needs := s.requirements(who, req)
 	names, note := s.names(who), ""
 	switch {
 	case len(names) == 0 && len(s.providers.Names()) > 0:
 		return nil, nil, who.NeedProvider(s.providers.Names()[0])
 	case len(names) == 0:
 		return nil, nil, fault.New(providerv1.ErrorReason_ERROR_REASON_NOT_CONFIGURED, "no provider is configured: add one to the configuration")
+	case needs.PinnedBy != "" && !slices.Contains(names, needs.Provider):
+		return nil, nil, outOfScope(who, needs)
+	case needs.PinnedBy != "":
+		note = fmt.Sprintf("rule %q pins it", needs.PinnedBy)
 	case needs.Provider != "":
 		note = "the request names it"
 	case len(names) == 1 && s.policy(names[0]).Weight > 0:
@@ -170,6 +178,31 @@ func (s *Service) decide(ctx context.Context, req *brokerv1.CreateSandboxRequest
 		return place, release, noProvider(place, s.opts.Clock())
 	}
 	return place, release, nil
+}
+
+// requirements are those of a request, and the rules that are about it.
+func (s *Service) requirements(who authz.Principal, req *brokerv1.CreateSandboxRequest) placement.Requirements {
+	lifetime := s.lifetime(req.GetLifetime(), req.GetSpec().GetLifetime())
+	return s.opts.Rules.Bind(placement.Derive(req, lifetime), policy.Query{
+		Request: req, Tenant: who.Acting, Lifetime: lifetime,
+		Caller: policy.Caller{
+			Kind: strings.ToLower(strings.TrimPrefix(who.Kind.String(), "CALLER_KIND_")), Role: authz.RoleName(who.Role),
+			ID: who.ID, Name: who.Name, Issuer: who.Issuer, Tenant: who.Tenant,
+		},
+	})
+}
+
+// outOfScope refuses a caller whom a rule pins to a provider that is not there for
+// them.
+func outOfScope(who authz.Principal, needs placement.Requirements) error {
+	message := placement.Pinned(needs.PinnedBy, needs.Provider)
+	if who.Uses(needs.Provider) {
+		message += ", which is not configured"
+	} else {
+		message += ", which is not in the scope of " + who.String()
+	}
+	return fault.New(providerv1.ErrorReason_ERROR_REASON_POLICY_DENIED, "%s", message).
+		With("rule", needs.PinnedBy).With("provider", needs.Provider)
 }
 
 // decideNamed is for a provider that has no alternative. It waits for it as long

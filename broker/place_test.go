@@ -15,6 +15,7 @@ import (
 	"github.com/sandbar-dev/sandbar/broker"
 	"github.com/sandbar-dev/sandbar/broker/internal/testvendor"
 	"github.com/sandbar-dev/sandbar/broker/placement"
+	"github.com/sandbar-dev/sandbar/broker/policy"
 	"github.com/sandbar-dev/sandbar/broker/state"
 	"github.com/sandbar-dev/sandbar/broker/state/sqlite"
 	"github.com/sandbar-dev/sandbar/proto/fault"
@@ -57,6 +58,8 @@ type market struct {
 	// policies are what the configuration says about providers; what it does not say
 	// is that the first one is much preferred.
 	policies map[string]placement.Policy
+	// set has the rules of the next start.
+	set *policy.Set
 }
 
 func newMarket(t *testing.T, names ...string) *market {
@@ -95,7 +98,7 @@ func (m *market) start() {
 	policies := map[string]placement.Policy{first: {Weight: 1000, Labels: map[string]string{"tier": "first"}, Region: "eu"}}
 	maps.Copy(policies, m.policies)
 	s, err := broker.New(m.t.Context(), m.store, m.fleet, broker.Options{
-		Caller: &local, Clock: m.clock.Now, Retry: 5 * time.Millisecond, Placement: policies, BudgetInterval: 5 * time.Millisecond,
+		Caller: &local, Clock: m.clock.Now, Retry: 5 * time.Millisecond, Rules: m.set, Placement: policies, BudgetInterval: 5 * time.Millisecond,
 	})
 	check(m.t, err)
 	m.t.Cleanup(func() { s.Close(context.Background()) })

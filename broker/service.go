@@ -10,6 +10,7 @@ import (
 
 	"github.com/sandbar-dev/sandbar/broker/authz"
 	"github.com/sandbar-dev/sandbar/broker/placement"
+	"github.com/sandbar-dev/sandbar/broker/policy"
 	"github.com/sandbar-dev/sandbar/broker/state"
 	"github.com/sandbar-dev/sandbar/broker/telemetry"
 	"github.com/sandbar-dev/sandbar/proto/fault"
@@ -22,6 +23,8 @@ type Options struct {
 	// Placement is what the configuration says about providers, by name. One that is
 	// not there has weight 1 and nothing else.
 	Placement map[string]placement.Policy
+	// Rules rule providers out for requests, and move scores. Nil: none do.
+	Rules *policy.Set
 	// Clock is what measurements of providers, use and budgets are timed by. Nil:
 	// time.Now.
 	Clock func() time.Time

@@ -11,6 +11,7 @@ import (
 	"github.com/sandbar-dev/sandbar/broker/price"
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	brokerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1"
+	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 	"github.com/sandbar-dev/sandbar/proto/pattern"
 )
 
@@ -34,6 +35,7 @@ func validateCreate(req *brokerv1.CreateSandboxRequest) error {
 		validateName(req.GetName()),
 		validateLabels(req.GetLabels()),
 		validateLabelsIn("provider_labels", req.GetProviderLabels()),
+		validateStart(req),
 		validateLifetime("lifetime", req.GetLifetime()),
 		validateLifetime("spec.lifetime", req.GetSpec().GetLifetime()),
 		validateIdle(req.GetIdle()),
@@ -94,6 +96,21 @@ func validateLifetime(field string, d *durationpb.Duration) error {
 	}
 	if err := d.CheckValid(); err != nil || d.AsDuration() <= 0 {
 		return fault.Field(field, d.AsDuration().String(), "want a time above zero, or none")
+	}
+	return nil
+}
+
+// validateStart is about what is asked of a provider's start latency and egress.
+func validateStart(req *brokerv1.CreateSandboxRequest) error {
+	if err := validateLifetime("max_start_latency", req.GetMaxStartLatency()); err != nil {
+		return err
+	}
+	if req.GetAllowUnmeasured() && req.GetMaxStartLatency() == nil {
+		return fault.Field("allow_unmeasured", "true", "want max_start_latency beside it")
+	}
+	s := req.GetMinEgressStrength()
+	if _, ok := providerv1.EgressStrength_name[int32(s)]; !ok {
+		return fault.Field("min_egress_strength", s.String(), "want ENFORCED, NATIVE, COOPERATIVE or NONE")
 	}
 	return nil
 }

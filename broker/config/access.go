@@ -124,6 +124,11 @@ func (c *Config) Tenants() []string {
 			named[t] = true
 		}
 	}
+	for _, r := range c.Placement.Rules {
+		for _, t := range r.Tenants {
+			named[t] = true
+		}
+	}
 	return slices.Sorted(maps.Keys(named))
 }
 

@@ -24,9 +24,11 @@ type Config struct {
 	// The one marked default, or else the first, is chosen among equals, and is the
 	// one for volumes. Empty: the provider "local".
 	Providers []Provider `yaml:"providers"`
-	Defaults  Defaults   `yaml:"defaults"`
-	Reaper    Reaper     `yaml:"reaper"`
-	Log       Log        `yaml:"log"`
+	// Placement says how the broker chooses among them.
+	Placement Placement `yaml:"placement"`
+	Defaults  Defaults  `yaml:"defaults"`
+	Reaper    Reaper    `yaml:"reaper"`
+	Log       Log       `yaml:"log"`
 	// Telemetry says who learns how the broker fares.
 	Telemetry Telemetry `yaml:"telemetry"`
 	// APIKeys may call over TCP, beside those that `sandbar key create` makes.

@@ -129,7 +129,7 @@ func TestCallers(t *testing.T) {
 func TestErrorsNameFileLineFieldValueAndRemedy(t *testing.T) {
 	for _, tc := range []struct{ name, text, want string }{
 		{"unknown key", "log:\n  levle: info\n", `c.yaml:2: log.levle is not a setting: want one of format, level`},
-		{"unknown at top", "\nlistn: {}\n", `c.yaml:2: listn is not a setting: want one of api_keys, database, defaults, listen, log, oidc, plugin_dirs, providers, reaper, runtime_dir, state_dir, telemetry`},
+		{"unknown at top", "\nlistn: {}\n", `c.yaml:2: listn is not a setting: want one of api_keys, database, defaults, listen, log, oidc, placement, plugin_dirs, providers, reaper, runtime_dir, state_dir, telemetry`},
 		{"duration", "defaults:\n  lifetime: 24\n", `c.yaml:2: defaults.lifetime is "24": want a time such as 90s, 15m or 24h`},
 		{"list", "providers: local\n", `c.yaml:1: providers is "local": want a list`},
 		{"boolean", "providers:\n- name: a\n  default: maybe\n", `c.yaml:3: providers[0].default is "maybe": want true or false`},
@@ -202,7 +202,7 @@ func TestAllErrorsAtOnce(t *testing.T) {
 		}},
 		{"names and values", "listen:\n  tcp: \"99\"\nlisten_on: x\nproviders:\n- name: a\n  binary: b\n  setings: {}\n", []string{
 			`c.yaml:2: listen.tcp is "99": want host:port, such as 127.0.0.1:7300`,
-			`c.yaml:3: listen_on is not a setting: want one of api_keys, database, defaults, listen, log, oidc, plugin_dirs, providers, reaper, runtime_dir, state_dir, telemetry`,
+			`c.yaml:3: listen_on is not a setting: want one of api_keys, database, defaults, listen, log, oidc, placement, plugin_dirs, providers, reaper, runtime_dir, state_dir, telemetry`,
 			`c.yaml:6: providers[0].binary is "b": want an absolute path`,
 			`c.yaml:7: providers[0].setings is not a setting: want one of assumed, binary, default, labels, name, price, region, secrets, settings, shared, weight`,
 		}},

@@ -20,6 +20,8 @@ type decoder struct {
 	file string
 	// lines remembers where each field stands, for errors found later.
 	lines map[string]int
+	// blocks has the fields whose text begins below them.
+	blocks map[string]bool
 	// wrongs are the errors, and the fields that they are about.
 	wrongs []wrong
 }
@@ -103,6 +105,9 @@ func (d *decoder) decode(n *yaml.Node, field string, v reflect.Value) {
 		if n.Kind != yaml.ScalarNode {
 			d.fail(n, field, "is %s: want text", kindName(n))
 			return
+		}
+		if isBlock(n) {
+			d.blocks[field] = true
 		}
 		v.SetString(n.Value)
 	default:

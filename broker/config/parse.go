@@ -35,7 +35,7 @@ func Parse(file string, text []byte) (*Config, error) {
 	if err := dec.Decode(&yaml.Node{}); !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("%s: has a second document: want one", file)
 	}
-	d := &decoder{file: file, lines: make(map[string]int)}
+	d := &decoder{file: file, lines: make(map[string]int), blocks: make(map[string]bool)}
 	d.decode(doc.Content[0], "", reflect.ValueOf(c).Elem())
 	d.check(c)
 	if err := d.err(); err != nil {
@@ -67,6 +67,7 @@ func (d *decoder) check(c *Config) {
 	}
 	d.checkKeys(c.APIKeys)
 	d.checkOIDC(c.OIDC)
+	d.checkRules(c)
 }
 
 func (d *decoder) checkListen(c *Config) {

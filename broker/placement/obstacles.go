@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -15,12 +16,9 @@ import (
 
 // obstacles returns all that rules a candidate out. One that is not the named
 // one has just that obstacle: what else it lacks is of no use to anybody.
-func obstacles(req Requirements, c Candidate, now time.Time) []*brokerv1.PlacementObstacle {
+func obstacles(req Requirements, c Candidate, rulings []Ruling, now time.Time) []*brokerv1.PlacementObstacle {
 	if req.Provider != "" && req.Provider != c.Name {
-		return []*brokerv1.PlacementObstacle{{
-			Rule: brokerv1.PlacementRule_PLACEMENT_RULE_NOT_NAMED, Field: "provider",
-			Message: fmt.Sprintf("provider is %q: that is another one", req.Provider),
-		}}
+		return []*brokerv1.PlacementObstacle{another(req)}
 	}
 	var f finding
 	f.configured(req, c)
@@ -28,7 +26,10 @@ func obstacles(req Requirements, c Candidate, now time.Time) []*brokerv1.Placeme
 	if c.Described != nil {
 		f.needs(req, c)
 		f.amounts(req, c)
+		f.egress(req, c)
 	}
+	f.rules(rulings)
+	f.latency(req, c, now)
 	if req.Provider == "" {
 		if c.Described != nil {
 			f.volumes(req, c)
@@ -36,6 +37,19 @@ func obstacles(req Requirements, c Candidate, now time.Time) []*brokerv1.Placeme
 		f.live(c, now)
 	}
 	return f.out
+}
+
+// another is the obstacle of a candidate that is not the named one.
+func another(req Requirements) *brokerv1.PlacementObstacle {
+	if req.PinnedBy != "" {
+		return &brokerv1.PlacementObstacle{
+			Rule: brokerv1.PlacementRule_PLACEMENT_RULE_POLICY, PolicyRule: req.PinnedBy, Message: Pinned(req.PinnedBy, req.Provider),
+		}
+	}
+	return &brokerv1.PlacementObstacle{
+		Rule: brokerv1.PlacementRule_PLACEMENT_RULE_NOT_NAMED, Field: "provider",
+		Message: fmt.Sprintf("provider is %q: that is another one", req.Provider),
+	}
 }
 
 // finding collects obstacles.
@@ -116,10 +130,48 @@ func (f *finding) amounts(req Requirements, c Candidate) {
 	}
 }
 
+// egress is about the strongest control of what leaves that a provider declares.
+func (f *finding) egress(req Requirements, c Candidate) {
+	n := Need{Field: "min_egress_strength", Value: strengthName(req.EgressStrength), Capability: "egress.capture"}
+	switch req.EgressStrength {
+	case providerv1.EgressStrength_EGRESS_STRENGTH_ENFORCED:
+		f.capability(c, n)
+	case providerv1.EgressStrength_EGRESS_STRENGTH_NATIVE, providerv1.EgressStrength_EGRESS_STRENGTH_COOPERATIVE:
+		if !supported(c, "egress.capture") && !supported(c, "egress.native") {
+			n.Capability = "egress.native"
+			f.add(brokerv1.PlacementRule_PLACEMENT_RULE_CAPABILITY_MISSING, n, "%s: it has neither egress.capture nor egress.native", asked(n))
+		}
+	}
+}
+
+func strengthName(s providerv1.EgressStrength) string {
+	return strings.TrimPrefix(s.String(), "EGRESS_STRENGTH_")
+}
+
+func supported(c Candidate, capability string) bool {
+	return declared(c, capability).GetState() == providerv1.CapabilityState_CAPABILITY_STATE_SUPPORTED
+}
+
+// latency compares with what was measured and with nothing that is only assumed.
+// Unlike the rest of what was measured it is a requirement of the request itself,
+// so it holds for a named provider as well.
+func (f *finding) latency(req Requirements, c Candidate, now time.Time) {
+	if req.MaxStartLatency <= 0 {
+		return
+	}
+	n := Need{Field: "max_start_latency", Value: req.MaxStartLatency.String()}
+	took, known := c.Measured.Measured(now)
+	switch {
+	case known && took > req.MaxStartLatency:
+		f.add(brokerv1.PlacementRule_PLACEMENT_RULE_START_LATENCY, n, "%s: its recent creations took %s", asked(n), took.Round(time.Millisecond))
+	case !known && !req.AllowUnmeasured:
+		f.add(brokerv1.PlacementRule_PLACEMENT_RULE_START_LATENCY_UNKNOWN, n, "%s: how long it takes is unknown, and allow_unmeasured is not set", asked(n))
+	}
+}
+
 func (f *finding) volumes(req Requirements, c Candidate) {
 	for _, n := range req.Volumes {
-		have := declared(c, n.Capability)
-		if have.GetState() == providerv1.CapabilityState_CAPABILITY_STATE_SUPPORTED && !slices.Contains(c.Volumes, n.Value) {
+		if supported(c, n.Capability) && !slices.Contains(c.Volumes, n.Value) {
 			f.add(brokerv1.PlacementRule_PLACEMENT_RULE_VOLUME, n, "%s: it has no such volume", asked(n))
 		}
 	}

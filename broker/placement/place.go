@@ -58,18 +58,20 @@ const (
 
 // Place ranks the candidates. The answer holds each of them once: those that
 // could be chosen first, the best before the others, then the rest as given.
-// Equals are ranked as given too, but the default before the others.
+// Equals are ranked as given too, but the default before the others. What a rule
+// denies cannot be chosen, whatever its weight.
 func Place(req Requirements, candidates []Candidate, now time.Time) *brokerv1.Placement {
 	var ranked, out []*brokerv1.PlacementCandidate
 	isDefault := make(map[string]bool, 1)
 	for _, c := range candidates {
-		pc := &brokerv1.PlacementCandidate{Provider: c.Name, Obstacles: obstacles(req, c, now), Price: estimate(req, c)}
+		rulings := judge(req, c, now)
+		pc := &brokerv1.PlacementCandidate{Provider: c.Name, Obstacles: obstacles(req, c, rulings, now), Price: estimate(req, c)}
 		isDefault[c.Name] = c.Default
 		if len(pc.GetObstacles()) > 0 {
 			out = append(out, pc)
 			continue
 		}
-		pc.Score = score(c, now)
+		pc.Score, pc.Adjustments = score(c, rulings, now), adjustments(rulings)
 		ranked = append(ranked, pc)
 	}
 	slices.SortStableFunc(ranked, func(a, b *brokerv1.PlacementCandidate) int {
@@ -93,17 +95,19 @@ func compareBool(a, b bool) int {
 	}
 }
 
-func score(c Candidate, now time.Time) *brokerv1.PlacementScore {
+func score(c Candidate, rulings []Ruling, now time.Time) *brokerv1.PlacementScore {
 	m := c.Measured
 	latency, rate := m.Latency(now), m.FailureRate(now)
+	preference, half := moved(rulings)
 	s := &brokerv1.PlacementScore{
 		Weight:      float64(c.Weight) / DefaultWeight,
+		Preference:  preference,
 		Speed:       1 / (1 + latency.Seconds()/halfSpeed.Seconds()),
 		Reliability: 1 - rate,
-		Spread:      1 / (1 + float64(c.Live)/halfSpread),
+		Spread:      1 / (1 + float64(c.Live)/float64(half)),
 		Latency:     durationpb.New(latency), FailureRate: rate, Samples: m.Samples(now),
 		Sandboxes: int64(c.Live), Probing: m.Circuit(now) == HalfOpen,
 	}
-	s.Total = s.GetWeight() * s.GetSpeed() * s.GetReliability() * s.GetSpread()
+	s.Total = s.GetWeight() * s.GetPreference() * s.GetSpeed() * s.GetReliability() * s.GetSpread()
 	return s
 }

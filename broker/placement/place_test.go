@@ -260,3 +260,90 @@ func BenchmarkPlace(b *testing.B) {
 		}
 	}
 }
+
+// TestStartLatency: what is asked is compared with what was measured, and unknown
+// is said.
+func TestStartLatency(t *testing.T) {
+	measured := func(took time.Duration) func(*placement.Candidate) {
+		return func(c *placement.Candidate) { c.Measured = c.Measured.Succeeded(start, took).Succeeded(start, took) }
+	}
+	at := func(limit time.Duration, unmeasured bool) *brokerv1.CreateSandboxRequest {
+		return &brokerv1.CreateSandboxRequest{MaxStartLatency: durationpb.New(limit), AllowUnmeasured: unmeasured}
+	}
+	const unknown = `START_LATENCY_UNKNOWN: max_start_latency is "500ms": how long it takes is unknown, and allow_unmeasured is not set`
+	named := at(500*time.Millisecond, false)
+	named.Provider = "a"
+	for _, tc := range []struct {
+		name      string
+		req       *brokerv1.CreateSandboxRequest
+		candidate placement.Candidate
+		later     time.Duration
+		want      []string
+	}{
+		{name: "quick enough", req: at(500*time.Millisecond, false), candidate: candidate("a", measured(500*time.Millisecond))},
+		{
+			name: "too slow", req: at(500*time.Millisecond, true), candidate: candidate("a", measured(501*time.Millisecond)),
+			want: []string{`START_LATENCY: max_start_latency is "500ms": its recent creations took 501ms`},
+		},
+		{name: "unknown", req: at(500*time.Millisecond, false), candidate: candidate("a"), want: []string{unknown}},
+		{name: "unknown will do", req: at(500*time.Millisecond, true), candidate: candidate("a")},
+		{
+			name: "only failures", req: at(500*time.Millisecond, false), want: []string{unknown},
+			candidate: candidate("a", func(c *placement.Candidate) { c.Measured = c.Measured.Failed(start) }),
+		},
+		{
+			name: "forgotten", req: at(500*time.Millisecond, false), candidate: candidate("a", measured(time.Millisecond)), later: time.Hour,
+			want: []string{unknown},
+		},
+		{name: "remembered", req: at(500*time.Millisecond, false), candidate: candidate("a", measured(time.Millisecond)), later: 40 * time.Minute},
+		{name: "the named one too", req: named, candidate: candidate("a"), want: []string{unknown}},
+	} {
+		p := placement.Place(placement.Derive(tc.req, 0), []placement.Candidate{tc.candidate}, start.Add(tc.later))
+		if diff := cmp.Diff(tc.want, messages(p.GetCandidates()[0])); diff != "" {
+			t.Errorf("%s: -want +got:\n%s", tc.name, diff)
+		}
+	}
+}
+
+func TestStrengths(t *testing.T) {
+	const (
+		enforced = providerv1.EgressStrength_EGRESS_STRENGTH_ENFORCED
+		native   = providerv1.EgressStrength_EGRESS_STRENGTH_NATIVE
+		some     = providerv1.EgressStrength_EGRESS_STRENGTH_COOPERATIVE
+		none     = providerv1.EgressStrength_EGRESS_STRENGTH_NONE
+	)
+	for _, tc := range []struct {
+		name string
+		req  *brokerv1.CreateSandboxRequest
+		have []string
+		want []string
+	}{
+		{"captured", &brokerv1.CreateSandboxRequest{MinEgressStrength: enforced}, []string{"egress.capture"}, nil},
+		{"the vendor is no witness", &brokerv1.CreateSandboxRequest{MinEgressStrength: enforced}, []string{"egress.native"}, []string{
+			`CAPABILITY_MISSING: min_egress_strength is "ENFORCED": it does not have egress.capture`,
+		}},
+		{"switched off", &brokerv1.CreateSandboxRequest{MinEgressStrength: enforced}, []string{"!egress.capture"}, []string{
+			`CAPABILITY_DISABLED: min_egress_strength is "ENFORCED": egress.capture is switched off there, the plan does not have it`,
+		}},
+		{"the vendor's will do", &brokerv1.CreateSandboxRequest{MinEgressStrength: native}, []string{"egress.native"}, nil},
+		{"more will do", &brokerv1.CreateSandboxRequest{MinEgressStrength: some}, []string{"egress.capture"}, nil},
+		{"neither", &brokerv1.CreateSandboxRequest{MinEgressStrength: native}, []string{"egress.deny", "!egress.native"}, []string{
+			`CAPABILITY_MISSING: min_egress_strength is "NATIVE": it has neither egress.capture nor egress.native`,
+		}},
+		{"any", &brokerv1.CreateSandboxRequest{MinEgressStrength: none}, nil, nil},
+		{"snapshots", &brokerv1.CreateSandboxRequest{SnapshotKeeps: &providerv1.Keeps{Disk: true, Memory: true}}, []string{"snapshot", "snapshot.disk"}, []string{
+			`CAPABILITY_MISSING: snapshot_keeps.memory is set: it does not have snapshot.memory`,
+		}},
+		{"copies", &brokerv1.CreateSandboxRequest{ForkKeeps: &providerv1.Keeps{Disk: true, Processes: true}}, []string{"fork", "fork.disk", "fork.processes"}, nil},
+		{
+			"GPUs", &brokerv1.CreateSandboxRequest{Spec: &providerv1.SandboxSpec{Resources: &providerv1.Resources{Gpu: &providerv1.Gpu{Count: 1}}}}, nil,
+			[]string{`CAPABILITY_MISSING: spec.resources.gpu is set: it does not have compute.gpu`},
+		},
+	} {
+		c := candidate("a", func(c *placement.Candidate) { c.Described = with(tc.have...) })
+		p := placement.Place(placement.Derive(tc.req, 0), []placement.Candidate{c}, start)
+		if diff := cmp.Diff(tc.want, messages(p.GetCandidates()[0])); diff != "" {
+			t.Errorf("%s: -want +got:\n%s", tc.name, diff)
+		}
+	}
+}

@@ -19,6 +19,8 @@ type Requirements struct {
 	// Provider is the only one that will do; empty: any. What was measured does not
 	// rule out a provider that was asked for by name.
 	Provider string
+	// PinnedBy is the rule that named Provider; empty: the request did.
+	PinnedBy string
 	// Labels must all be among the provider's.
 	Labels map[string]string
 	// Region is where the sandbox is to run; empty: anywhere.
@@ -33,6 +35,14 @@ type Requirements struct {
 	MaxPrice *brokerv1.MaxPrice
 	// Spec is what its price is estimated from.
 	Spec *providerv1.SandboxSpec
+	// EgressStrength is the least control over what leaves; unspecified: any.
+	EgressStrength providerv1.EgressStrength
+	// MaxStartLatency is the longest that creations may take; zero: any time. A
+	// provider that was not measured will do only with AllowUnmeasured.
+	MaxStartLatency time.Duration
+	AllowUnmeasured bool
+	// Rules are those that are about the request; nil: none are.
+	Rules Rules
 }
 
 // Need is a field that asks for something.
@@ -62,6 +72,8 @@ func Derive(req *brokerv1.CreateSandboxRequest, lifetime time.Duration) Requirem
 	r := Requirements{
 		Provider: req.GetProvider(), Labels: req.GetProviderLabels(), Region: spec.GetRegion(),
 		MaxPrice: req.GetMaxPrice(), Spec: spec,
+		EgressStrength:  req.GetMinEgressStrength(),
+		MaxStartLatency: req.GetMaxStartLatency().AsDuration(), AllowUnmeasured: req.GetAllowUnmeasured(),
 	}
 	for _, n := range guard.Uses(req) {
 		if n.Capability == "placement.region" {

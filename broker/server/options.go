@@ -18,6 +18,7 @@ import (
 	"github.com/sandbar-dev/sandbar/broker/config"
 	"github.com/sandbar-dev/sandbar/broker/placement"
 	"github.com/sandbar-dev/sandbar/broker/pluginhost"
+	"github.com/sandbar-dev/sandbar/broker/policy"
 	"github.com/sandbar-dev/sandbar/broker/state"
 	brokerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1"
 )
@@ -110,21 +111,25 @@ func (o Options) Socket() string {
 
 func (o Options) service() (broker.Options, error) {
 	d := o.Config.Defaults
+	rules, problems := policy.Compile(o.Config.Placement.Rules)
+	if len(problems) > 0 { // of a configuration that was not read from a file
+		return broker.Options{}, fmt.Errorf("placement.%w", problems[0])
+	}
 	out := broker.Options{
 		Log: o.Log, Lifetime: d.Lifetime,
 		OrphanGrace: o.Config.Reaper.Grace, ReapInterval: o.Config.Reaper.Interval,
-		Placement: make(map[string]placement.Policy),
+		Placement: make(map[string]placement.Policy), Rules: rules,
 	}
 	for _, p := range o.Config.Providers {
 		book, err := p.Price.Book()
 		if err != nil {
 			return out, fmt.Errorf("provider %q: %w", p.Name, err)
 		}
-		policy := placement.Policy{Weight: placement.DefaultWeight, Labels: p.Labels, Region: p.Region, Book: book, Assumed: p.Assumed.Amounts()}
+		of := placement.Policy{Weight: placement.DefaultWeight, Labels: p.Labels, Region: p.Region, Book: book, Assumed: p.Assumed.Amounts()}
 		if p.Weight != nil {
-			policy.Weight = *p.Weight
+			of.Weight = *p.Weight
 		}
-		out.Placement[p.Name] = policy
+		out.Placement[p.Name] = of
 	}
 	if d.Idle.Timeout > 0 {
 		action := brokerv1.IdleAction_IDLE_ACTION_DELETE

@@ -97,6 +97,10 @@ func (s *server) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	serviceOpts, err := s.opts.service()
+	if err != nil {
+		return err
+	}
 	made := make(chan struct{})
 	ready := func(name string) {
 		<-made
@@ -109,11 +113,8 @@ func (s *server) run(ctx context.Context) (err error) {
 		close(made)
 		return err
 	}
-	serviceOpts, err := s.opts.service()
-	if err == nil {
-		serviceOpts.Metrics = s.observed.metrics
-		s.service, err = broker.New(ctx, s.store, s.fleet, serviceOpts)
-	}
+	serviceOpts.Metrics = s.observed.metrics
+	s.service, err = broker.New(ctx, s.store, s.fleet, serviceOpts)
 	close(made)
 	if err != nil {
 		return err

@@ -88,6 +88,16 @@ var rules = []rule{
 	{from: module + "broker/quota", to: "database/sql", direct: true, why: "pure: no I/O"},
 	{from: module + "broker/quota", to: "google.golang.org/grpc", direct: true, why: "pure: no I/O"},
 	{from: module + "broker/quota", to: module + "broker/state", why: "what is decided does not depend on where it is stored"},
+	{from: module + "broker/placement", to: module + "broker/policy", why: "what is ranked does not depend on how rules are written"},
+	{from: module + "broker/policy", to: "os", direct: true, why: "pure: no I/O"},
+	{from: module + "broker/policy", to: "net", direct: true, why: "pure: no I/O"},
+	{from: module + "broker/policy", to: "database/sql", direct: true, why: "pure: no I/O"},
+	{from: module + "broker/policy", to: "google.golang.org/grpc", direct: true, why: "pure: no I/O"},
+	{
+		from: module, to: "cel.dev", direct: true, why: "one package knows the language of rules",
+		except: []string{module + "broker/policy"},
+	},
+	{from: module + "plugins", to: "cel.dev", why: "rules are the broker's; a plugin links nothing for them"},
 	{from: module + "broker/session", to: "os", direct: true, why: "pure: no I/O"},
 	{from: module + "broker/session", to: "net", direct: true, why: "pure: no I/O"},
 	{

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strconv"
-	"time"
 
 	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/client"
 	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/render"
@@ -94,62 +93,4 @@ func count(n int, one, many string) string {
 		return "1 " + one
 	}
 	return strconv.Itoa(n) + " " + many
-}
-
-// showPlacement shows the providers in three tables: scores, refusals, and what
-// ruled the others out.
-func (a *app) showPlacement(p *brokerv1.Placement) error {
-	var scores, tried, out [][]string
-	for _, c := range p.GetCandidates() {
-		name := c.GetProvider()
-		for _, o := range c.GetObstacles() {
-			out = append(out, []string{name, o.GetMessage()})
-			name = " " // the first row names it
-		}
-		if s := c.GetScore(); s != nil {
-			scores = append(scores, []string{
-				name, part(s.GetTotal()), part(s.GetWeight()), part(s.GetSpeed()), part(s.GetReliability()), part(s.GetSpread()), known(s) + costs(c.GetPrice()),
-			})
-		}
-	}
-	for _, t := range p.GetAttempts() {
-		tried = append(tried, []string{t.GetProvider(), t.GetReason(), t.GetMessage()})
-	}
-	for _, table := range []struct {
-		header []string
-		rows   [][]string
-	}{
-		{[]string{"PROVIDER", "SCORE", "= WEIGHT", "x SPEED", "x RELIABILITY", "x SPREAD", "KNOWN"}, scores},
-		{[]string{"REFUSED", "REASON", "MESSAGE"}, tried},
-		{[]string{"RULED OUT", "WHY"}, out},
-	} {
-		if len(table.rows) == 0 {
-			continue
-		}
-		if err := a.out(""); err != nil {
-			return err
-		}
-		if err := render.Table(a.stdout, table.header, table.rows); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func part(f float64) string { return strconv.FormatFloat(f, 'f', 2, 64) }
-
-// known says what the parts of a score come from.
-func known(s *brokerv1.PlacementScore) string {
-	const least = 0.05 // less is as good as forgotten
-	text := "create takes " + s.GetLatency().AsDuration().Round(time.Millisecond).String()
-	if s.GetSamples() < least {
-		text += " (assumed)"
-	} else if s.GetFailureRate() > 0 {
-		text += fmt.Sprintf(", %.0f%% fail", 100*s.GetFailureRate())
-	}
-	text += ", " + count(int(s.GetSandboxes()), "sandbox", "sandboxes")
-	if s.GetProbing() {
-		text += ", on trial after failures"
-	}
-	return text
 }

@@ -22,10 +22,12 @@ import (
 // sandbar.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"sandbar":               func() { os.Exit(sandbar()) },
-		"sandbar-provider-fake": func() { sdk.Serve(fake.New(fake.Options{Version: "1.2.3"}), sdk.Options{}) },
-		"sandbar-provider-east": func() { sdk.Serve(renamed{fake.New(fake.Options{}), "east"}, sdk.Options{}) },
-		"sandbar-provider-west": func() { sdk.Serve(renamed{fake.New(fake.Options{}), "west"}, sdk.Options{}) },
+		"sandbar":                func() { os.Exit(sandbar()) },
+		"sandbar-provider-fake":  func() { sdk.Serve(fake.New(fake.Options{Version: "1.2.3"}), sdk.Options{}) },
+		"sandbar-provider-east":  func() { sdk.Serve(renamed{fake.New(fake.Options{}), "east"}, sdk.Options{}) },
+		"sandbar-provider-west":  func() { sdk.Serve(renamed{fake.New(fake.Options{}), "west"}, sdk.Options{}) },
+		"sandbar-provider-north": func() { sdk.Serve(renamed{fake.New(fake.Options{}), "north"}, sdk.Options{}) },
+		"sandbar-provider-south": func() { sdk.Serve(renamed{fake.New(fake.Options{}), "south"}, sdk.Options{}) },
 	})
 }
 

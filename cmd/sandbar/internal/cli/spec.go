@@ -25,6 +25,7 @@ type specFlags struct {
 	CPU      value.CPU           `name:"cpu" help:"CPUs it may use, such as 0.5." placeholder:"N"`
 	Memory   value.Size          `help:"Memory it may use, such as 512MiB." placeholder:"SIZE"`
 	Disk     value.Size          `help:"Bytes it may write on top of its image, such as 2GiB." placeholder:"SIZE"`
+	GPU      value.GPU           `name:"gpu" help:"GPUs it gets: a number, a kind in the provider's words, or both, such as H100:2." placeholder:"[KIND:]N"`
 	Pids     int64               `help:"Processes and threads it may have." placeholder:"N"`
 	Env      []string            `short:"e" sep:"none" help:"Environment variable; NAME alone passes yours on." placeholder:"NAME[=VALUE]"`
 	EnvFile  []string            `sep:"none" help:"File with NAME=VALUE lines; --env wins." placeholder:"FILE"`
@@ -41,10 +42,15 @@ type specFlags struct {
 
 // placeFlags say which providers will do.
 type placeFlags struct {
-	ProviderLabel []string       `sep:"none" help:"Only on a provider whose configuration has this label." placeholder:"NAME=VALUE"`
-	MaxPrice      value.MaxPrice `help:"Only on a provider where it costs at most this while it runs, such as 0.05/h or 0.05EUR/h." placeholder:"PRICE"`
-	AnyPrice      bool           `name:"allow-unknown-price" help:"With --max-price, also on a provider whose price is unknown."`
-	PauseKeeps    string         `help:"Only on a provider whose pause keeps at least this: disk, memory or processes." enum:",disk,memory,processes" default:"" placeholder:"WHAT"`
+	ProviderLabel   []string       `sep:"none" help:"Only on a provider whose configuration has this label." placeholder:"NAME=VALUE"`
+	MaxPrice        value.MaxPrice `help:"Only on a provider where it costs at most this while it runs, such as 0.05/h or 0.05EUR/h." placeholder:"PRICE"`
+	AnyPrice        bool           `name:"allow-unknown-price" help:"With --max-price, also on a provider whose price is unknown."`
+	PauseKeeps      string         `help:"Only on a provider whose pause keeps at least this: disk, memory or processes." enum:",disk,memory,processes" default:"" placeholder:"WHAT"`
+	SnapshotKeeps   string         `help:"Only on a provider whose snapshots keep at least this: disk, memory or processes." enum:",disk,memory,processes" default:"" placeholder:"WHAT"`
+	ForkKeeps       string         `help:"Only on a provider whose copies have at least this: disk, memory or processes." enum:",disk,memory,processes" default:"" placeholder:"WHAT"`
+	EgressStrength  string         `help:"Only on a provider whose control of what leaves is at least this strong: enforced, native or cooperative." enum:",enforced,native,cooperative" default:"" placeholder:"HOW"`
+	MaxStartLatency value.Duration `help:"Only on a provider whose recent creations took no longer, such as 500ms." placeholder:"TIME"`
+	AllowUnmeasured bool           `help:"With --max-start-latency: also on one that nothing was measured of lately."`
 }
 
 func (f *placeFlags) place(req *brokerv1.CreateSandboxRequest) error {
@@ -52,14 +58,28 @@ func (f *placeFlags) place(req *brokerv1.CreateSandboxRequest) error {
 	if err != nil {
 		return &usageError{message: "--provider-label: " + err.Error()}
 	}
+	if f.AllowUnmeasured && f.MaxStartLatency == 0 {
+		return &usageError{message: "--allow-unmeasured goes with --max-start-latency, which is not there"}
+	}
 	req.ProviderLabels = labels
 	if f.MaxPrice.NanosPerHour > 0 {
 		req.MaxPrice = &brokerv1.MaxPrice{NanosPerHour: f.MaxPrice.NanosPerHour, Currency: f.MaxPrice.Currency, AllowUnknown: f.AnyPrice}
 	} else if f.AnyPrice {
 		return &usageError{message: "--allow-unknown-price goes with --max-price"}
 	}
-	if f.PauseKeeps != "" {
-		req.PauseKeeps = (&keepFlags{Require: f.PauseKeeps}).keeps()
+	for _, k := range []struct {
+		asked string
+		into  **providerv1.Keeps
+	}{{f.PauseKeeps, &req.PauseKeeps}, {f.SnapshotKeeps, &req.SnapshotKeeps}, {f.ForkKeeps, &req.ForkKeeps}} {
+		if k.asked != "" {
+			*k.into = (&keepFlags{Require: k.asked}).keeps()
+		}
+	}
+	if f.EgressStrength != "" {
+		req.MinEgressStrength = providerv1.EgressStrength(providerv1.EgressStrength_value["EGRESS_STRENGTH_"+strings.ToUpper(f.EgressStrength)])
+	}
+	if f.MaxStartLatency != 0 {
+		req.MaxStartLatency, req.AllowUnmeasured = durationpb.New(time.Duration(f.MaxStartLatency)), f.AllowUnmeasured
 	}
 	return nil
 }
@@ -110,9 +130,9 @@ func (f *specFlags) request(a *app) (*brokerv1.CreateSandboxRequest, error) {
 		Image: image(f.Image), Env: env, Workdir: f.Workdir, User: f.User,
 		Hostname: f.Hostname, Region: f.Region, Mounts: mounts,
 	}
-	if f.CPU != 0 || f.Memory != 0 || f.Disk != 0 || f.Pids != 0 {
+	if f.CPU != 0 || f.Memory != 0 || f.Disk != 0 || f.Pids != 0 || f.GPU.Count != 0 {
 		spec.Resources = &providerv1.Resources{
-			CpuMillis: int64(f.CPU), MemoryBytes: int64(f.Memory), DiskBytes: int64(f.Disk), Pids: f.Pids,
+			CpuMillis: int64(f.CPU), MemoryBytes: int64(f.Memory), DiskBytes: int64(f.Disk), Pids: f.Pids, Gpu: f.gpu(),
 		}
 	}
 	req := &brokerv1.CreateSandboxRequest{
@@ -120,6 +140,13 @@ func (f *specFlags) request(a *app) (*brokerv1.CreateSandboxRequest, error) {
 		Lifetime: f.lifetime(), Idle: f.idle(), IdempotencyKey: randomID(),
 	}
 	return req, f.place(req)
+}
+
+func (f *specFlags) gpu() *providerv1.Gpu {
+	if f.GPU.Count == 0 {
+		return nil
+	}
+	return &providerv1.Gpu{Kind: f.GPU.Kind, Count: f.GPU.Count}
 }
 
 func (a *app) environment(files, pairs []string) (map[string]string, error) {

@@ -23,6 +23,32 @@ func TestTableCannotBeForged(t *testing.T) {
 	}
 }
 
+func TestWrapped(t *testing.T) {
+	var buf bytes.Buffer
+	err := render.Wrapped(&buf, 40, []string{"NAME", "WHY"}, [][]string{
+		{"one", "a short text"},
+		{"two", "a text that is wider than what is left of the line"},
+		{" ", "averylongwordwithoutanyspaceinsidetobreakitatand more"},
+		{"three", ""},
+	})
+	const want = "" +
+		"NAME   WHY\n" +
+		"one    a short text\n" +
+		"two    a text that is wider than what is\n" +
+		"       left of the line\n" +
+		"       averylongwordwithoutanyspaceinsid\n" +
+		"       etobreakitatand more\n" +
+		"three  -\n"
+	if err != nil || buf.String() != want {
+		t.Errorf("got %v\n%s\nwant\n%s", err, buf.String(), want)
+	}
+	for line := range bytes.Lines(buf.Bytes()) {
+		if n := len(bytes.TrimRight(line, "\n")); n > 40 {
+			t.Errorf("%q has %d characters", line, n)
+		}
+	}
+}
+
 func TestJSON(t *testing.T) {
 	var buf bytes.Buffer
 	if err := render.Messages(&buf, []*brokerv1.Sandbox{}); err != nil || buf.String() != "[]\n" {

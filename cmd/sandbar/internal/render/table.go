@@ -9,6 +9,7 @@ import (
 	"text/tabwriter"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
@@ -27,6 +28,63 @@ func Table(w io.Writer, header []string, rows [][]string) error {
 		}
 	}
 	return tw.Flush()
+}
+
+// leastText is the narrowest a wrapped column gets, however wide the others are.
+const leastText = 30
+
+// Wrapped is Table with the last column broken at spaces, so that no line is wider
+// than width if the other columns leave room for it.
+func Wrapped(w io.Writer, width int, header []string, rows [][]string) error {
+	last := len(header) - 1
+	left := width
+	for col := range last {
+		widest := utf8.RuneCountInString(Cell(header[col]))
+		for _, row := range rows {
+			widest = max(widest, utf8.RuneCountInString(Cell(row[col])))
+		}
+		left -= widest + 2
+	}
+	var out [][]string
+	for _, row := range rows {
+		for i, line := range wrap(Cell(row[last]), max(left, leastText)) {
+			next := make([]string, len(row))
+			for col := range next {
+				next[col] = " " // the line above has it
+			}
+			if i == 0 {
+				copy(next, row)
+			}
+			next[last] = line
+			out = append(out, next)
+		}
+	}
+	return Table(w, header, out)
+}
+
+// wrap breaks text into lines of at most width characters, within a word only if
+// it is longer than that.
+func wrap(text string, width int) []string {
+	var lines []string
+	line, used := "", 0
+	for word := range strings.SplitSeq(text, " ") {
+		n := utf8.RuneCountInString(word)
+		switch {
+		case line == "":
+		case used+1+n <= width:
+			line, used = line+" "+word, used+1+n
+			continue
+		default:
+			lines = append(lines, line)
+		}
+		for n > width {
+			runes := []rune(word)
+			lines = append(lines, string(runes[:width]))
+			word, n = string(runes[width:]), n-width
+		}
+		line, used = word, n
+	}
+	return append(lines, line)
 }
 
 // Cell returns text that is safe on a terminal, and "-" for nothing.

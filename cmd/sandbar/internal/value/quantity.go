@@ -50,6 +50,32 @@ func (c *CPU) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// GPU is a number of accelerators, of a kind if that matters: 2, H100 or H100:2.
+type GPU struct {
+	// Kind is in the provider's words; empty: any.
+	Kind  string
+	Count int32
+}
+
+// UnmarshalText parses N, KIND or KIND:N.
+func (g *GPU) UnmarshalText(text []byte) error {
+	in := string(text)
+	kind, number, both := strings.Cut(in, ":")
+	if _, err := strconv.ParseInt(in, 10, 64); err == nil {
+		kind, number, both = "", in, true
+	}
+	n := int64(1)
+	var err error
+	if both {
+		n, err = strconv.ParseInt(number, 10, 32)
+	}
+	if err != nil || n < 1 || kind == "" && (!both || strings.HasPrefix(in, ":")) {
+		return fmt.Errorf("%q asks for no GPU; write a number, a kind or both, such as 1, H100 or H100:2", in)
+	}
+	*g = GPU{Kind: kind, Count: int32(n)}
+	return nil
+}
+
 // Port is a TCP port that something can listen on.
 type Port uint16
 

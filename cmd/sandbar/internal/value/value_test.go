@@ -62,6 +62,21 @@ func TestCPU(t *testing.T) {
 	}
 }
 
+func TestGPU(t *testing.T) {
+	for in, want := range map[string]value.GPU{
+		"1": {Count: 1}, "8": {Count: 8}, "H100": {Kind: "H100", Count: 1}, "H100:2": {Kind: "H100", Count: 2}, "nvidia-l4:1": {Kind: "nvidia-l4", Count: 1},
+	} {
+		if got, err := parse[value.GPU](in); err != nil || got != want {
+			t.Errorf("%q = %+v, %v; want %+v", in, got, err, want)
+		}
+	}
+	for _, in := range []string{"", "0", "-1", ":", ":2", "H100:", "H100:0", "H100:two", "H100:1:2", "99999999999"} {
+		if got, err := parse[value.GPU](in); err == nil {
+			t.Errorf("%q = %+v, want an error", in, got)
+		}
+	}
+}
+
 func TestDuration(t *testing.T) {
 	for in, want := range map[string]time.Duration{"90s": 90 * time.Second, "7d": 168 * time.Hour, "1h30m": 90 * time.Minute} {
 		if got, err := parse[value.Duration](in); err != nil || time.Duration(got) != want {

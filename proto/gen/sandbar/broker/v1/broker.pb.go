@@ -113,6 +113,14 @@ const (
 	// Its last creations failed, and one other is finding out whether it works
 	// again.
 	PlacementRule_PLACEMENT_RULE_CIRCUIT_PROBING PlacementRule = 12
+	// A policy rule of the configuration rules it out.
+	PlacementRule_PLACEMENT_RULE_POLICY PlacementRule = 20
+	// A policy rule of the configuration could not be decided, and so rules it out.
+	PlacementRule_PLACEMENT_RULE_POLICY_UNDECIDED PlacementRule = 21
+	// Its recent creations took longer than max_start_latency.
+	PlacementRule_PLACEMENT_RULE_START_LATENCY PlacementRule = 22
+	// How long a creation takes is not known, and max_start_latency is set.
+	PlacementRule_PLACEMENT_RULE_START_LATENCY_UNKNOWN PlacementRule = 23
 	// It costs more than max_price, or nobody knows what it costs.
 	PlacementRule_PLACEMENT_RULE_PRICE PlacementRule = 30
 )
@@ -133,23 +141,31 @@ var (
 		10: "PLACEMENT_RULE_COOLING_DOWN",
 		11: "PLACEMENT_RULE_CIRCUIT_OPEN",
 		12: "PLACEMENT_RULE_CIRCUIT_PROBING",
+		20: "PLACEMENT_RULE_POLICY",
+		21: "PLACEMENT_RULE_POLICY_UNDECIDED",
+		22: "PLACEMENT_RULE_START_LATENCY",
+		23: "PLACEMENT_RULE_START_LATENCY_UNKNOWN",
 		30: "PLACEMENT_RULE_PRICE",
 	}
 	PlacementRule_value = map[string]int32{
-		"PLACEMENT_RULE_UNSPECIFIED":         0,
-		"PLACEMENT_RULE_NOT_NAMED":           1,
-		"PLACEMENT_RULE_WEIGHT_ZERO":         2,
-		"PLACEMENT_RULE_LABEL":               3,
-		"PLACEMENT_RULE_REGION":              4,
-		"PLACEMENT_RULE_CAPABILITY_MISSING":  5,
-		"PLACEMENT_RULE_CAPABILITY_DISABLED": 6,
-		"PLACEMENT_RULE_LIMIT":               7,
-		"PLACEMENT_RULE_VOLUME":              8,
-		"PLACEMENT_RULE_NOT_READY":           9,
-		"PLACEMENT_RULE_COOLING_DOWN":        10,
-		"PLACEMENT_RULE_CIRCUIT_OPEN":        11,
-		"PLACEMENT_RULE_CIRCUIT_PROBING":     12,
-		"PLACEMENT_RULE_PRICE":               30,
+		"PLACEMENT_RULE_UNSPECIFIED":           0,
+		"PLACEMENT_RULE_NOT_NAMED":             1,
+		"PLACEMENT_RULE_WEIGHT_ZERO":           2,
+		"PLACEMENT_RULE_LABEL":                 3,
+		"PLACEMENT_RULE_REGION":                4,
+		"PLACEMENT_RULE_CAPABILITY_MISSING":    5,
+		"PLACEMENT_RULE_CAPABILITY_DISABLED":   6,
+		"PLACEMENT_RULE_LIMIT":                 7,
+		"PLACEMENT_RULE_VOLUME":                8,
+		"PLACEMENT_RULE_NOT_READY":             9,
+		"PLACEMENT_RULE_COOLING_DOWN":          10,
+		"PLACEMENT_RULE_CIRCUIT_OPEN":          11,
+		"PLACEMENT_RULE_CIRCUIT_PROBING":       12,
+		"PLACEMENT_RULE_POLICY":                20,
+		"PLACEMENT_RULE_POLICY_UNDECIDED":      21,
+		"PLACEMENT_RULE_START_LATENCY":         22,
+		"PLACEMENT_RULE_START_LATENCY_UNKNOWN": 23,
+		"PLACEMENT_RULE_PRICE":                 30,
 	}
 )
 
@@ -670,6 +686,22 @@ type CreateSandboxRequest struct {
 	// The least that the provider must keep when this sandbox is paused; absent:
 	// it need not be able to pause.
 	PauseKeeps *v1.Keeps `protobuf:"bytes,9,opt,name=pause_keeps,json=pauseKeeps,proto3" json:"pause_keeps,omitempty"`
+	// The least that snapshots of this sandbox must keep; absent: it need not be
+	// able to take any.
+	SnapshotKeeps *v1.Keeps `protobuf:"bytes,20,opt,name=snapshot_keeps,json=snapshotKeeps,proto3" json:"snapshot_keeps,omitempty"`
+	// The least that copies of this sandbox must have; absent: it need not be able
+	// to fork.
+	ForkKeeps *v1.Keeps `protobuf:"bytes,21,opt,name=fork_keeps,json=forkKeeps,proto3" json:"fork_keeps,omitempty"`
+	// The longest that recent creations at the provider may have taken on average;
+	// absent: as long as they like. It holds for a provider that is named, too.
+	MaxStartLatency *durationpb.Duration `protobuf:"bytes,22,opt,name=max_start_latency,json=maxStartLatency,proto3" json:"max_start_latency,omitempty"`
+	// With max_start_latency, whether a provider that nothing was measured of lately
+	// will do.
+	AllowUnmeasured bool `protobuf:"varint,23,opt,name=allow_unmeasured,json=allowUnmeasured,proto3" json:"allow_unmeasured,omitempty"`
+	// The least control over what leaves that the provider must be able to have:
+	// ENFORCED takes egress.capture; NATIVE and COOPERATIVE take that or
+	// egress.native. What spec.egress asks for is a matter of its own.
+	MinEgressStrength v1.EgressStrength `protobuf:"varint,24,opt,name=min_egress_strength,json=minEgressStrength,proto3,enum=sandbar.provider.v1.EgressStrength" json:"min_egress_strength,omitempty"`
 	// The most that it may cost; absent: whatever it costs.
 	MaxPrice      *MaxPrice `protobuf:"bytes,30,opt,name=max_price,json=maxPrice,proto3" json:"max_price,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -767,6 +799,41 @@ func (x *CreateSandboxRequest) GetPauseKeeps() *v1.Keeps {
 		return x.PauseKeeps
 	}
 	return nil
+}
+
+func (x *CreateSandboxRequest) GetSnapshotKeeps() *v1.Keeps {
+	if x != nil {
+		return x.SnapshotKeeps
+	}
+	return nil
+}
+
+func (x *CreateSandboxRequest) GetForkKeeps() *v1.Keeps {
+	if x != nil {
+		return x.ForkKeeps
+	}
+	return nil
+}
+
+func (x *CreateSandboxRequest) GetMaxStartLatency() *durationpb.Duration {
+	if x != nil {
+		return x.MaxStartLatency
+	}
+	return nil
+}
+
+func (x *CreateSandboxRequest) GetAllowUnmeasured() bool {
+	if x != nil {
+		return x.AllowUnmeasured
+	}
+	return false
+}
+
+func (x *CreateSandboxRequest) GetMinEgressStrength() v1.EgressStrength {
+	if x != nil {
+		return x.MinEgressStrength
+	}
+	return v1.EgressStrength(0)
 }
 
 func (x *CreateSandboxRequest) GetMaxPrice() *MaxPrice {
@@ -1091,7 +1158,9 @@ type PlacementCandidate struct {
 	Obstacles []*PlacementObstacle `protobuf:"bytes,2,rep,name=obstacles,proto3" json:"obstacles,omitempty"`
 	Score     *PlacementScore      `protobuf:"bytes,3,opt,name=score,proto3" json:"score,omitempty"`
 	// What the sandbox would cost there; absent: unknown.
-	Price         *Price `protobuf:"bytes,30,opt,name=price,proto3" json:"price,omitempty"`
+	Price *Price `protobuf:"bytes,30,opt,name=price,proto3" json:"price,omitempty"`
+	// What policy rules did to its score.
+	Adjustments   []*PlacementAdjustment `protobuf:"bytes,10,rep,name=adjustments,proto3" json:"adjustments,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1154,6 +1223,87 @@ func (x *PlacementCandidate) GetPrice() *Price {
 	return nil
 }
 
+func (x *PlacementCandidate) GetAdjustments() []*PlacementAdjustment {
+	if x != nil {
+		return x.Adjustments
+	}
+	return nil
+}
+
+// PlacementAdjustment is what one policy rule did to a score.
+type PlacementAdjustment struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Name of the rule.
+	PolicyRule string `protobuf:"bytes,1,opt,name=policy_rule,json=policyRule,proto3" json:"policy_rule,omitempty"`
+	// Factor of the score's preference; 0: the rule is about something else.
+	Preference float64 `protobuf:"fixed64,2,opt,name=preference,proto3" json:"preference,omitempty"`
+	// With so many sandboxes the score's spread is a half; 0: the rule is about
+	// something else.
+	HalfSpread int64 `protobuf:"varint,3,opt,name=half_spread,json=halfSpread,proto3" json:"half_spread,omitempty"`
+	// One sentence: what the rule says.
+	Message       string `protobuf:"bytes,4,opt,name=message,proto3" json:"message,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PlacementAdjustment) Reset() {
+	*x = PlacementAdjustment{}
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PlacementAdjustment) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PlacementAdjustment) ProtoMessage() {}
+
+func (x *PlacementAdjustment) ProtoReflect() protoreflect.Message {
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PlacementAdjustment.ProtoReflect.Descriptor instead.
+func (*PlacementAdjustment) Descriptor() ([]byte, []int) {
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *PlacementAdjustment) GetPolicyRule() string {
+	if x != nil {
+		return x.PolicyRule
+	}
+	return ""
+}
+
+func (x *PlacementAdjustment) GetPreference() float64 {
+	if x != nil {
+		return x.Preference
+	}
+	return 0
+}
+
+func (x *PlacementAdjustment) GetHalfSpread() int64 {
+	if x != nil {
+		return x.HalfSpread
+	}
+	return 0
+}
+
+func (x *PlacementAdjustment) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
 // PlacementObstacle is one thing that rules a provider out.
 type PlacementObstacle struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1165,14 +1315,16 @@ type PlacementObstacle struct {
 	// Capability that is missing, or whose limit is passed.
 	Capability string `protobuf:"bytes,4,opt,name=capability,proto3" json:"capability,omitempty"`
 	// When it goes away by itself; absent: not, or nobody knows.
-	Until         *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=until,proto3" json:"until,omitempty"`
+	Until *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=until,proto3" json:"until,omitempty"`
+	// Name of the policy rule, for POLICY and POLICY_UNDECIDED.
+	PolicyRule    string `protobuf:"bytes,10,opt,name=policy_rule,json=policyRule,proto3" json:"policy_rule,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PlacementObstacle) Reset() {
 	*x = PlacementObstacle{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[10]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1184,7 +1336,7 @@ func (x *PlacementObstacle) String() string {
 func (*PlacementObstacle) ProtoMessage() {}
 
 func (x *PlacementObstacle) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[10]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1197,7 +1349,7 @@ func (x *PlacementObstacle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlacementObstacle.ProtoReflect.Descriptor instead.
 func (*PlacementObstacle) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{10}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *PlacementObstacle) GetRule() PlacementRule {
@@ -1235,7 +1387,15 @@ func (x *PlacementObstacle) GetUntil() *timestamppb.Timestamp {
 	return nil
 }
 
-// PlacementScore is the product of its four parts.
+func (x *PlacementObstacle) GetPolicyRule() string {
+	if x != nil {
+		return x.PolicyRule
+	}
+	return ""
+}
+
+// PlacementScore is the product of weight, preference, speed, reliability and
+// spread.
 type PlacementScore struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Total float64                `protobuf:"fixed64,1,opt,name=total,proto3" json:"total,omitempty"`
@@ -1245,7 +1405,8 @@ type PlacementScore struct {
 	Speed float64 `protobuf:"fixed64,3,opt,name=speed,proto3" json:"speed,omitempty"`
 	// 1 less failure_rate.
 	Reliability float64 `protobuf:"fixed64,4,opt,name=reliability,proto3" json:"reliability,omitempty"`
-	// From sandboxes: 1 for none, 0.5 for a hundred.
+	// From sandboxes: 1 for none, 0.5 for a hundred, or for as many as a policy rule
+	// says.
 	Spread float64 `protobuf:"fixed64,5,opt,name=spread,proto3" json:"spread,omitempty"`
 	// Recent creations took so long; what is assumed where none is known.
 	Latency *durationpb.Duration `protobuf:"bytes,6,opt,name=latency,proto3" json:"latency,omitempty"`
@@ -1258,14 +1419,17 @@ type PlacementScore struct {
 	// Live sandboxes there.
 	Sandboxes int64 `protobuf:"varint,9,opt,name=sandboxes,proto3" json:"sandboxes,omitempty"`
 	// Its circuit is half-open: after failures, one creation at a time may try.
-	Probing       bool `protobuf:"varint,10,opt,name=probing,proto3" json:"probing,omitempty"`
+	Probing bool `protobuf:"varint,10,opt,name=probing,proto3" json:"probing,omitempty"`
+	// Product of what policy rules prefer and shun; 1 unless one did. 0 in what was
+	// decided before there were any.
+	Preference    float64 `protobuf:"fixed64,20,opt,name=preference,proto3" json:"preference,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PlacementScore) Reset() {
 	*x = PlacementScore{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[11]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1277,7 +1441,7 @@ func (x *PlacementScore) String() string {
 func (*PlacementScore) ProtoMessage() {}
 
 func (x *PlacementScore) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[11]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1290,7 +1454,7 @@ func (x *PlacementScore) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlacementScore.ProtoReflect.Descriptor instead.
 func (*PlacementScore) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{11}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *PlacementScore) GetTotal() float64 {
@@ -1363,6 +1527,13 @@ func (x *PlacementScore) GetProbing() bool {
 	return false
 }
 
+func (x *PlacementScore) GetPreference() float64 {
+	if x != nil {
+		return x.Preference
+	}
+	return 0
+}
+
 // PlacementAttempt is a creation that a provider refused.
 type PlacementAttempt struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
@@ -1377,7 +1548,7 @@ type PlacementAttempt struct {
 
 func (x *PlacementAttempt) Reset() {
 	*x = PlacementAttempt{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[12]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1389,7 +1560,7 @@ func (x *PlacementAttempt) String() string {
 func (*PlacementAttempt) ProtoMessage() {}
 
 func (x *PlacementAttempt) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[12]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1402,7 +1573,7 @@ func (x *PlacementAttempt) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlacementAttempt.ProtoReflect.Descriptor instead.
 func (*PlacementAttempt) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{12}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *PlacementAttempt) GetProvider() string {
@@ -1445,7 +1616,7 @@ type GetSandboxRequest struct {
 
 func (x *GetSandboxRequest) Reset() {
 	*x = GetSandboxRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[13]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1457,7 +1628,7 @@ func (x *GetSandboxRequest) String() string {
 func (*GetSandboxRequest) ProtoMessage() {}
 
 func (x *GetSandboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[13]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1470,7 +1641,7 @@ func (x *GetSandboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSandboxRequest.ProtoReflect.Descriptor instead.
 func (*GetSandboxRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{13}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *GetSandboxRequest) GetSandbox() string {
@@ -1496,7 +1667,7 @@ type GetSandboxResponse struct {
 
 func (x *GetSandboxResponse) Reset() {
 	*x = GetSandboxResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[14]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1508,7 +1679,7 @@ func (x *GetSandboxResponse) String() string {
 func (*GetSandboxResponse) ProtoMessage() {}
 
 func (x *GetSandboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[14]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1521,7 +1692,7 @@ func (x *GetSandboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetSandboxResponse.ProtoReflect.Descriptor instead.
 func (*GetSandboxResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{14}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GetSandboxResponse) GetSandbox() *Sandbox {
@@ -1548,7 +1719,7 @@ type ListSandboxesRequest struct {
 
 func (x *ListSandboxesRequest) Reset() {
 	*x = ListSandboxesRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[15]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1560,7 +1731,7 @@ func (x *ListSandboxesRequest) String() string {
 func (*ListSandboxesRequest) ProtoMessage() {}
 
 func (x *ListSandboxesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[15]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1573,7 +1744,7 @@ func (x *ListSandboxesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSandboxesRequest.ProtoReflect.Descriptor instead.
 func (*ListSandboxesRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{15}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ListSandboxesRequest) GetLabels() map[string]string {
@@ -1621,7 +1792,7 @@ type ListSandboxesResponse struct {
 
 func (x *ListSandboxesResponse) Reset() {
 	*x = ListSandboxesResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[16]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1633,7 +1804,7 @@ func (x *ListSandboxesResponse) String() string {
 func (*ListSandboxesResponse) ProtoMessage() {}
 
 func (x *ListSandboxesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[16]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1646,7 +1817,7 @@ func (x *ListSandboxesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSandboxesResponse.ProtoReflect.Descriptor instead.
 func (*ListSandboxesResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{16}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListSandboxesResponse) GetSandboxes() []*Sandbox {
@@ -1673,7 +1844,7 @@ type DeleteSandboxRequest struct {
 
 func (x *DeleteSandboxRequest) Reset() {
 	*x = DeleteSandboxRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[17]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1685,7 +1856,7 @@ func (x *DeleteSandboxRequest) String() string {
 func (*DeleteSandboxRequest) ProtoMessage() {}
 
 func (x *DeleteSandboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[17]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1698,7 +1869,7 @@ func (x *DeleteSandboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSandboxRequest.ProtoReflect.Descriptor instead.
 func (*DeleteSandboxRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{17}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *DeleteSandboxRequest) GetSandbox() string {
@@ -1717,7 +1888,7 @@ type DeleteSandboxResponse struct {
 
 func (x *DeleteSandboxResponse) Reset() {
 	*x = DeleteSandboxResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[18]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1729,7 +1900,7 @@ func (x *DeleteSandboxResponse) String() string {
 func (*DeleteSandboxResponse) ProtoMessage() {}
 
 func (x *DeleteSandboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[18]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1742,7 +1913,7 @@ func (x *DeleteSandboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSandboxResponse.ProtoReflect.Descriptor instead.
 func (*DeleteSandboxResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{18}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *DeleteSandboxResponse) GetAlreadyAbsent() bool {
@@ -1763,7 +1934,7 @@ type PauseSandboxRequest struct {
 
 func (x *PauseSandboxRequest) Reset() {
 	*x = PauseSandboxRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[19]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1775,7 +1946,7 @@ func (x *PauseSandboxRequest) String() string {
 func (*PauseSandboxRequest) ProtoMessage() {}
 
 func (x *PauseSandboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[19]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1788,7 +1959,7 @@ func (x *PauseSandboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseSandboxRequest.ProtoReflect.Descriptor instead.
 func (*PauseSandboxRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{19}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *PauseSandboxRequest) GetSandbox() string {
@@ -1814,7 +1985,7 @@ type PauseSandboxResponse struct {
 
 func (x *PauseSandboxResponse) Reset() {
 	*x = PauseSandboxResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[20]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1826,7 +1997,7 @@ func (x *PauseSandboxResponse) String() string {
 func (*PauseSandboxResponse) ProtoMessage() {}
 
 func (x *PauseSandboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[20]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1839,7 +2010,7 @@ func (x *PauseSandboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PauseSandboxResponse.ProtoReflect.Descriptor instead.
 func (*PauseSandboxResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{20}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *PauseSandboxResponse) GetSandbox() *Sandbox {
@@ -1858,7 +2029,7 @@ type ResumeSandboxRequest struct {
 
 func (x *ResumeSandboxRequest) Reset() {
 	*x = ResumeSandboxRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[21]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1870,7 +2041,7 @@ func (x *ResumeSandboxRequest) String() string {
 func (*ResumeSandboxRequest) ProtoMessage() {}
 
 func (x *ResumeSandboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[21]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1883,7 +2054,7 @@ func (x *ResumeSandboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeSandboxRequest.ProtoReflect.Descriptor instead.
 func (*ResumeSandboxRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{21}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ResumeSandboxRequest) GetSandbox() string {
@@ -1902,7 +2073,7 @@ type ResumeSandboxResponse struct {
 
 func (x *ResumeSandboxResponse) Reset() {
 	*x = ResumeSandboxResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[22]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1914,7 +2085,7 @@ func (x *ResumeSandboxResponse) String() string {
 func (*ResumeSandboxResponse) ProtoMessage() {}
 
 func (x *ResumeSandboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[22]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1927,7 +2098,7 @@ func (x *ResumeSandboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeSandboxResponse.ProtoReflect.Descriptor instead.
 func (*ResumeSandboxResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{22}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ResumeSandboxResponse) GetSandbox() *Sandbox {
@@ -1947,7 +2118,7 @@ type ExtendSandboxRequest struct {
 
 func (x *ExtendSandboxRequest) Reset() {
 	*x = ExtendSandboxRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[23]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1959,7 +2130,7 @@ func (x *ExtendSandboxRequest) String() string {
 func (*ExtendSandboxRequest) ProtoMessage() {}
 
 func (x *ExtendSandboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[23]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1972,7 +2143,7 @@ func (x *ExtendSandboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExtendSandboxRequest.ProtoReflect.Descriptor instead.
 func (*ExtendSandboxRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{23}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ExtendSandboxRequest) GetSandbox() string {
@@ -1998,7 +2169,7 @@ type ExtendSandboxResponse struct {
 
 func (x *ExtendSandboxResponse) Reset() {
 	*x = ExtendSandboxResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[24]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2010,7 +2181,7 @@ func (x *ExtendSandboxResponse) String() string {
 func (*ExtendSandboxResponse) ProtoMessage() {}
 
 func (x *ExtendSandboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[24]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2023,7 +2194,7 @@ func (x *ExtendSandboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExtendSandboxResponse.ProtoReflect.Descriptor instead.
 func (*ExtendSandboxResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{24}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ExtendSandboxResponse) GetSandbox() *Sandbox {
@@ -2048,7 +2219,7 @@ type ForkSandboxRequest struct {
 
 func (x *ForkSandboxRequest) Reset() {
 	*x = ForkSandboxRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[25]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2060,7 +2231,7 @@ func (x *ForkSandboxRequest) String() string {
 func (*ForkSandboxRequest) ProtoMessage() {}
 
 func (x *ForkSandboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[25]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2073,7 +2244,7 @@ func (x *ForkSandboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForkSandboxRequest.ProtoReflect.Descriptor instead.
 func (*ForkSandboxRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{25}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ForkSandboxRequest) GetSandbox() string {
@@ -2120,7 +2291,7 @@ type ForkSandboxResponse struct {
 
 func (x *ForkSandboxResponse) Reset() {
 	*x = ForkSandboxResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[26]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2132,7 +2303,7 @@ func (x *ForkSandboxResponse) String() string {
 func (*ForkSandboxResponse) ProtoMessage() {}
 
 func (x *ForkSandboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[26]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2145,7 +2316,7 @@ func (x *ForkSandboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ForkSandboxResponse.ProtoReflect.Descriptor instead.
 func (*ForkSandboxResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{26}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ForkSandboxResponse) GetSandboxes() []*Sandbox {
@@ -2176,7 +2347,7 @@ type Snapshot struct {
 
 func (x *Snapshot) Reset() {
 	*x = Snapshot{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[27]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2188,7 +2359,7 @@ func (x *Snapshot) String() string {
 func (*Snapshot) ProtoMessage() {}
 
 func (x *Snapshot) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[27]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2201,7 +2372,7 @@ func (x *Snapshot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Snapshot.ProtoReflect.Descriptor instead.
 func (*Snapshot) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{27}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Snapshot) GetSnapshotId() string {
@@ -2281,7 +2452,7 @@ type CreateSnapshotRequest struct {
 
 func (x *CreateSnapshotRequest) Reset() {
 	*x = CreateSnapshotRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[28]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2293,7 +2464,7 @@ func (x *CreateSnapshotRequest) String() string {
 func (*CreateSnapshotRequest) ProtoMessage() {}
 
 func (x *CreateSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[28]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2306,7 +2477,7 @@ func (x *CreateSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*CreateSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{28}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *CreateSnapshotRequest) GetSandbox() string {
@@ -2353,7 +2524,7 @@ type CreateSnapshotResponse struct {
 
 func (x *CreateSnapshotResponse) Reset() {
 	*x = CreateSnapshotResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[29]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2365,7 +2536,7 @@ func (x *CreateSnapshotResponse) String() string {
 func (*CreateSnapshotResponse) ProtoMessage() {}
 
 func (x *CreateSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[29]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2378,7 +2549,7 @@ func (x *CreateSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*CreateSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{29}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *CreateSnapshotResponse) GetSnapshot() *Snapshot {
@@ -2400,7 +2571,7 @@ type ListSnapshotsRequest struct {
 
 func (x *ListSnapshotsRequest) Reset() {
 	*x = ListSnapshotsRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[30]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2412,7 +2583,7 @@ func (x *ListSnapshotsRequest) String() string {
 func (*ListSnapshotsRequest) ProtoMessage() {}
 
 func (x *ListSnapshotsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[30]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2425,7 +2596,7 @@ func (x *ListSnapshotsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSnapshotsRequest.ProtoReflect.Descriptor instead.
 func (*ListSnapshotsRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{30}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ListSnapshotsRequest) GetSandboxId() string {
@@ -2459,7 +2630,7 @@ type ListSnapshotsResponse struct {
 
 func (x *ListSnapshotsResponse) Reset() {
 	*x = ListSnapshotsResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[31]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2471,7 +2642,7 @@ func (x *ListSnapshotsResponse) String() string {
 func (*ListSnapshotsResponse) ProtoMessage() {}
 
 func (x *ListSnapshotsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[31]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2484,7 +2655,7 @@ func (x *ListSnapshotsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListSnapshotsResponse.ProtoReflect.Descriptor instead.
 func (*ListSnapshotsResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{31}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ListSnapshotsResponse) GetSnapshots() []*Snapshot {
@@ -2511,7 +2682,7 @@ type DeleteSnapshotRequest struct {
 
 func (x *DeleteSnapshotRequest) Reset() {
 	*x = DeleteSnapshotRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[32]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2523,7 +2694,7 @@ func (x *DeleteSnapshotRequest) String() string {
 func (*DeleteSnapshotRequest) ProtoMessage() {}
 
 func (x *DeleteSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[32]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2536,7 +2707,7 @@ func (x *DeleteSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*DeleteSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{32}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *DeleteSnapshotRequest) GetSnapshot() string {
@@ -2555,7 +2726,7 @@ type DeleteSnapshotResponse struct {
 
 func (x *DeleteSnapshotResponse) Reset() {
 	*x = DeleteSnapshotResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[33]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2567,7 +2738,7 @@ func (x *DeleteSnapshotResponse) String() string {
 func (*DeleteSnapshotResponse) ProtoMessage() {}
 
 func (x *DeleteSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[33]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2580,7 +2751,7 @@ func (x *DeleteSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*DeleteSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{33}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *DeleteSnapshotResponse) GetAlreadyAbsent() bool {
@@ -2607,7 +2778,7 @@ type RestoreSnapshotRequest struct {
 
 func (x *RestoreSnapshotRequest) Reset() {
 	*x = RestoreSnapshotRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[34]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2619,7 +2790,7 @@ func (x *RestoreSnapshotRequest) String() string {
 func (*RestoreSnapshotRequest) ProtoMessage() {}
 
 func (x *RestoreSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[34]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2632,7 +2803,7 @@ func (x *RestoreSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*RestoreSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{34}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *RestoreSnapshotRequest) GetSnapshot() string {
@@ -2693,7 +2864,7 @@ type RestoreSnapshotResponse struct {
 
 func (x *RestoreSnapshotResponse) Reset() {
 	*x = RestoreSnapshotResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[35]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2705,7 +2876,7 @@ func (x *RestoreSnapshotResponse) String() string {
 func (*RestoreSnapshotResponse) ProtoMessage() {}
 
 func (x *RestoreSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[35]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2718,7 +2889,7 @@ func (x *RestoreSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*RestoreSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{35}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *RestoreSnapshotResponse) GetSandbox() *Sandbox {
@@ -2740,7 +2911,7 @@ type CreateVolumeRequest struct {
 
 func (x *CreateVolumeRequest) Reset() {
 	*x = CreateVolumeRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[36]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2752,7 +2923,7 @@ func (x *CreateVolumeRequest) String() string {
 func (*CreateVolumeRequest) ProtoMessage() {}
 
 func (x *CreateVolumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[36]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2765,7 +2936,7 @@ func (x *CreateVolumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateVolumeRequest.ProtoReflect.Descriptor instead.
 func (*CreateVolumeRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{36}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *CreateVolumeRequest) GetName() string {
@@ -2798,7 +2969,7 @@ type CreateVolumeResponse struct {
 
 func (x *CreateVolumeResponse) Reset() {
 	*x = CreateVolumeResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[37]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2810,7 +2981,7 @@ func (x *CreateVolumeResponse) String() string {
 func (*CreateVolumeResponse) ProtoMessage() {}
 
 func (x *CreateVolumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[37]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2823,7 +2994,7 @@ func (x *CreateVolumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateVolumeResponse.ProtoReflect.Descriptor instead.
 func (*CreateVolumeResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{37}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *CreateVolumeResponse) GetVolume() *Volume {
@@ -2846,7 +3017,7 @@ type Volume struct {
 
 func (x *Volume) Reset() {
 	*x = Volume{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[38]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2858,7 +3029,7 @@ func (x *Volume) String() string {
 func (*Volume) ProtoMessage() {}
 
 func (x *Volume) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[38]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2871,7 +3042,7 @@ func (x *Volume) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Volume.ProtoReflect.Descriptor instead.
 func (*Volume) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{38}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Volume) GetProvider() string {
@@ -2905,7 +3076,7 @@ type ListVolumesRequest struct {
 
 func (x *ListVolumesRequest) Reset() {
 	*x = ListVolumesRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[39]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2917,7 +3088,7 @@ func (x *ListVolumesRequest) String() string {
 func (*ListVolumesRequest) ProtoMessage() {}
 
 func (x *ListVolumesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[39]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2930,7 +3101,7 @@ func (x *ListVolumesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVolumesRequest.ProtoReflect.Descriptor instead.
 func (*ListVolumesRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{39}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ListVolumesRequest) GetProvider() string {
@@ -2951,7 +3122,7 @@ type ListVolumesResponse struct {
 
 func (x *ListVolumesResponse) Reset() {
 	*x = ListVolumesResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[40]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2963,7 +3134,7 @@ func (x *ListVolumesResponse) String() string {
 func (*ListVolumesResponse) ProtoMessage() {}
 
 func (x *ListVolumesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[40]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2976,7 +3147,7 @@ func (x *ListVolumesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListVolumesResponse.ProtoReflect.Descriptor instead.
 func (*ListVolumesResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{40}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ListVolumesResponse) GetVolumes() []*Volume {
@@ -3003,7 +3174,7 @@ type DeleteVolumeRequest struct {
 
 func (x *DeleteVolumeRequest) Reset() {
 	*x = DeleteVolumeRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[41]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3015,7 +3186,7 @@ func (x *DeleteVolumeRequest) String() string {
 func (*DeleteVolumeRequest) ProtoMessage() {}
 
 func (x *DeleteVolumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[41]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3028,7 +3199,7 @@ func (x *DeleteVolumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteVolumeRequest.ProtoReflect.Descriptor instead.
 func (*DeleteVolumeRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{41}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *DeleteVolumeRequest) GetName() string {
@@ -3054,7 +3225,7 @@ type DeleteVolumeResponse struct {
 
 func (x *DeleteVolumeResponse) Reset() {
 	*x = DeleteVolumeResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[42]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3066,7 +3237,7 @@ func (x *DeleteVolumeResponse) String() string {
 func (*DeleteVolumeResponse) ProtoMessage() {}
 
 func (x *DeleteVolumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[42]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3079,7 +3250,7 @@ func (x *DeleteVolumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteVolumeResponse.ProtoReflect.Descriptor instead.
 func (*DeleteVolumeResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{42}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *DeleteVolumeResponse) GetAlreadyAbsent() bool {
@@ -3097,7 +3268,7 @@ type GetServerRequest struct {
 
 func (x *GetServerRequest) Reset() {
 	*x = GetServerRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[43]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3109,7 +3280,7 @@ func (x *GetServerRequest) String() string {
 func (*GetServerRequest) ProtoMessage() {}
 
 func (x *GetServerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[43]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3122,7 +3293,7 @@ func (x *GetServerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetServerRequest.ProtoReflect.Descriptor instead.
 func (*GetServerRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{43}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{44}
 }
 
 type GetServerResponse struct {
@@ -3142,7 +3313,7 @@ type GetServerResponse struct {
 
 func (x *GetServerResponse) Reset() {
 	*x = GetServerResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[44]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3154,7 +3325,7 @@ func (x *GetServerResponse) String() string {
 func (*GetServerResponse) ProtoMessage() {}
 
 func (x *GetServerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[44]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3167,7 +3338,7 @@ func (x *GetServerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetServerResponse.ProtoReflect.Descriptor instead.
 func (*GetServerResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{44}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *GetServerResponse) GetVersion() string {
@@ -3220,7 +3391,7 @@ type StopServerRequest struct {
 
 func (x *StopServerRequest) Reset() {
 	*x = StopServerRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[45]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3232,7 +3403,7 @@ func (x *StopServerRequest) String() string {
 func (*StopServerRequest) ProtoMessage() {}
 
 func (x *StopServerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[45]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3245,7 +3416,7 @@ func (x *StopServerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopServerRequest.ProtoReflect.Descriptor instead.
 func (*StopServerRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{45}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{46}
 }
 
 type StopServerResponse struct {
@@ -3256,7 +3427,7 @@ type StopServerResponse struct {
 
 func (x *StopServerResponse) Reset() {
 	*x = StopServerResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[46]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3268,7 +3439,7 @@ func (x *StopServerResponse) String() string {
 func (*StopServerResponse) ProtoMessage() {}
 
 func (x *StopServerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[46]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3281,7 +3452,7 @@ func (x *StopServerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StopServerResponse.ProtoReflect.Descriptor instead.
 func (*StopServerResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{46}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{47}
 }
 
 type ListProvidersRequest struct {
@@ -3292,7 +3463,7 @@ type ListProvidersRequest struct {
 
 func (x *ListProvidersRequest) Reset() {
 	*x = ListProvidersRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[47]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3304,7 +3475,7 @@ func (x *ListProvidersRequest) String() string {
 func (*ListProvidersRequest) ProtoMessage() {}
 
 func (x *ListProvidersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[47]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3317,7 +3488,7 @@ func (x *ListProvidersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProvidersRequest.ProtoReflect.Descriptor instead.
 func (*ListProvidersRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{47}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{48}
 }
 
 type ListProvidersResponse struct {
@@ -3329,7 +3500,7 @@ type ListProvidersResponse struct {
 
 func (x *ListProvidersResponse) Reset() {
 	*x = ListProvidersResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[48]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3341,7 +3512,7 @@ func (x *ListProvidersResponse) String() string {
 func (*ListProvidersResponse) ProtoMessage() {}
 
 func (x *ListProvidersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[48]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3354,7 +3525,7 @@ func (x *ListProvidersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProvidersResponse.ProtoReflect.Descriptor instead.
 func (*ListProvidersResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{48}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *ListProvidersResponse) GetProviders() []*Provider {
@@ -3388,7 +3559,7 @@ type Provider struct {
 
 func (x *Provider) Reset() {
 	*x = Provider{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[49]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3400,7 +3571,7 @@ func (x *Provider) String() string {
 func (*Provider) ProtoMessage() {}
 
 func (x *Provider) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[49]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3413,7 +3584,7 @@ func (x *Provider) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Provider.ProtoReflect.Descriptor instead.
 func (*Provider) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{49}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *Provider) GetName() string {
@@ -3495,7 +3666,7 @@ type ProbeProviderRequest struct {
 
 func (x *ProbeProviderRequest) Reset() {
 	*x = ProbeProviderRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[50]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3507,7 +3678,7 @@ func (x *ProbeProviderRequest) String() string {
 func (*ProbeProviderRequest) ProtoMessage() {}
 
 func (x *ProbeProviderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[50]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3520,7 +3691,7 @@ func (x *ProbeProviderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeProviderRequest.ProtoReflect.Descriptor instead.
 func (*ProbeProviderRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{50}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ProbeProviderRequest) GetName() string {
@@ -3539,7 +3710,7 @@ type ProbeProviderResponse struct {
 
 func (x *ProbeProviderResponse) Reset() {
 	*x = ProbeProviderResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[51]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3551,7 +3722,7 @@ func (x *ProbeProviderResponse) String() string {
 func (*ProbeProviderResponse) ProtoMessage() {}
 
 func (x *ProbeProviderResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[51]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3564,7 +3735,7 @@ func (x *ProbeProviderResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProbeProviderResponse.ProtoReflect.Descriptor instead.
 func (*ProbeProviderResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{51}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ProbeProviderResponse) GetProbe() *v1.ProbeResponse {
@@ -3583,7 +3754,7 @@ type RestartProviderRequest struct {
 
 func (x *RestartProviderRequest) Reset() {
 	*x = RestartProviderRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[52]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3595,7 +3766,7 @@ func (x *RestartProviderRequest) String() string {
 func (*RestartProviderRequest) ProtoMessage() {}
 
 func (x *RestartProviderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[52]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3608,7 +3779,7 @@ func (x *RestartProviderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartProviderRequest.ProtoReflect.Descriptor instead.
 func (*RestartProviderRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{52}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *RestartProviderRequest) GetName() string {
@@ -3627,7 +3798,7 @@ type RestartProviderResponse struct {
 
 func (x *RestartProviderResponse) Reset() {
 	*x = RestartProviderResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[53]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3639,7 +3810,7 @@ func (x *RestartProviderResponse) String() string {
 func (*RestartProviderResponse) ProtoMessage() {}
 
 func (x *RestartProviderResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[53]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3652,7 +3823,7 @@ func (x *RestartProviderResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestartProviderResponse.ProtoReflect.Descriptor instead.
 func (*RestartProviderResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{53}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *RestartProviderResponse) GetProvider() *Provider {
@@ -3681,7 +3852,7 @@ type WatchEventsRequest struct {
 
 func (x *WatchEventsRequest) Reset() {
 	*x = WatchEventsRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[54]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[55]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3693,7 +3864,7 @@ func (x *WatchEventsRequest) String() string {
 func (*WatchEventsRequest) ProtoMessage() {}
 
 func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[54]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[55]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3706,7 +3877,7 @@ func (x *WatchEventsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsRequest.ProtoReflect.Descriptor instead.
 func (*WatchEventsRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{54}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{55}
 }
 
 func (x *WatchEventsRequest) GetCursor() string {
@@ -3759,7 +3930,7 @@ type WatchEventsResponse struct {
 
 func (x *WatchEventsResponse) Reset() {
 	*x = WatchEventsResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[55]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[56]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3771,7 +3942,7 @@ func (x *WatchEventsResponse) String() string {
 func (*WatchEventsResponse) ProtoMessage() {}
 
 func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[55]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[56]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3784,7 +3955,7 @@ func (x *WatchEventsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchEventsResponse.ProtoReflect.Descriptor instead.
 func (*WatchEventsResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{55}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{56}
 }
 
 func (x *WatchEventsResponse) GetEvents() []*Event {
@@ -3819,7 +3990,7 @@ type EventGap struct {
 
 func (x *EventGap) Reset() {
 	*x = EventGap{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[56]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[57]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3831,7 +4002,7 @@ func (x *EventGap) String() string {
 func (*EventGap) ProtoMessage() {}
 
 func (x *EventGap) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[56]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[57]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3844,7 +4015,7 @@ func (x *EventGap) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EventGap.ProtoReflect.Descriptor instead.
 func (*EventGap) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{56}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{57}
 }
 
 func (x *EventGap) GetReason() string {
@@ -3883,7 +4054,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[57]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[58]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3895,7 +4066,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[57]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[58]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3908,7 +4079,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{57}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{58}
 }
 
 func (x *Event) GetCursor() string {
@@ -4011,7 +4182,7 @@ type Rate struct {
 
 func (x *Rate) Reset() {
 	*x = Rate{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[58]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[59]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4023,7 +4194,7 @@ func (x *Rate) String() string {
 func (*Rate) ProtoMessage() {}
 
 func (x *Rate) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[58]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[59]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4036,7 +4207,7 @@ func (x *Rate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rate.ProtoReflect.Descriptor instead.
 func (*Rate) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{58}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{59}
 }
 
 func (x *Rate) GetCpuMillis() int64 {
@@ -4084,7 +4255,7 @@ type Price struct {
 
 func (x *Price) Reset() {
 	*x = Price{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[59]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4096,7 +4267,7 @@ func (x *Price) String() string {
 func (*Price) ProtoMessage() {}
 
 func (x *Price) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[59]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4109,7 +4280,7 @@ func (x *Price) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Price.ProtoReflect.Descriptor instead.
 func (*Price) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{59}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *Price) GetCurrency() string {
@@ -4163,7 +4334,7 @@ type MaxPrice struct {
 
 func (x *MaxPrice) Reset() {
 	*x = MaxPrice{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[60]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4175,7 +4346,7 @@ func (x *MaxPrice) String() string {
 func (*MaxPrice) ProtoMessage() {}
 
 func (x *MaxPrice) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[60]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4188,7 +4359,7 @@ func (x *MaxPrice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MaxPrice.ProtoReflect.Descriptor instead.
 func (*MaxPrice) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{60}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *MaxPrice) GetCurrency() string {
@@ -4230,7 +4401,7 @@ type GetCostRequest struct {
 
 func (x *GetCostRequest) Reset() {
 	*x = GetCostRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[61]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4242,7 +4413,7 @@ func (x *GetCostRequest) String() string {
 func (*GetCostRequest) ProtoMessage() {}
 
 func (x *GetCostRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[61]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4255,7 +4426,7 @@ func (x *GetCostRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCostRequest.ProtoReflect.Descriptor instead.
 func (*GetCostRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{61}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *GetCostRequest) GetFirstDay() string {
@@ -4309,7 +4480,7 @@ type GetCostResponse struct {
 
 func (x *GetCostResponse) Reset() {
 	*x = GetCostResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[62]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[63]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4321,7 +4492,7 @@ func (x *GetCostResponse) String() string {
 func (*GetCostResponse) ProtoMessage() {}
 
 func (x *GetCostResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[62]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[63]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4334,7 +4505,7 @@ func (x *GetCostResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCostResponse.ProtoReflect.Descriptor instead.
 func (*GetCostResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{62}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{63}
 }
 
 func (x *GetCostResponse) GetFirstDay() string {
@@ -4392,7 +4563,7 @@ type CostLine struct {
 
 func (x *CostLine) Reset() {
 	*x = CostLine{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[63]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4404,7 +4575,7 @@ func (x *CostLine) String() string {
 func (*CostLine) ProtoMessage() {}
 
 func (x *CostLine) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[63]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4417,7 +4588,7 @@ func (x *CostLine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CostLine.ProtoReflect.Descriptor instead.
 func (*CostLine) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{63}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *CostLine) GetTenant() string {
@@ -4491,7 +4662,7 @@ type CostPart struct {
 
 func (x *CostPart) Reset() {
 	*x = CostPart{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[64]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4503,7 +4674,7 @@ func (x *CostPart) String() string {
 func (*CostPart) ProtoMessage() {}
 
 func (x *CostPart) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[64]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4516,7 +4687,7 @@ func (x *CostPart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CostPart.ProtoReflect.Descriptor instead.
 func (*CostPart) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{64}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *CostPart) GetCurrency() string {
@@ -4586,7 +4757,7 @@ var File_sandbar_broker_v1_broker_proto protoreflect.FileDescriptor
 
 const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"\n" +
-	"\x1esandbar/broker/v1/broker.proto\x12\x11sandbar.broker.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a$sandbar/provider/v1/capability.proto\x1a!sandbar/provider/v1/options.proto\x1a\"sandbar/provider/v1/provider.proto\x1a!sandbar/provider/v1/sandbox.proto\"\xa5\x06\n" +
+	"\x1esandbar/broker/v1/broker.proto\x12\x11sandbar.broker.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a$sandbar/provider/v1/capability.proto\x1a sandbar/provider/v1/egress.proto\x1a!sandbar/provider/v1/options.proto\x1a\"sandbar/provider/v1/provider.proto\x1a!sandbar/provider/v1/sandbox.proto\"\xa5\x06\n" +
 	"\aSandbox\x12\x1d\n" +
 	"\n" +
 	"sandbox_id\x18\x01 \x01(\tR\tsandboxId\x12\x12\n" +
@@ -4614,7 +4785,7 @@ const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"r\n" +
 	"\x04Idle\x123\n" +
 	"\atimeout\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\atimeout\x125\n" +
-	"\x06action\x18\x02 \x01(\x0e2\x1d.sandbar.broker.v1.IdleActionR\x06action\"\xbc\x05\n" +
+	"\x06action\x18\x02 \x01(\x0e2\x1d.sandbar.broker.v1.IdleActionR\x06action\"\x99\b\n" +
 	"\x14CreateSandboxRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1a\n" +
 	"\bprovider\x18\x02 \x01(\tR\bprovider\x124\n" +
@@ -4625,7 +4796,13 @@ const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"\x0fidempotency_key\x18\a \x01(\tR\x0eidempotencyKey\x12d\n" +
 	"\x0fprovider_labels\x18\b \x03(\v2;.sandbar.broker.v1.CreateSandboxRequest.ProviderLabelsEntryR\x0eproviderLabels\x12F\n" +
 	"\vpause_keeps\x18\t \x01(\v2\x1a.sandbar.provider.v1.KeepsB\t\xb2\xbb\x18\x05pauseR\n" +
-	"pauseKeeps\x128\n" +
+	"pauseKeeps\x12O\n" +
+	"\x0esnapshot_keeps\x18\x14 \x01(\v2\x1a.sandbar.provider.v1.KeepsB\f\xb2\xbb\x18\bsnapshotR\rsnapshotKeeps\x12C\n" +
+	"\n" +
+	"fork_keeps\x18\x15 \x01(\v2\x1a.sandbar.provider.v1.KeepsB\b\xb2\xbb\x18\x04forkR\tforkKeeps\x12E\n" +
+	"\x11max_start_latency\x18\x16 \x01(\v2\x19.google.protobuf.DurationR\x0fmaxStartLatency\x12)\n" +
+	"\x10allow_unmeasured\x18\x17 \x01(\bR\x0fallowUnmeasured\x12S\n" +
+	"\x13min_egress_strength\x18\x18 \x01(\x0e2#.sandbar.provider.v1.EgressStrengthR\x11minEgressStrength\x128\n" +
 	"\tmax_price\x18\x1e \x01(\v2\x1b.sandbar.broker.v1.MaxPriceR\bmaxPrice\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
@@ -4651,12 +4828,23 @@ const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"\n" +
 	"candidates\x18\x04 \x03(\v2%.sandbar.broker.v1.PlacementCandidateR\n" +
 	"candidates\x12?\n" +
-	"\battempts\x18\x05 \x03(\v2#.sandbar.broker.v1.PlacementAttemptR\battempts\"\xdd\x01\n" +
+	"\battempts\x18\x05 \x03(\v2#.sandbar.broker.v1.PlacementAttemptR\battempts\"\xa7\x02\n" +
 	"\x12PlacementCandidate\x12\x1a\n" +
 	"\bprovider\x18\x01 \x01(\tR\bprovider\x12B\n" +
 	"\tobstacles\x18\x02 \x03(\v2$.sandbar.broker.v1.PlacementObstacleR\tobstacles\x127\n" +
 	"\x05score\x18\x03 \x01(\v2!.sandbar.broker.v1.PlacementScoreR\x05score\x12.\n" +
-	"\x05price\x18\x1e \x01(\v2\x18.sandbar.broker.v1.PriceR\x05price\"\xcb\x01\n" +
+	"\x05price\x18\x1e \x01(\v2\x18.sandbar.broker.v1.PriceR\x05price\x12H\n" +
+	"\vadjustments\x18\n" +
+	" \x03(\v2&.sandbar.broker.v1.PlacementAdjustmentR\vadjustments\"\x91\x01\n" +
+	"\x13PlacementAdjustment\x12\x1f\n" +
+	"\vpolicy_rule\x18\x01 \x01(\tR\n" +
+	"policyRule\x12\x1e\n" +
+	"\n" +
+	"preference\x18\x02 \x01(\x01R\n" +
+	"preference\x12\x1f\n" +
+	"\vhalf_spread\x18\x03 \x01(\x03R\n" +
+	"halfSpread\x12\x18\n" +
+	"\amessage\x18\x04 \x01(\tR\amessage\"\xec\x01\n" +
 	"\x11PlacementObstacle\x124\n" +
 	"\x04rule\x18\x01 \x01(\x0e2 .sandbar.broker.v1.PlacementRuleR\x04rule\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x14\n" +
@@ -4664,7 +4852,10 @@ const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"\n" +
 	"capability\x18\x04 \x01(\tR\n" +
 	"capability\x120\n" +
-	"\x05until\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\"\xb8\x02\n" +
+	"\x05until\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\x05until\x12\x1f\n" +
+	"\vpolicy_rule\x18\n" +
+	" \x01(\tR\n" +
+	"policyRule\"\xd8\x02\n" +
 	"\x0ePlacementScore\x12\x14\n" +
 	"\x05total\x18\x01 \x01(\x01R\x05total\x12\x16\n" +
 	"\x06weight\x18\x02 \x01(\x01R\x06weight\x12\x14\n" +
@@ -4676,7 +4867,10 @@ const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"\asamples\x18\b \x01(\x01R\asamples\x12\x1c\n" +
 	"\tsandboxes\x18\t \x01(\x03R\tsandboxes\x12\x18\n" +
 	"\aprobing\x18\n" +
-	" \x01(\bR\aprobing\"\x8c\x01\n" +
+	" \x01(\bR\aprobing\x12\x1e\n" +
+	"\n" +
+	"preference\x18\x14 \x01(\x01R\n" +
+	"preference\"\x8c\x01\n" +
 	"\x10PlacementAttempt\x12\x1a\n" +
 	"\bprovider\x18\x01 \x01(\tR\bprovider\x12*\n" +
 	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x12\x16\n" +
@@ -4930,7 +5124,7 @@ const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"IdleAction\x12\x1b\n" +
 	"\x17IDLE_ACTION_UNSPECIFIED\x10\x00\x12\x16\n" +
 	"\x12IDLE_ACTION_DELETE\x10\x01\x12\x15\n" +
-	"\x11IDLE_ACTION_PAUSE\x10\x02*\xc4\x03\n" +
+	"\x11IDLE_ACTION_PAUSE\x10\x02*\xd0\x04\n" +
 	"\rPlacementRule\x12\x1e\n" +
 	"\x1aPLACEMENT_RULE_UNSPECIFIED\x10\x00\x12\x1c\n" +
 	"\x18PLACEMENT_RULE_NOT_NAMED\x10\x01\x12\x1e\n" +
@@ -4945,7 +5139,11 @@ const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"\x1bPLACEMENT_RULE_COOLING_DOWN\x10\n" +
 	"\x12\x1f\n" +
 	"\x1bPLACEMENT_RULE_CIRCUIT_OPEN\x10\v\x12\"\n" +
-	"\x1ePLACEMENT_RULE_CIRCUIT_PROBING\x10\f\x12\x18\n" +
+	"\x1ePLACEMENT_RULE_CIRCUIT_PROBING\x10\f\x12\x19\n" +
+	"\x15PLACEMENT_RULE_POLICY\x10\x14\x12#\n" +
+	"\x1fPLACEMENT_RULE_POLICY_UNDECIDED\x10\x15\x12 \n" +
+	"\x1cPLACEMENT_RULE_START_LATENCY\x10\x16\x12(\n" +
+	"$PLACEMENT_RULE_START_LATENCY_UNKNOWN\x10\x17\x12\x18\n" +
 	"\x14PLACEMENT_RULE_PRICE\x10\x1e*\xe9\x01\n" +
 	"\vPluginState\x12\x1c\n" +
 	"\x18PLUGIN_STATE_UNSPECIFIED\x10\x00\x12\x18\n" +
@@ -5038,7 +5236,7 @@ func file_sandbar_broker_v1_broker_proto_rawDescGZIP() []byte {
 }
 
 var file_sandbar_broker_v1_broker_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_sandbar_broker_v1_broker_proto_msgTypes = make([]protoimpl.MessageInfo, 76)
+var file_sandbar_broker_v1_broker_proto_msgTypes = make([]protoimpl.MessageInfo, 77)
 var file_sandbar_broker_v1_broker_proto_goTypes = []any{
 	(IdleAction)(0),                    // 0: sandbar.broker.v1.IdleAction
 	(PlacementRule)(0),                 // 1: sandbar.broker.v1.PlacementRule
@@ -5056,292 +5254,299 @@ var file_sandbar_broker_v1_broker_proto_goTypes = []any{
 	(*ExplainSandboxResponse)(nil),     // 13: sandbar.broker.v1.ExplainSandboxResponse
 	(*Placement)(nil),                  // 14: sandbar.broker.v1.Placement
 	(*PlacementCandidate)(nil),         // 15: sandbar.broker.v1.PlacementCandidate
-	(*PlacementObstacle)(nil),          // 16: sandbar.broker.v1.PlacementObstacle
-	(*PlacementScore)(nil),             // 17: sandbar.broker.v1.PlacementScore
-	(*PlacementAttempt)(nil),           // 18: sandbar.broker.v1.PlacementAttempt
-	(*GetSandboxRequest)(nil),          // 19: sandbar.broker.v1.GetSandboxRequest
-	(*GetSandboxResponse)(nil),         // 20: sandbar.broker.v1.GetSandboxResponse
-	(*ListSandboxesRequest)(nil),       // 21: sandbar.broker.v1.ListSandboxesRequest
-	(*ListSandboxesResponse)(nil),      // 22: sandbar.broker.v1.ListSandboxesResponse
-	(*DeleteSandboxRequest)(nil),       // 23: sandbar.broker.v1.DeleteSandboxRequest
-	(*DeleteSandboxResponse)(nil),      // 24: sandbar.broker.v1.DeleteSandboxResponse
-	(*PauseSandboxRequest)(nil),        // 25: sandbar.broker.v1.PauseSandboxRequest
-	(*PauseSandboxResponse)(nil),       // 26: sandbar.broker.v1.PauseSandboxResponse
-	(*ResumeSandboxRequest)(nil),       // 27: sandbar.broker.v1.ResumeSandboxRequest
-	(*ResumeSandboxResponse)(nil),      // 28: sandbar.broker.v1.ResumeSandboxResponse
-	(*ExtendSandboxRequest)(nil),       // 29: sandbar.broker.v1.ExtendSandboxRequest
-	(*ExtendSandboxResponse)(nil),      // 30: sandbar.broker.v1.ExtendSandboxResponse
-	(*ForkSandboxRequest)(nil),         // 31: sandbar.broker.v1.ForkSandboxRequest
-	(*ForkSandboxResponse)(nil),        // 32: sandbar.broker.v1.ForkSandboxResponse
-	(*Snapshot)(nil),                   // 33: sandbar.broker.v1.Snapshot
-	(*CreateSnapshotRequest)(nil),      // 34: sandbar.broker.v1.CreateSnapshotRequest
-	(*CreateSnapshotResponse)(nil),     // 35: sandbar.broker.v1.CreateSnapshotResponse
-	(*ListSnapshotsRequest)(nil),       // 36: sandbar.broker.v1.ListSnapshotsRequest
-	(*ListSnapshotsResponse)(nil),      // 37: sandbar.broker.v1.ListSnapshotsResponse
-	(*DeleteSnapshotRequest)(nil),      // 38: sandbar.broker.v1.DeleteSnapshotRequest
-	(*DeleteSnapshotResponse)(nil),     // 39: sandbar.broker.v1.DeleteSnapshotResponse
-	(*RestoreSnapshotRequest)(nil),     // 40: sandbar.broker.v1.RestoreSnapshotRequest
-	(*RestoreSnapshotResponse)(nil),    // 41: sandbar.broker.v1.RestoreSnapshotResponse
-	(*CreateVolumeRequest)(nil),        // 42: sandbar.broker.v1.CreateVolumeRequest
-	(*CreateVolumeResponse)(nil),       // 43: sandbar.broker.v1.CreateVolumeResponse
-	(*Volume)(nil),                     // 44: sandbar.broker.v1.Volume
-	(*ListVolumesRequest)(nil),         // 45: sandbar.broker.v1.ListVolumesRequest
-	(*ListVolumesResponse)(nil),        // 46: sandbar.broker.v1.ListVolumesResponse
-	(*DeleteVolumeRequest)(nil),        // 47: sandbar.broker.v1.DeleteVolumeRequest
-	(*DeleteVolumeResponse)(nil),       // 48: sandbar.broker.v1.DeleteVolumeResponse
-	(*GetServerRequest)(nil),           // 49: sandbar.broker.v1.GetServerRequest
-	(*GetServerResponse)(nil),          // 50: sandbar.broker.v1.GetServerResponse
-	(*StopServerRequest)(nil),          // 51: sandbar.broker.v1.StopServerRequest
-	(*StopServerResponse)(nil),         // 52: sandbar.broker.v1.StopServerResponse
-	(*ListProvidersRequest)(nil),       // 53: sandbar.broker.v1.ListProvidersRequest
-	(*ListProvidersResponse)(nil),      // 54: sandbar.broker.v1.ListProvidersResponse
-	(*Provider)(nil),                   // 55: sandbar.broker.v1.Provider
-	(*ProbeProviderRequest)(nil),       // 56: sandbar.broker.v1.ProbeProviderRequest
-	(*ProbeProviderResponse)(nil),      // 57: sandbar.broker.v1.ProbeProviderResponse
-	(*RestartProviderRequest)(nil),     // 58: sandbar.broker.v1.RestartProviderRequest
-	(*RestartProviderResponse)(nil),    // 59: sandbar.broker.v1.RestartProviderResponse
-	(*WatchEventsRequest)(nil),         // 60: sandbar.broker.v1.WatchEventsRequest
-	(*WatchEventsResponse)(nil),        // 61: sandbar.broker.v1.WatchEventsResponse
-	(*EventGap)(nil),                   // 62: sandbar.broker.v1.EventGap
-	(*Event)(nil),                      // 63: sandbar.broker.v1.Event
-	(*Rate)(nil),                       // 64: sandbar.broker.v1.Rate
-	(*Price)(nil),                      // 65: sandbar.broker.v1.Price
-	(*MaxPrice)(nil),                   // 66: sandbar.broker.v1.MaxPrice
-	(*GetCostRequest)(nil),             // 67: sandbar.broker.v1.GetCostRequest
-	(*GetCostResponse)(nil),            // 68: sandbar.broker.v1.GetCostResponse
-	(*CostLine)(nil),                   // 69: sandbar.broker.v1.CostLine
-	(*CostPart)(nil),                   // 70: sandbar.broker.v1.CostPart
-	nil,                                // 71: sandbar.broker.v1.Sandbox.LabelsEntry
-	nil,                                // 72: sandbar.broker.v1.CreateSandboxRequest.LabelsEntry
-	nil,                                // 73: sandbar.broker.v1.CreateSandboxRequest.ProviderLabelsEntry
-	nil,                                // 74: sandbar.broker.v1.ListSandboxesRequest.LabelsEntry
-	nil,                                // 75: sandbar.broker.v1.ForkSandboxRequest.LabelsEntry
-	nil,                                // 76: sandbar.broker.v1.Snapshot.LabelsEntry
-	nil,                                // 77: sandbar.broker.v1.CreateSnapshotRequest.LabelsEntry
-	nil,                                // 78: sandbar.broker.v1.RestoreSnapshotRequest.LabelsEntry
-	nil,                                // 79: sandbar.broker.v1.CreateVolumeRequest.LabelsEntry
-	nil,                                // 80: sandbar.broker.v1.ListVolumesResponse.UnreachableEntry
-	nil,                                // 81: sandbar.broker.v1.Event.LabelsEntry
-	(v1.SandboxState)(0),               // 82: sandbar.provider.v1.SandboxState
-	(*v1.SandboxSpec)(nil),             // 83: sandbar.provider.v1.SandboxSpec
-	(*v1.Sandbox)(nil),                 // 84: sandbar.provider.v1.Sandbox
-	(*timestamppb.Timestamp)(nil),      // 85: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),        // 86: google.protobuf.Duration
-	(*v1.Keeps)(nil),                   // 87: sandbar.provider.v1.Keeps
-	(*v1.Volume)(nil),                  // 88: sandbar.provider.v1.Volume
-	(*v1.Capability)(nil),              // 89: sandbar.provider.v1.Capability
-	(*v1.ProbeResponse)(nil),           // 90: sandbar.provider.v1.ProbeResponse
-	(*v1.StartExecRequest)(nil),        // 91: sandbar.provider.v1.StartExecRequest
-	(*v1.AttachExecRequest)(nil),       // 92: sandbar.provider.v1.AttachExecRequest
-	(*v1.GetExecRequest)(nil),          // 93: sandbar.provider.v1.GetExecRequest
-	(*v1.SignalExecRequest)(nil),       // 94: sandbar.provider.v1.SignalExecRequest
-	(*v1.ListExecsRequest)(nil),        // 95: sandbar.provider.v1.ListExecsRequest
-	(*v1.ReadFileRequest)(nil),         // 96: sandbar.provider.v1.ReadFileRequest
-	(*v1.WriteFileRequest)(nil),        // 97: sandbar.provider.v1.WriteFileRequest
-	(*v1.StatFileRequest)(nil),         // 98: sandbar.provider.v1.StatFileRequest
-	(*v1.ListFilesRequest)(nil),        // 99: sandbar.provider.v1.ListFilesRequest
-	(*v1.MakeDirectoryRequest)(nil),    // 100: sandbar.provider.v1.MakeDirectoryRequest
-	(*v1.RemoveFileRequest)(nil),       // 101: sandbar.provider.v1.RemoveFileRequest
-	(*v1.MoveFileRequest)(nil),         // 102: sandbar.provider.v1.MoveFileRequest
-	(*v1.DiffFilesRequest)(nil),        // 103: sandbar.provider.v1.DiffFilesRequest
-	(*v1.DownloadArchiveRequest)(nil),  // 104: sandbar.provider.v1.DownloadArchiveRequest
-	(*v1.UploadArchiveRequest)(nil),    // 105: sandbar.provider.v1.UploadArchiveRequest
-	(*v1.ListPortsRequest)(nil),        // 106: sandbar.provider.v1.ListPortsRequest
-	(*v1.OpenTunnelRequest)(nil),       // 107: sandbar.provider.v1.OpenTunnelRequest
-	(*v1.GetUsageRequest)(nil),         // 108: sandbar.provider.v1.GetUsageRequest
-	(*v1.StartExecResponse)(nil),       // 109: sandbar.provider.v1.StartExecResponse
-	(*v1.AttachExecResponse)(nil),      // 110: sandbar.provider.v1.AttachExecResponse
-	(*v1.GetExecResponse)(nil),         // 111: sandbar.provider.v1.GetExecResponse
-	(*v1.SignalExecResponse)(nil),      // 112: sandbar.provider.v1.SignalExecResponse
-	(*v1.ListExecsResponse)(nil),       // 113: sandbar.provider.v1.ListExecsResponse
-	(*v1.ReadFileResponse)(nil),        // 114: sandbar.provider.v1.ReadFileResponse
-	(*v1.WriteFileResponse)(nil),       // 115: sandbar.provider.v1.WriteFileResponse
-	(*v1.StatFileResponse)(nil),        // 116: sandbar.provider.v1.StatFileResponse
-	(*v1.ListFilesResponse)(nil),       // 117: sandbar.provider.v1.ListFilesResponse
-	(*v1.MakeDirectoryResponse)(nil),   // 118: sandbar.provider.v1.MakeDirectoryResponse
-	(*v1.RemoveFileResponse)(nil),      // 119: sandbar.provider.v1.RemoveFileResponse
-	(*v1.MoveFileResponse)(nil),        // 120: sandbar.provider.v1.MoveFileResponse
-	(*v1.DiffFilesResponse)(nil),       // 121: sandbar.provider.v1.DiffFilesResponse
-	(*v1.DownloadArchiveResponse)(nil), // 122: sandbar.provider.v1.DownloadArchiveResponse
-	(*v1.UploadArchiveResponse)(nil),   // 123: sandbar.provider.v1.UploadArchiveResponse
-	(*v1.ListPortsResponse)(nil),       // 124: sandbar.provider.v1.ListPortsResponse
-	(*v1.OpenTunnelResponse)(nil),      // 125: sandbar.provider.v1.OpenTunnelResponse
-	(*v1.GetUsageResponse)(nil),        // 126: sandbar.provider.v1.GetUsageResponse
+	(*PlacementAdjustment)(nil),        // 16: sandbar.broker.v1.PlacementAdjustment
+	(*PlacementObstacle)(nil),          // 17: sandbar.broker.v1.PlacementObstacle
+	(*PlacementScore)(nil),             // 18: sandbar.broker.v1.PlacementScore
+	(*PlacementAttempt)(nil),           // 19: sandbar.broker.v1.PlacementAttempt
+	(*GetSandboxRequest)(nil),          // 20: sandbar.broker.v1.GetSandboxRequest
+	(*GetSandboxResponse)(nil),         // 21: sandbar.broker.v1.GetSandboxResponse
+	(*ListSandboxesRequest)(nil),       // 22: sandbar.broker.v1.ListSandboxesRequest
+	(*ListSandboxesResponse)(nil),      // 23: sandbar.broker.v1.ListSandboxesResponse
+	(*DeleteSandboxRequest)(nil),       // 24: sandbar.broker.v1.DeleteSandboxRequest
+	(*DeleteSandboxResponse)(nil),      // 25: sandbar.broker.v1.DeleteSandboxResponse
+	(*PauseSandboxRequest)(nil),        // 26: sandbar.broker.v1.PauseSandboxRequest
+	(*PauseSandboxResponse)(nil),       // 27: sandbar.broker.v1.PauseSandboxResponse
+	(*ResumeSandboxRequest)(nil),       // 28: sandbar.broker.v1.ResumeSandboxRequest
+	(*ResumeSandboxResponse)(nil),      // 29: sandbar.broker.v1.ResumeSandboxResponse
+	(*ExtendSandboxRequest)(nil),       // 30: sandbar.broker.v1.ExtendSandboxRequest
+	(*ExtendSandboxResponse)(nil),      // 31: sandbar.broker.v1.ExtendSandboxResponse
+	(*ForkSandboxRequest)(nil),         // 32: sandbar.broker.v1.ForkSandboxRequest
+	(*ForkSandboxResponse)(nil),        // 33: sandbar.broker.v1.ForkSandboxResponse
+	(*Snapshot)(nil),                   // 34: sandbar.broker.v1.Snapshot
+	(*CreateSnapshotRequest)(nil),      // 35: sandbar.broker.v1.CreateSnapshotRequest
+	(*CreateSnapshotResponse)(nil),     // 36: sandbar.broker.v1.CreateSnapshotResponse
+	(*ListSnapshotsRequest)(nil),       // 37: sandbar.broker.v1.ListSnapshotsRequest
+	(*ListSnapshotsResponse)(nil),      // 38: sandbar.broker.v1.ListSnapshotsResponse
+	(*DeleteSnapshotRequest)(nil),      // 39: sandbar.broker.v1.DeleteSnapshotRequest
+	(*DeleteSnapshotResponse)(nil),     // 40: sandbar.broker.v1.DeleteSnapshotResponse
+	(*RestoreSnapshotRequest)(nil),     // 41: sandbar.broker.v1.RestoreSnapshotRequest
+	(*RestoreSnapshotResponse)(nil),    // 42: sandbar.broker.v1.RestoreSnapshotResponse
+	(*CreateVolumeRequest)(nil),        // 43: sandbar.broker.v1.CreateVolumeRequest
+	(*CreateVolumeResponse)(nil),       // 44: sandbar.broker.v1.CreateVolumeResponse
+	(*Volume)(nil),                     // 45: sandbar.broker.v1.Volume
+	(*ListVolumesRequest)(nil),         // 46: sandbar.broker.v1.ListVolumesRequest
+	(*ListVolumesResponse)(nil),        // 47: sandbar.broker.v1.ListVolumesResponse
+	(*DeleteVolumeRequest)(nil),        // 48: sandbar.broker.v1.DeleteVolumeRequest
+	(*DeleteVolumeResponse)(nil),       // 49: sandbar.broker.v1.DeleteVolumeResponse
+	(*GetServerRequest)(nil),           // 50: sandbar.broker.v1.GetServerRequest
+	(*GetServerResponse)(nil),          // 51: sandbar.broker.v1.GetServerResponse
+	(*StopServerRequest)(nil),          // 52: sandbar.broker.v1.StopServerRequest
+	(*StopServerResponse)(nil),         // 53: sandbar.broker.v1.StopServerResponse
+	(*ListProvidersRequest)(nil),       // 54: sandbar.broker.v1.ListProvidersRequest
+	(*ListProvidersResponse)(nil),      // 55: sandbar.broker.v1.ListProvidersResponse
+	(*Provider)(nil),                   // 56: sandbar.broker.v1.Provider
+	(*ProbeProviderRequest)(nil),       // 57: sandbar.broker.v1.ProbeProviderRequest
+	(*ProbeProviderResponse)(nil),      // 58: sandbar.broker.v1.ProbeProviderResponse
+	(*RestartProviderRequest)(nil),     // 59: sandbar.broker.v1.RestartProviderRequest
+	(*RestartProviderResponse)(nil),    // 60: sandbar.broker.v1.RestartProviderResponse
+	(*WatchEventsRequest)(nil),         // 61: sandbar.broker.v1.WatchEventsRequest
+	(*WatchEventsResponse)(nil),        // 62: sandbar.broker.v1.WatchEventsResponse
+	(*EventGap)(nil),                   // 63: sandbar.broker.v1.EventGap
+	(*Event)(nil),                      // 64: sandbar.broker.v1.Event
+	(*Rate)(nil),                       // 65: sandbar.broker.v1.Rate
+	(*Price)(nil),                      // 66: sandbar.broker.v1.Price
+	(*MaxPrice)(nil),                   // 67: sandbar.broker.v1.MaxPrice
+	(*GetCostRequest)(nil),             // 68: sandbar.broker.v1.GetCostRequest
+	(*GetCostResponse)(nil),            // 69: sandbar.broker.v1.GetCostResponse
+	(*CostLine)(nil),                   // 70: sandbar.broker.v1.CostLine
+	(*CostPart)(nil),                   // 71: sandbar.broker.v1.CostPart
+	nil,                                // 72: sandbar.broker.v1.Sandbox.LabelsEntry
+	nil,                                // 73: sandbar.broker.v1.CreateSandboxRequest.LabelsEntry
+	nil,                                // 74: sandbar.broker.v1.CreateSandboxRequest.ProviderLabelsEntry
+	nil,                                // 75: sandbar.broker.v1.ListSandboxesRequest.LabelsEntry
+	nil,                                // 76: sandbar.broker.v1.ForkSandboxRequest.LabelsEntry
+	nil,                                // 77: sandbar.broker.v1.Snapshot.LabelsEntry
+	nil,                                // 78: sandbar.broker.v1.CreateSnapshotRequest.LabelsEntry
+	nil,                                // 79: sandbar.broker.v1.RestoreSnapshotRequest.LabelsEntry
+	nil,                                // 80: sandbar.broker.v1.CreateVolumeRequest.LabelsEntry
+	nil,                                // 81: sandbar.broker.v1.ListVolumesResponse.UnreachableEntry
+	nil,                                // 82: sandbar.broker.v1.Event.LabelsEntry
+	(v1.SandboxState)(0),               // 83: sandbar.provider.v1.SandboxState
+	(*v1.SandboxSpec)(nil),             // 84: sandbar.provider.v1.SandboxSpec
+	(*v1.Sandbox)(nil),                 // 85: sandbar.provider.v1.Sandbox
+	(*timestamppb.Timestamp)(nil),      // 86: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),        // 87: google.protobuf.Duration
+	(*v1.Keeps)(nil),                   // 88: sandbar.provider.v1.Keeps
+	(v1.EgressStrength)(0),             // 89: sandbar.provider.v1.EgressStrength
+	(*v1.Volume)(nil),                  // 90: sandbar.provider.v1.Volume
+	(*v1.Capability)(nil),              // 91: sandbar.provider.v1.Capability
+	(*v1.ProbeResponse)(nil),           // 92: sandbar.provider.v1.ProbeResponse
+	(*v1.StartExecRequest)(nil),        // 93: sandbar.provider.v1.StartExecRequest
+	(*v1.AttachExecRequest)(nil),       // 94: sandbar.provider.v1.AttachExecRequest
+	(*v1.GetExecRequest)(nil),          // 95: sandbar.provider.v1.GetExecRequest
+	(*v1.SignalExecRequest)(nil),       // 96: sandbar.provider.v1.SignalExecRequest
+	(*v1.ListExecsRequest)(nil),        // 97: sandbar.provider.v1.ListExecsRequest
+	(*v1.ReadFileRequest)(nil),         // 98: sandbar.provider.v1.ReadFileRequest
+	(*v1.WriteFileRequest)(nil),        // 99: sandbar.provider.v1.WriteFileRequest
+	(*v1.StatFileRequest)(nil),         // 100: sandbar.provider.v1.StatFileRequest
+	(*v1.ListFilesRequest)(nil),        // 101: sandbar.provider.v1.ListFilesRequest
+	(*v1.MakeDirectoryRequest)(nil),    // 102: sandbar.provider.v1.MakeDirectoryRequest
+	(*v1.RemoveFileRequest)(nil),       // 103: sandbar.provider.v1.RemoveFileRequest
+	(*v1.MoveFileRequest)(nil),         // 104: sandbar.provider.v1.MoveFileRequest
+	(*v1.DiffFilesRequest)(nil),        // 105: sandbar.provider.v1.DiffFilesRequest
+	(*v1.DownloadArchiveRequest)(nil),  // 106: sandbar.provider.v1.DownloadArchiveRequest
+	(*v1.UploadArchiveRequest)(nil),    // 107: sandbar.provider.v1.UploadArchiveRequest
+	(*v1.ListPortsRequest)(nil),        // 108: sandbar.provider.v1.ListPortsRequest
+	(*v1.OpenTunnelRequest)(nil),       // 109: sandbar.provider.v1.OpenTunnelRequest
+	(*v1.GetUsageRequest)(nil),         // 110: sandbar.provider.v1.GetUsageRequest
+	(*v1.StartExecResponse)(nil),       // 111: sandbar.provider.v1.StartExecResponse
+	(*v1.AttachExecResponse)(nil),      // 112: sandbar.provider.v1.AttachExecResponse
+	(*v1.GetExecResponse)(nil),         // 113: sandbar.provider.v1.GetExecResponse
+	(*v1.SignalExecResponse)(nil),      // 114: sandbar.provider.v1.SignalExecResponse
+	(*v1.ListExecsResponse)(nil),       // 115: sandbar.provider.v1.ListExecsResponse
+	(*v1.ReadFileResponse)(nil),        // 116: sandbar.provider.v1.ReadFileResponse
+	(*v1.WriteFileResponse)(nil),       // 117: sandbar.provider.v1.WriteFileResponse
+	(*v1.StatFileResponse)(nil),        // 118: sandbar.provider.v1.StatFileResponse
+	(*v1.ListFilesResponse)(nil),       // 119: sandbar.provider.v1.ListFilesResponse
+	(*v1.MakeDirectoryResponse)(nil),   // 120: sandbar.provider.v1.MakeDirectoryResponse
+	(*v1.RemoveFileResponse)(nil),      // 121: sandbar.provider.v1.RemoveFileResponse
+	(*v1.MoveFileResponse)(nil),        // 122: sandbar.provider.v1.MoveFileResponse
+	(*v1.DiffFilesResponse)(nil),       // 123: sandbar.provider.v1.DiffFilesResponse
+	(*v1.DownloadArchiveResponse)(nil), // 124: sandbar.provider.v1.DownloadArchiveResponse
+	(*v1.UploadArchiveResponse)(nil),   // 125: sandbar.provider.v1.UploadArchiveResponse
+	(*v1.ListPortsResponse)(nil),       // 126: sandbar.provider.v1.ListPortsResponse
+	(*v1.OpenTunnelResponse)(nil),      // 127: sandbar.provider.v1.OpenTunnelResponse
+	(*v1.GetUsageResponse)(nil),        // 128: sandbar.provider.v1.GetUsageResponse
 }
 var file_sandbar_broker_v1_broker_proto_depIdxs = []int32{
-	82,  // 0: sandbar.broker.v1.Sandbox.state:type_name -> sandbar.provider.v1.SandboxState
-	71,  // 1: sandbar.broker.v1.Sandbox.labels:type_name -> sandbar.broker.v1.Sandbox.LabelsEntry
-	83,  // 2: sandbar.broker.v1.Sandbox.spec:type_name -> sandbar.provider.v1.SandboxSpec
-	84,  // 3: sandbar.broker.v1.Sandbox.observed:type_name -> sandbar.provider.v1.Sandbox
-	85,  // 4: sandbar.broker.v1.Sandbox.observed_at:type_name -> google.protobuf.Timestamp
-	85,  // 5: sandbar.broker.v1.Sandbox.created_at:type_name -> google.protobuf.Timestamp
-	85,  // 6: sandbar.broker.v1.Sandbox.expires_at:type_name -> google.protobuf.Timestamp
+	83,  // 0: sandbar.broker.v1.Sandbox.state:type_name -> sandbar.provider.v1.SandboxState
+	72,  // 1: sandbar.broker.v1.Sandbox.labels:type_name -> sandbar.broker.v1.Sandbox.LabelsEntry
+	84,  // 2: sandbar.broker.v1.Sandbox.spec:type_name -> sandbar.provider.v1.SandboxSpec
+	85,  // 3: sandbar.broker.v1.Sandbox.observed:type_name -> sandbar.provider.v1.Sandbox
+	86,  // 4: sandbar.broker.v1.Sandbox.observed_at:type_name -> google.protobuf.Timestamp
+	86,  // 5: sandbar.broker.v1.Sandbox.created_at:type_name -> google.protobuf.Timestamp
+	86,  // 6: sandbar.broker.v1.Sandbox.expires_at:type_name -> google.protobuf.Timestamp
 	7,   // 7: sandbar.broker.v1.Sandbox.idle:type_name -> sandbar.broker.v1.Idle
-	85,  // 8: sandbar.broker.v1.Sandbox.last_active_at:type_name -> google.protobuf.Timestamp
-	64,  // 9: sandbar.broker.v1.Sandbox.rate:type_name -> sandbar.broker.v1.Rate
-	86,  // 10: sandbar.broker.v1.Idle.timeout:type_name -> google.protobuf.Duration
+	86,  // 8: sandbar.broker.v1.Sandbox.last_active_at:type_name -> google.protobuf.Timestamp
+	65,  // 9: sandbar.broker.v1.Sandbox.rate:type_name -> sandbar.broker.v1.Rate
+	87,  // 10: sandbar.broker.v1.Idle.timeout:type_name -> google.protobuf.Duration
 	0,   // 11: sandbar.broker.v1.Idle.action:type_name -> sandbar.broker.v1.IdleAction
-	83,  // 12: sandbar.broker.v1.CreateSandboxRequest.spec:type_name -> sandbar.provider.v1.SandboxSpec
-	72,  // 13: sandbar.broker.v1.CreateSandboxRequest.labels:type_name -> sandbar.broker.v1.CreateSandboxRequest.LabelsEntry
-	86,  // 14: sandbar.broker.v1.CreateSandboxRequest.lifetime:type_name -> google.protobuf.Duration
+	84,  // 12: sandbar.broker.v1.CreateSandboxRequest.spec:type_name -> sandbar.provider.v1.SandboxSpec
+	73,  // 13: sandbar.broker.v1.CreateSandboxRequest.labels:type_name -> sandbar.broker.v1.CreateSandboxRequest.LabelsEntry
+	87,  // 14: sandbar.broker.v1.CreateSandboxRequest.lifetime:type_name -> google.protobuf.Duration
 	7,   // 15: sandbar.broker.v1.CreateSandboxRequest.idle:type_name -> sandbar.broker.v1.Idle
-	73,  // 16: sandbar.broker.v1.CreateSandboxRequest.provider_labels:type_name -> sandbar.broker.v1.CreateSandboxRequest.ProviderLabelsEntry
-	87,  // 17: sandbar.broker.v1.CreateSandboxRequest.pause_keeps:type_name -> sandbar.provider.v1.Keeps
-	66,  // 18: sandbar.broker.v1.CreateSandboxRequest.max_price:type_name -> sandbar.broker.v1.MaxPrice
-	6,   // 19: sandbar.broker.v1.CreateSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
-	8,   // 20: sandbar.broker.v1.PlanSandboxRequest.create:type_name -> sandbar.broker.v1.CreateSandboxRequest
-	14,  // 21: sandbar.broker.v1.PlanSandboxResponse.placement:type_name -> sandbar.broker.v1.Placement
-	14,  // 22: sandbar.broker.v1.ExplainSandboxResponse.placement:type_name -> sandbar.broker.v1.Placement
-	85,  // 23: sandbar.broker.v1.Placement.decided_at:type_name -> google.protobuf.Timestamp
-	15,  // 24: sandbar.broker.v1.Placement.candidates:type_name -> sandbar.broker.v1.PlacementCandidate
-	18,  // 25: sandbar.broker.v1.Placement.attempts:type_name -> sandbar.broker.v1.PlacementAttempt
-	16,  // 26: sandbar.broker.v1.PlacementCandidate.obstacles:type_name -> sandbar.broker.v1.PlacementObstacle
-	17,  // 27: sandbar.broker.v1.PlacementCandidate.score:type_name -> sandbar.broker.v1.PlacementScore
-	65,  // 28: sandbar.broker.v1.PlacementCandidate.price:type_name -> sandbar.broker.v1.Price
-	1,   // 29: sandbar.broker.v1.PlacementObstacle.rule:type_name -> sandbar.broker.v1.PlacementRule
-	85,  // 30: sandbar.broker.v1.PlacementObstacle.until:type_name -> google.protobuf.Timestamp
-	86,  // 31: sandbar.broker.v1.PlacementScore.latency:type_name -> google.protobuf.Duration
-	85,  // 32: sandbar.broker.v1.PlacementAttempt.at:type_name -> google.protobuf.Timestamp
-	6,   // 33: sandbar.broker.v1.GetSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
-	74,  // 34: sandbar.broker.v1.ListSandboxesRequest.labels:type_name -> sandbar.broker.v1.ListSandboxesRequest.LabelsEntry
-	82,  // 35: sandbar.broker.v1.ListSandboxesRequest.states:type_name -> sandbar.provider.v1.SandboxState
-	6,   // 36: sandbar.broker.v1.ListSandboxesResponse.sandboxes:type_name -> sandbar.broker.v1.Sandbox
-	87,  // 37: sandbar.broker.v1.PauseSandboxRequest.minimum:type_name -> sandbar.provider.v1.Keeps
-	6,   // 38: sandbar.broker.v1.PauseSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
-	6,   // 39: sandbar.broker.v1.ResumeSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
-	85,  // 40: sandbar.broker.v1.ExtendSandboxRequest.expires_at:type_name -> google.protobuf.Timestamp
-	6,   // 41: sandbar.broker.v1.ExtendSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
-	87,  // 42: sandbar.broker.v1.ForkSandboxRequest.minimum:type_name -> sandbar.provider.v1.Keeps
-	75,  // 43: sandbar.broker.v1.ForkSandboxRequest.labels:type_name -> sandbar.broker.v1.ForkSandboxRequest.LabelsEntry
-	6,   // 44: sandbar.broker.v1.ForkSandboxResponse.sandboxes:type_name -> sandbar.broker.v1.Sandbox
-	87,  // 45: sandbar.broker.v1.Snapshot.kept:type_name -> sandbar.provider.v1.Keeps
-	85,  // 46: sandbar.broker.v1.Snapshot.created_at:type_name -> google.protobuf.Timestamp
-	76,  // 47: sandbar.broker.v1.Snapshot.labels:type_name -> sandbar.broker.v1.Snapshot.LabelsEntry
-	87,  // 48: sandbar.broker.v1.CreateSnapshotRequest.minimum:type_name -> sandbar.provider.v1.Keeps
-	77,  // 49: sandbar.broker.v1.CreateSnapshotRequest.labels:type_name -> sandbar.broker.v1.CreateSnapshotRequest.LabelsEntry
-	33,  // 50: sandbar.broker.v1.CreateSnapshotResponse.snapshot:type_name -> sandbar.broker.v1.Snapshot
-	33,  // 51: sandbar.broker.v1.ListSnapshotsResponse.snapshots:type_name -> sandbar.broker.v1.Snapshot
-	87,  // 52: sandbar.broker.v1.RestoreSnapshotRequest.minimum:type_name -> sandbar.provider.v1.Keeps
-	78,  // 53: sandbar.broker.v1.RestoreSnapshotRequest.labels:type_name -> sandbar.broker.v1.RestoreSnapshotRequest.LabelsEntry
-	86,  // 54: sandbar.broker.v1.RestoreSnapshotRequest.lifetime:type_name -> google.protobuf.Duration
-	7,   // 55: sandbar.broker.v1.RestoreSnapshotRequest.idle:type_name -> sandbar.broker.v1.Idle
-	6,   // 56: sandbar.broker.v1.RestoreSnapshotResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
-	79,  // 57: sandbar.broker.v1.CreateVolumeRequest.labels:type_name -> sandbar.broker.v1.CreateVolumeRequest.LabelsEntry
-	44,  // 58: sandbar.broker.v1.CreateVolumeResponse.volume:type_name -> sandbar.broker.v1.Volume
-	88,  // 59: sandbar.broker.v1.Volume.volume:type_name -> sandbar.provider.v1.Volume
-	44,  // 60: sandbar.broker.v1.ListVolumesResponse.volumes:type_name -> sandbar.broker.v1.Volume
-	80,  // 61: sandbar.broker.v1.ListVolumesResponse.unreachable:type_name -> sandbar.broker.v1.ListVolumesResponse.UnreachableEntry
-	85,  // 62: sandbar.broker.v1.GetServerResponse.started_at:type_name -> google.protobuf.Timestamp
-	86,  // 63: sandbar.broker.v1.GetServerResponse.idle_exit:type_name -> google.protobuf.Duration
-	55,  // 64: sandbar.broker.v1.ListProvidersResponse.providers:type_name -> sandbar.broker.v1.Provider
-	2,   // 65: sandbar.broker.v1.Provider.state:type_name -> sandbar.broker.v1.PluginState
-	89,  // 66: sandbar.broker.v1.Provider.capabilities:type_name -> sandbar.provider.v1.Capability
-	90,  // 67: sandbar.broker.v1.ProbeProviderResponse.probe:type_name -> sandbar.provider.v1.ProbeResponse
-	55,  // 68: sandbar.broker.v1.RestartProviderResponse.provider:type_name -> sandbar.broker.v1.Provider
-	63,  // 69: sandbar.broker.v1.WatchEventsResponse.events:type_name -> sandbar.broker.v1.Event
-	62,  // 70: sandbar.broker.v1.WatchEventsResponse.gap:type_name -> sandbar.broker.v1.EventGap
-	85,  // 71: sandbar.broker.v1.Event.at:type_name -> google.protobuf.Timestamp
-	3,   // 72: sandbar.broker.v1.Event.type:type_name -> sandbar.broker.v1.EventType
-	82,  // 73: sandbar.broker.v1.Event.state:type_name -> sandbar.provider.v1.SandboxState
-	82,  // 74: sandbar.broker.v1.Event.previous_state:type_name -> sandbar.provider.v1.SandboxState
-	81,  // 75: sandbar.broker.v1.Event.labels:type_name -> sandbar.broker.v1.Event.LabelsEntry
-	65,  // 76: sandbar.broker.v1.Rate.price:type_name -> sandbar.broker.v1.Price
-	4,   // 77: sandbar.broker.v1.Price.basis:type_name -> sandbar.broker.v1.PriceBasis
-	5,   // 78: sandbar.broker.v1.GetCostRequest.group:type_name -> sandbar.broker.v1.CostGroup
-	85,  // 79: sandbar.broker.v1.GetCostResponse.at:type_name -> google.protobuf.Timestamp
-	69,  // 80: sandbar.broker.v1.GetCostResponse.lines:type_name -> sandbar.broker.v1.CostLine
-	69,  // 81: sandbar.broker.v1.GetCostResponse.total:type_name -> sandbar.broker.v1.CostLine
-	70,  // 82: sandbar.broker.v1.CostLine.parts:type_name -> sandbar.broker.v1.CostPart
-	4,   // 83: sandbar.broker.v1.CostPart.basis:type_name -> sandbar.broker.v1.PriceBasis
-	8,   // 84: sandbar.broker.v1.SandboxService.CreateSandbox:input_type -> sandbar.broker.v1.CreateSandboxRequest
-	10,  // 85: sandbar.broker.v1.SandboxService.PlanSandbox:input_type -> sandbar.broker.v1.PlanSandboxRequest
-	12,  // 86: sandbar.broker.v1.SandboxService.ExplainSandbox:input_type -> sandbar.broker.v1.ExplainSandboxRequest
-	19,  // 87: sandbar.broker.v1.SandboxService.GetSandbox:input_type -> sandbar.broker.v1.GetSandboxRequest
-	21,  // 88: sandbar.broker.v1.SandboxService.ListSandboxes:input_type -> sandbar.broker.v1.ListSandboxesRequest
-	23,  // 89: sandbar.broker.v1.SandboxService.DeleteSandbox:input_type -> sandbar.broker.v1.DeleteSandboxRequest
-	25,  // 90: sandbar.broker.v1.SandboxService.PauseSandbox:input_type -> sandbar.broker.v1.PauseSandboxRequest
-	27,  // 91: sandbar.broker.v1.SandboxService.ResumeSandbox:input_type -> sandbar.broker.v1.ResumeSandboxRequest
-	29,  // 92: sandbar.broker.v1.SandboxService.ExtendSandbox:input_type -> sandbar.broker.v1.ExtendSandboxRequest
-	31,  // 93: sandbar.broker.v1.SandboxService.ForkSandbox:input_type -> sandbar.broker.v1.ForkSandboxRequest
-	34,  // 94: sandbar.broker.v1.SandboxService.CreateSnapshot:input_type -> sandbar.broker.v1.CreateSnapshotRequest
-	36,  // 95: sandbar.broker.v1.SandboxService.ListSnapshots:input_type -> sandbar.broker.v1.ListSnapshotsRequest
-	38,  // 96: sandbar.broker.v1.SandboxService.DeleteSnapshot:input_type -> sandbar.broker.v1.DeleteSnapshotRequest
-	40,  // 97: sandbar.broker.v1.SandboxService.RestoreSnapshot:input_type -> sandbar.broker.v1.RestoreSnapshotRequest
-	91,  // 98: sandbar.broker.v1.SandboxService.StartExec:input_type -> sandbar.provider.v1.StartExecRequest
-	92,  // 99: sandbar.broker.v1.SandboxService.AttachExec:input_type -> sandbar.provider.v1.AttachExecRequest
-	93,  // 100: sandbar.broker.v1.SandboxService.GetExec:input_type -> sandbar.provider.v1.GetExecRequest
-	94,  // 101: sandbar.broker.v1.SandboxService.SignalExec:input_type -> sandbar.provider.v1.SignalExecRequest
-	95,  // 102: sandbar.broker.v1.SandboxService.ListExecs:input_type -> sandbar.provider.v1.ListExecsRequest
-	96,  // 103: sandbar.broker.v1.SandboxService.ReadFile:input_type -> sandbar.provider.v1.ReadFileRequest
-	97,  // 104: sandbar.broker.v1.SandboxService.WriteFile:input_type -> sandbar.provider.v1.WriteFileRequest
-	98,  // 105: sandbar.broker.v1.SandboxService.StatFile:input_type -> sandbar.provider.v1.StatFileRequest
-	99,  // 106: sandbar.broker.v1.SandboxService.ListFiles:input_type -> sandbar.provider.v1.ListFilesRequest
-	100, // 107: sandbar.broker.v1.SandboxService.MakeDirectory:input_type -> sandbar.provider.v1.MakeDirectoryRequest
-	101, // 108: sandbar.broker.v1.SandboxService.RemoveFile:input_type -> sandbar.provider.v1.RemoveFileRequest
-	102, // 109: sandbar.broker.v1.SandboxService.MoveFile:input_type -> sandbar.provider.v1.MoveFileRequest
-	103, // 110: sandbar.broker.v1.SandboxService.DiffFiles:input_type -> sandbar.provider.v1.DiffFilesRequest
-	104, // 111: sandbar.broker.v1.SandboxService.DownloadArchive:input_type -> sandbar.provider.v1.DownloadArchiveRequest
-	105, // 112: sandbar.broker.v1.SandboxService.UploadArchive:input_type -> sandbar.provider.v1.UploadArchiveRequest
-	106, // 113: sandbar.broker.v1.SandboxService.ListPorts:input_type -> sandbar.provider.v1.ListPortsRequest
-	107, // 114: sandbar.broker.v1.SandboxService.OpenTunnel:input_type -> sandbar.provider.v1.OpenTunnelRequest
-	108, // 115: sandbar.broker.v1.SandboxService.GetUsage:input_type -> sandbar.provider.v1.GetUsageRequest
-	42,  // 116: sandbar.broker.v1.SandboxService.CreateVolume:input_type -> sandbar.broker.v1.CreateVolumeRequest
-	45,  // 117: sandbar.broker.v1.SandboxService.ListVolumes:input_type -> sandbar.broker.v1.ListVolumesRequest
-	47,  // 118: sandbar.broker.v1.SandboxService.DeleteVolume:input_type -> sandbar.broker.v1.DeleteVolumeRequest
-	60,  // 119: sandbar.broker.v1.SandboxService.WatchEvents:input_type -> sandbar.broker.v1.WatchEventsRequest
-	67,  // 120: sandbar.broker.v1.SandboxService.GetCost:input_type -> sandbar.broker.v1.GetCostRequest
-	49,  // 121: sandbar.broker.v1.AdminService.GetServer:input_type -> sandbar.broker.v1.GetServerRequest
-	51,  // 122: sandbar.broker.v1.AdminService.StopServer:input_type -> sandbar.broker.v1.StopServerRequest
-	53,  // 123: sandbar.broker.v1.AdminService.ListProviders:input_type -> sandbar.broker.v1.ListProvidersRequest
-	56,  // 124: sandbar.broker.v1.AdminService.ProbeProvider:input_type -> sandbar.broker.v1.ProbeProviderRequest
-	58,  // 125: sandbar.broker.v1.AdminService.RestartProvider:input_type -> sandbar.broker.v1.RestartProviderRequest
-	9,   // 126: sandbar.broker.v1.SandboxService.CreateSandbox:output_type -> sandbar.broker.v1.CreateSandboxResponse
-	11,  // 127: sandbar.broker.v1.SandboxService.PlanSandbox:output_type -> sandbar.broker.v1.PlanSandboxResponse
-	13,  // 128: sandbar.broker.v1.SandboxService.ExplainSandbox:output_type -> sandbar.broker.v1.ExplainSandboxResponse
-	20,  // 129: sandbar.broker.v1.SandboxService.GetSandbox:output_type -> sandbar.broker.v1.GetSandboxResponse
-	22,  // 130: sandbar.broker.v1.SandboxService.ListSandboxes:output_type -> sandbar.broker.v1.ListSandboxesResponse
-	24,  // 131: sandbar.broker.v1.SandboxService.DeleteSandbox:output_type -> sandbar.broker.v1.DeleteSandboxResponse
-	26,  // 132: sandbar.broker.v1.SandboxService.PauseSandbox:output_type -> sandbar.broker.v1.PauseSandboxResponse
-	28,  // 133: sandbar.broker.v1.SandboxService.ResumeSandbox:output_type -> sandbar.broker.v1.ResumeSandboxResponse
-	30,  // 134: sandbar.broker.v1.SandboxService.ExtendSandbox:output_type -> sandbar.broker.v1.ExtendSandboxResponse
-	32,  // 135: sandbar.broker.v1.SandboxService.ForkSandbox:output_type -> sandbar.broker.v1.ForkSandboxResponse
-	35,  // 136: sandbar.broker.v1.SandboxService.CreateSnapshot:output_type -> sandbar.broker.v1.CreateSnapshotResponse
-	37,  // 137: sandbar.broker.v1.SandboxService.ListSnapshots:output_type -> sandbar.broker.v1.ListSnapshotsResponse
-	39,  // 138: sandbar.broker.v1.SandboxService.DeleteSnapshot:output_type -> sandbar.broker.v1.DeleteSnapshotResponse
-	41,  // 139: sandbar.broker.v1.SandboxService.RestoreSnapshot:output_type -> sandbar.broker.v1.RestoreSnapshotResponse
-	109, // 140: sandbar.broker.v1.SandboxService.StartExec:output_type -> sandbar.provider.v1.StartExecResponse
-	110, // 141: sandbar.broker.v1.SandboxService.AttachExec:output_type -> sandbar.provider.v1.AttachExecResponse
-	111, // 142: sandbar.broker.v1.SandboxService.GetExec:output_type -> sandbar.provider.v1.GetExecResponse
-	112, // 143: sandbar.broker.v1.SandboxService.SignalExec:output_type -> sandbar.provider.v1.SignalExecResponse
-	113, // 144: sandbar.broker.v1.SandboxService.ListExecs:output_type -> sandbar.provider.v1.ListExecsResponse
-	114, // 145: sandbar.broker.v1.SandboxService.ReadFile:output_type -> sandbar.provider.v1.ReadFileResponse
-	115, // 146: sandbar.broker.v1.SandboxService.WriteFile:output_type -> sandbar.provider.v1.WriteFileResponse
-	116, // 147: sandbar.broker.v1.SandboxService.StatFile:output_type -> sandbar.provider.v1.StatFileResponse
-	117, // 148: sandbar.broker.v1.SandboxService.ListFiles:output_type -> sandbar.provider.v1.ListFilesResponse
-	118, // 149: sandbar.broker.v1.SandboxService.MakeDirectory:output_type -> sandbar.provider.v1.MakeDirectoryResponse
-	119, // 150: sandbar.broker.v1.SandboxService.RemoveFile:output_type -> sandbar.provider.v1.RemoveFileResponse
-	120, // 151: sandbar.broker.v1.SandboxService.MoveFile:output_type -> sandbar.provider.v1.MoveFileResponse
-	121, // 152: sandbar.broker.v1.SandboxService.DiffFiles:output_type -> sandbar.provider.v1.DiffFilesResponse
-	122, // 153: sandbar.broker.v1.SandboxService.DownloadArchive:output_type -> sandbar.provider.v1.DownloadArchiveResponse
-	123, // 154: sandbar.broker.v1.SandboxService.UploadArchive:output_type -> sandbar.provider.v1.UploadArchiveResponse
-	124, // 155: sandbar.broker.v1.SandboxService.ListPorts:output_type -> sandbar.provider.v1.ListPortsResponse
-	125, // 156: sandbar.broker.v1.SandboxService.OpenTunnel:output_type -> sandbar.provider.v1.OpenTunnelResponse
-	126, // 157: sandbar.broker.v1.SandboxService.GetUsage:output_type -> sandbar.provider.v1.GetUsageResponse
-	43,  // 158: sandbar.broker.v1.SandboxService.CreateVolume:output_type -> sandbar.broker.v1.CreateVolumeResponse
-	46,  // 159: sandbar.broker.v1.SandboxService.ListVolumes:output_type -> sandbar.broker.v1.ListVolumesResponse
-	48,  // 160: sandbar.broker.v1.SandboxService.DeleteVolume:output_type -> sandbar.broker.v1.DeleteVolumeResponse
-	61,  // 161: sandbar.broker.v1.SandboxService.WatchEvents:output_type -> sandbar.broker.v1.WatchEventsResponse
-	68,  // 162: sandbar.broker.v1.SandboxService.GetCost:output_type -> sandbar.broker.v1.GetCostResponse
-	50,  // 163: sandbar.broker.v1.AdminService.GetServer:output_type -> sandbar.broker.v1.GetServerResponse
-	52,  // 164: sandbar.broker.v1.AdminService.StopServer:output_type -> sandbar.broker.v1.StopServerResponse
-	54,  // 165: sandbar.broker.v1.AdminService.ListProviders:output_type -> sandbar.broker.v1.ListProvidersResponse
-	57,  // 166: sandbar.broker.v1.AdminService.ProbeProvider:output_type -> sandbar.broker.v1.ProbeProviderResponse
-	59,  // 167: sandbar.broker.v1.AdminService.RestartProvider:output_type -> sandbar.broker.v1.RestartProviderResponse
-	126, // [126:168] is the sub-list for method output_type
-	84,  // [84:126] is the sub-list for method input_type
-	84,  // [84:84] is the sub-list for extension type_name
-	84,  // [84:84] is the sub-list for extension extendee
-	0,   // [0:84] is the sub-list for field type_name
+	74,  // 16: sandbar.broker.v1.CreateSandboxRequest.provider_labels:type_name -> sandbar.broker.v1.CreateSandboxRequest.ProviderLabelsEntry
+	88,  // 17: sandbar.broker.v1.CreateSandboxRequest.pause_keeps:type_name -> sandbar.provider.v1.Keeps
+	88,  // 18: sandbar.broker.v1.CreateSandboxRequest.snapshot_keeps:type_name -> sandbar.provider.v1.Keeps
+	88,  // 19: sandbar.broker.v1.CreateSandboxRequest.fork_keeps:type_name -> sandbar.provider.v1.Keeps
+	87,  // 20: sandbar.broker.v1.CreateSandboxRequest.max_start_latency:type_name -> google.protobuf.Duration
+	89,  // 21: sandbar.broker.v1.CreateSandboxRequest.min_egress_strength:type_name -> sandbar.provider.v1.EgressStrength
+	67,  // 22: sandbar.broker.v1.CreateSandboxRequest.max_price:type_name -> sandbar.broker.v1.MaxPrice
+	6,   // 23: sandbar.broker.v1.CreateSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
+	8,   // 24: sandbar.broker.v1.PlanSandboxRequest.create:type_name -> sandbar.broker.v1.CreateSandboxRequest
+	14,  // 25: sandbar.broker.v1.PlanSandboxResponse.placement:type_name -> sandbar.broker.v1.Placement
+	14,  // 26: sandbar.broker.v1.ExplainSandboxResponse.placement:type_name -> sandbar.broker.v1.Placement
+	86,  // 27: sandbar.broker.v1.Placement.decided_at:type_name -> google.protobuf.Timestamp
+	15,  // 28: sandbar.broker.v1.Placement.candidates:type_name -> sandbar.broker.v1.PlacementCandidate
+	19,  // 29: sandbar.broker.v1.Placement.attempts:type_name -> sandbar.broker.v1.PlacementAttempt
+	17,  // 30: sandbar.broker.v1.PlacementCandidate.obstacles:type_name -> sandbar.broker.v1.PlacementObstacle
+	18,  // 31: sandbar.broker.v1.PlacementCandidate.score:type_name -> sandbar.broker.v1.PlacementScore
+	66,  // 32: sandbar.broker.v1.PlacementCandidate.price:type_name -> sandbar.broker.v1.Price
+	16,  // 33: sandbar.broker.v1.PlacementCandidate.adjustments:type_name -> sandbar.broker.v1.PlacementAdjustment
+	1,   // 34: sandbar.broker.v1.PlacementObstacle.rule:type_name -> sandbar.broker.v1.PlacementRule
+	86,  // 35: sandbar.broker.v1.PlacementObstacle.until:type_name -> google.protobuf.Timestamp
+	87,  // 36: sandbar.broker.v1.PlacementScore.latency:type_name -> google.protobuf.Duration
+	86,  // 37: sandbar.broker.v1.PlacementAttempt.at:type_name -> google.protobuf.Timestamp
+	6,   // 38: sandbar.broker.v1.GetSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
+	75,  // 39: sandbar.broker.v1.ListSandboxesRequest.labels:type_name -> sandbar.broker.v1.ListSandboxesRequest.LabelsEntry
+	83,  // 40: sandbar.broker.v1.ListSandboxesRequest.states:type_name -> sandbar.provider.v1.SandboxState
+	6,   // 41: sandbar.broker.v1.ListSandboxesResponse.sandboxes:type_name -> sandbar.broker.v1.Sandbox
+	88,  // 42: sandbar.broker.v1.PauseSandboxRequest.minimum:type_name -> sandbar.provider.v1.Keeps
+	6,   // 43: sandbar.broker.v1.PauseSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
+	6,   // 44: sandbar.broker.v1.ResumeSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
+	86,  // 45: sandbar.broker.v1.ExtendSandboxRequest.expires_at:type_name -> google.protobuf.Timestamp
+	6,   // 46: sandbar.broker.v1.ExtendSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
+	88,  // 47: sandbar.broker.v1.ForkSandboxRequest.minimum:type_name -> sandbar.provider.v1.Keeps
+	76,  // 48: sandbar.broker.v1.ForkSandboxRequest.labels:type_name -> sandbar.broker.v1.ForkSandboxRequest.LabelsEntry
+	6,   // 49: sandbar.broker.v1.ForkSandboxResponse.sandboxes:type_name -> sandbar.broker.v1.Sandbox
+	88,  // 50: sandbar.broker.v1.Snapshot.kept:type_name -> sandbar.provider.v1.Keeps
+	86,  // 51: sandbar.broker.v1.Snapshot.created_at:type_name -> google.protobuf.Timestamp
+	77,  // 52: sandbar.broker.v1.Snapshot.labels:type_name -> sandbar.broker.v1.Snapshot.LabelsEntry
+	88,  // 53: sandbar.broker.v1.CreateSnapshotRequest.minimum:type_name -> sandbar.provider.v1.Keeps
+	78,  // 54: sandbar.broker.v1.CreateSnapshotRequest.labels:type_name -> sandbar.broker.v1.CreateSnapshotRequest.LabelsEntry
+	34,  // 55: sandbar.broker.v1.CreateSnapshotResponse.snapshot:type_name -> sandbar.broker.v1.Snapshot
+	34,  // 56: sandbar.broker.v1.ListSnapshotsResponse.snapshots:type_name -> sandbar.broker.v1.Snapshot
+	88,  // 57: sandbar.broker.v1.RestoreSnapshotRequest.minimum:type_name -> sandbar.provider.v1.Keeps
+	79,  // 58: sandbar.broker.v1.RestoreSnapshotRequest.labels:type_name -> sandbar.broker.v1.RestoreSnapshotRequest.LabelsEntry
+	87,  // 59: sandbar.broker.v1.RestoreSnapshotRequest.lifetime:type_name -> google.protobuf.Duration
+	7,   // 60: sandbar.broker.v1.RestoreSnapshotRequest.idle:type_name -> sandbar.broker.v1.Idle
+	6,   // 61: sandbar.broker.v1.RestoreSnapshotResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
+	80,  // 62: sandbar.broker.v1.CreateVolumeRequest.labels:type_name -> sandbar.broker.v1.CreateVolumeRequest.LabelsEntry
+	45,  // 63: sandbar.broker.v1.CreateVolumeResponse.volume:type_name -> sandbar.broker.v1.Volume
+	90,  // 64: sandbar.broker.v1.Volume.volume:type_name -> sandbar.provider.v1.Volume
+	45,  // 65: sandbar.broker.v1.ListVolumesResponse.volumes:type_name -> sandbar.broker.v1.Volume
+	81,  // 66: sandbar.broker.v1.ListVolumesResponse.unreachable:type_name -> sandbar.broker.v1.ListVolumesResponse.UnreachableEntry
+	86,  // 67: sandbar.broker.v1.GetServerResponse.started_at:type_name -> google.protobuf.Timestamp
+	87,  // 68: sandbar.broker.v1.GetServerResponse.idle_exit:type_name -> google.protobuf.Duration
+	56,  // 69: sandbar.broker.v1.ListProvidersResponse.providers:type_name -> sandbar.broker.v1.Provider
+	2,   // 70: sandbar.broker.v1.Provider.state:type_name -> sandbar.broker.v1.PluginState
+	91,  // 71: sandbar.broker.v1.Provider.capabilities:type_name -> sandbar.provider.v1.Capability
+	92,  // 72: sandbar.broker.v1.ProbeProviderResponse.probe:type_name -> sandbar.provider.v1.ProbeResponse
+	56,  // 73: sandbar.broker.v1.RestartProviderResponse.provider:type_name -> sandbar.broker.v1.Provider
+	64,  // 74: sandbar.broker.v1.WatchEventsResponse.events:type_name -> sandbar.broker.v1.Event
+	63,  // 75: sandbar.broker.v1.WatchEventsResponse.gap:type_name -> sandbar.broker.v1.EventGap
+	86,  // 76: sandbar.broker.v1.Event.at:type_name -> google.protobuf.Timestamp
+	3,   // 77: sandbar.broker.v1.Event.type:type_name -> sandbar.broker.v1.EventType
+	83,  // 78: sandbar.broker.v1.Event.state:type_name -> sandbar.provider.v1.SandboxState
+	83,  // 79: sandbar.broker.v1.Event.previous_state:type_name -> sandbar.provider.v1.SandboxState
+	82,  // 80: sandbar.broker.v1.Event.labels:type_name -> sandbar.broker.v1.Event.LabelsEntry
+	66,  // 81: sandbar.broker.v1.Rate.price:type_name -> sandbar.broker.v1.Price
+	4,   // 82: sandbar.broker.v1.Price.basis:type_name -> sandbar.broker.v1.PriceBasis
+	5,   // 83: sandbar.broker.v1.GetCostRequest.group:type_name -> sandbar.broker.v1.CostGroup
+	86,  // 84: sandbar.broker.v1.GetCostResponse.at:type_name -> google.protobuf.Timestamp
+	70,  // 85: sandbar.broker.v1.GetCostResponse.lines:type_name -> sandbar.broker.v1.CostLine
+	70,  // 86: sandbar.broker.v1.GetCostResponse.total:type_name -> sandbar.broker.v1.CostLine
+	71,  // 87: sandbar.broker.v1.CostLine.parts:type_name -> sandbar.broker.v1.CostPart
+	4,   // 88: sandbar.broker.v1.CostPart.basis:type_name -> sandbar.broker.v1.PriceBasis
+	8,   // 89: sandbar.broker.v1.SandboxService.CreateSandbox:input_type -> sandbar.broker.v1.CreateSandboxRequest
+	10,  // 90: sandbar.broker.v1.SandboxService.PlanSandbox:input_type -> sandbar.broker.v1.PlanSandboxRequest
+	12,  // 91: sandbar.broker.v1.SandboxService.ExplainSandbox:input_type -> sandbar.broker.v1.ExplainSandboxRequest
+	20,  // 92: sandbar.broker.v1.SandboxService.GetSandbox:input_type -> sandbar.broker.v1.GetSandboxRequest
+	22,  // 93: sandbar.broker.v1.SandboxService.ListSandboxes:input_type -> sandbar.broker.v1.ListSandboxesRequest
+	24,  // 94: sandbar.broker.v1.SandboxService.DeleteSandbox:input_type -> sandbar.broker.v1.DeleteSandboxRequest
+	26,  // 95: sandbar.broker.v1.SandboxService.PauseSandbox:input_type -> sandbar.broker.v1.PauseSandboxRequest
+	28,  // 96: sandbar.broker.v1.SandboxService.ResumeSandbox:input_type -> sandbar.broker.v1.ResumeSandboxRequest
+	30,  // 97: sandbar.broker.v1.SandboxService.ExtendSandbox:input_type -> sandbar.broker.v1.ExtendSandboxRequest
+	32,  // 98: sandbar.broker.v1.SandboxService.ForkSandbox:input_type -> sandbar.broker.v1.ForkSandboxRequest
+	35,  // 99: sandbar.broker.v1.SandboxService.CreateSnapshot:input_type -> sandbar.broker.v1.CreateSnapshotRequest
+	37,  // 100: sandbar.broker.v1.SandboxService.ListSnapshots:input_type -> sandbar.broker.v1.ListSnapshotsRequest
+	39,  // 101: sandbar.broker.v1.SandboxService.DeleteSnapshot:input_type -> sandbar.broker.v1.DeleteSnapshotRequest
+	41,  // 102: sandbar.broker.v1.SandboxService.RestoreSnapshot:input_type -> sandbar.broker.v1.RestoreSnapshotRequest
+	93,  // 103: sandbar.broker.v1.SandboxService.StartExec:input_type -> sandbar.provider.v1.StartExecRequest
+	94,  // 104: sandbar.broker.v1.SandboxService.AttachExec:input_type -> sandbar.provider.v1.AttachExecRequest
+	95,  // 105: sandbar.broker.v1.SandboxService.GetExec:input_type -> sandbar.provider.v1.GetExecRequest
+	96,  // 106: sandbar.broker.v1.SandboxService.SignalExec:input_type -> sandbar.provider.v1.SignalExecRequest
+	97,  // 107: sandbar.broker.v1.SandboxService.ListExecs:input_type -> sandbar.provider.v1.ListExecsRequest
+	98,  // 108: sandbar.broker.v1.SandboxService.ReadFile:input_type -> sandbar.provider.v1.ReadFileRequest
+	99,  // 109: sandbar.broker.v1.SandboxService.WriteFile:input_type -> sandbar.provider.v1.WriteFileRequest
+	100, // 110: sandbar.broker.v1.SandboxService.StatFile:input_type -> sandbar.provider.v1.StatFileRequest
+	101, // 111: sandbar.broker.v1.SandboxService.ListFiles:input_type -> sandbar.provider.v1.ListFilesRequest
+	102, // 112: sandbar.broker.v1.SandboxService.MakeDirectory:input_type -> sandbar.provider.v1.MakeDirectoryRequest
+	103, // 113: sandbar.broker.v1.SandboxService.RemoveFile:input_type -> sandbar.provider.v1.RemoveFileRequest
+	104, // 114: sandbar.broker.v1.SandboxService.MoveFile:input_type -> sandbar.provider.v1.MoveFileRequest
+	105, // 115: sandbar.broker.v1.SandboxService.DiffFiles:input_type -> sandbar.provider.v1.DiffFilesRequest
+	106, // 116: sandbar.broker.v1.SandboxService.DownloadArchive:input_type -> sandbar.provider.v1.DownloadArchiveRequest
+	107, // 117: sandbar.broker.v1.SandboxService.UploadArchive:input_type -> sandbar.provider.v1.UploadArchiveRequest
+	108, // 118: sandbar.broker.v1.SandboxService.ListPorts:input_type -> sandbar.provider.v1.ListPortsRequest
+	109, // 119: sandbar.broker.v1.SandboxService.OpenTunnel:input_type -> sandbar.provider.v1.OpenTunnelRequest
+	110, // 120: sandbar.broker.v1.SandboxService.GetUsage:input_type -> sandbar.provider.v1.GetUsageRequest
+	43,  // 121: sandbar.broker.v1.SandboxService.CreateVolume:input_type -> sandbar.broker.v1.CreateVolumeRequest
+	46,  // 122: sandbar.broker.v1.SandboxService.ListVolumes:input_type -> sandbar.broker.v1.ListVolumesRequest
+	48,  // 123: sandbar.broker.v1.SandboxService.DeleteVolume:input_type -> sandbar.broker.v1.DeleteVolumeRequest
+	61,  // 124: sandbar.broker.v1.SandboxService.WatchEvents:input_type -> sandbar.broker.v1.WatchEventsRequest
+	68,  // 125: sandbar.broker.v1.SandboxService.GetCost:input_type -> sandbar.broker.v1.GetCostRequest
+	50,  // 126: sandbar.broker.v1.AdminService.GetServer:input_type -> sandbar.broker.v1.GetServerRequest
+	52,  // 127: sandbar.broker.v1.AdminService.StopServer:input_type -> sandbar.broker.v1.StopServerRequest
+	54,  // 128: sandbar.broker.v1.AdminService.ListProviders:input_type -> sandbar.broker.v1.ListProvidersRequest
+	57,  // 129: sandbar.broker.v1.AdminService.ProbeProvider:input_type -> sandbar.broker.v1.ProbeProviderRequest
+	59,  // 130: sandbar.broker.v1.AdminService.RestartProvider:input_type -> sandbar.broker.v1.RestartProviderRequest
+	9,   // 131: sandbar.broker.v1.SandboxService.CreateSandbox:output_type -> sandbar.broker.v1.CreateSandboxResponse
+	11,  // 132: sandbar.broker.v1.SandboxService.PlanSandbox:output_type -> sandbar.broker.v1.PlanSandboxResponse
+	13,  // 133: sandbar.broker.v1.SandboxService.ExplainSandbox:output_type -> sandbar.broker.v1.ExplainSandboxResponse
+	21,  // 134: sandbar.broker.v1.SandboxService.GetSandbox:output_type -> sandbar.broker.v1.GetSandboxResponse
+	23,  // 135: sandbar.broker.v1.SandboxService.ListSandboxes:output_type -> sandbar.broker.v1.ListSandboxesResponse
+	25,  // 136: sandbar.broker.v1.SandboxService.DeleteSandbox:output_type -> sandbar.broker.v1.DeleteSandboxResponse
+	27,  // 137: sandbar.broker.v1.SandboxService.PauseSandbox:output_type -> sandbar.broker.v1.PauseSandboxResponse
+	29,  // 138: sandbar.broker.v1.SandboxService.ResumeSandbox:output_type -> sandbar.broker.v1.ResumeSandboxResponse
+	31,  // 139: sandbar.broker.v1.SandboxService.ExtendSandbox:output_type -> sandbar.broker.v1.ExtendSandboxResponse
+	33,  // 140: sandbar.broker.v1.SandboxService.ForkSandbox:output_type -> sandbar.broker.v1.ForkSandboxResponse
+	36,  // 141: sandbar.broker.v1.SandboxService.CreateSnapshot:output_type -> sandbar.broker.v1.CreateSnapshotResponse
+	38,  // 142: sandbar.broker.v1.SandboxService.ListSnapshots:output_type -> sandbar.broker.v1.ListSnapshotsResponse
+	40,  // 143: sandbar.broker.v1.SandboxService.DeleteSnapshot:output_type -> sandbar.broker.v1.DeleteSnapshotResponse
+	42,  // 144: sandbar.broker.v1.SandboxService.RestoreSnapshot:output_type -> sandbar.broker.v1.RestoreSnapshotResponse
+	111, // 145: sandbar.broker.v1.SandboxService.StartExec:output_type -> sandbar.provider.v1.StartExecResponse
+	112, // 146: sandbar.broker.v1.SandboxService.AttachExec:output_type -> sandbar.provider.v1.AttachExecResponse
+	113, // 147: sandbar.broker.v1.SandboxService.GetExec:output_type -> sandbar.provider.v1.GetExecResponse
+	114, // 148: sandbar.broker.v1.SandboxService.SignalExec:output_type -> sandbar.provider.v1.SignalExecResponse
+	115, // 149: sandbar.broker.v1.SandboxService.ListExecs:output_type -> sandbar.provider.v1.ListExecsResponse
+	116, // 150: sandbar.broker.v1.SandboxService.ReadFile:output_type -> sandbar.provider.v1.ReadFileResponse
+	117, // 151: sandbar.broker.v1.SandboxService.WriteFile:output_type -> sandbar.provider.v1.WriteFileResponse
+	118, // 152: sandbar.broker.v1.SandboxService.StatFile:output_type -> sandbar.provider.v1.StatFileResponse
+	119, // 153: sandbar.broker.v1.SandboxService.ListFiles:output_type -> sandbar.provider.v1.ListFilesResponse
+	120, // 154: sandbar.broker.v1.SandboxService.MakeDirectory:output_type -> sandbar.provider.v1.MakeDirectoryResponse
+	121, // 155: sandbar.broker.v1.SandboxService.RemoveFile:output_type -> sandbar.provider.v1.RemoveFileResponse
+	122, // 156: sandbar.broker.v1.SandboxService.MoveFile:output_type -> sandbar.provider.v1.MoveFileResponse
+	123, // 157: sandbar.broker.v1.SandboxService.DiffFiles:output_type -> sandbar.provider.v1.DiffFilesResponse
+	124, // 158: sandbar.broker.v1.SandboxService.DownloadArchive:output_type -> sandbar.provider.v1.DownloadArchiveResponse
+	125, // 159: sandbar.broker.v1.SandboxService.UploadArchive:output_type -> sandbar.provider.v1.UploadArchiveResponse
+	126, // 160: sandbar.broker.v1.SandboxService.ListPorts:output_type -> sandbar.provider.v1.ListPortsResponse
+	127, // 161: sandbar.broker.v1.SandboxService.OpenTunnel:output_type -> sandbar.provider.v1.OpenTunnelResponse
+	128, // 162: sandbar.broker.v1.SandboxService.GetUsage:output_type -> sandbar.provider.v1.GetUsageResponse
+	44,  // 163: sandbar.broker.v1.SandboxService.CreateVolume:output_type -> sandbar.broker.v1.CreateVolumeResponse
+	47,  // 164: sandbar.broker.v1.SandboxService.ListVolumes:output_type -> sandbar.broker.v1.ListVolumesResponse
+	49,  // 165: sandbar.broker.v1.SandboxService.DeleteVolume:output_type -> sandbar.broker.v1.DeleteVolumeResponse
+	62,  // 166: sandbar.broker.v1.SandboxService.WatchEvents:output_type -> sandbar.broker.v1.WatchEventsResponse
+	69,  // 167: sandbar.broker.v1.SandboxService.GetCost:output_type -> sandbar.broker.v1.GetCostResponse
+	51,  // 168: sandbar.broker.v1.AdminService.GetServer:output_type -> sandbar.broker.v1.GetServerResponse
+	53,  // 169: sandbar.broker.v1.AdminService.StopServer:output_type -> sandbar.broker.v1.StopServerResponse
+	55,  // 170: sandbar.broker.v1.AdminService.ListProviders:output_type -> sandbar.broker.v1.ListProvidersResponse
+	58,  // 171: sandbar.broker.v1.AdminService.ProbeProvider:output_type -> sandbar.broker.v1.ProbeProviderResponse
+	60,  // 172: sandbar.broker.v1.AdminService.RestartProvider:output_type -> sandbar.broker.v1.RestartProviderResponse
+	131, // [131:173] is the sub-list for method output_type
+	89,  // [89:131] is the sub-list for method input_type
+	89,  // [89:89] is the sub-list for extension type_name
+	89,  // [89:89] is the sub-list for extension extendee
+	0,   // [0:89] is the sub-list for field type_name
 }
 
 func init() { file_sandbar_broker_v1_broker_proto_init() }
@@ -5349,14 +5554,14 @@ func file_sandbar_broker_v1_broker_proto_init() {
 	if File_sandbar_broker_v1_broker_proto != nil {
 		return
 	}
-	file_sandbar_broker_v1_broker_proto_msgTypes[27].OneofWrappers = []any{}
+	file_sandbar_broker_v1_broker_proto_msgTypes[28].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sandbar_broker_v1_broker_proto_rawDesc), len(file_sandbar_broker_v1_broker_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   76,
+			NumMessages:   77,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
