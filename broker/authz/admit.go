@@ -37,6 +37,10 @@ var calls = map[protoreflect.FullName]map[protoreflect.Name]Permission{
 		"CreateTenant": TenantWrite, "ListTenants": TenantRead, "DeleteTenant": TenantWrite,
 		"CreateAPIKey": KeyWrite, "ListAPIKeys": KeyRead, "RevokeAPIKey": KeyWrite,
 	},
+	"sandbar.broker.v1.WebhookService": {
+		"CreateWebhook": WebhookWrite, "ListWebhooks": WebhookRead, "DeleteWebhook": WebhookWrite, "TestWebhook": WebhookWrite,
+		"RotateWebhookSecret": WebhookWrite, "EnableWebhook": WebhookWrite, "DisableWebhook": WebhookWrite,
+	},
 }
 
 // Call is what is known about a procedure.
@@ -58,7 +62,9 @@ var procedures = sync.OnceValue(func() map[string]Call {
 })
 
 func streams(service protoreflect.FullName, method protoreflect.Name) bool {
-	for _, file := range []protoreflect.FileDescriptor{brokerv1.File_sandbar_broker_v1_broker_proto, brokerv1.File_sandbar_broker_v1_access_proto} {
+	for _, file := range []protoreflect.FileDescriptor{
+		brokerv1.File_sandbar_broker_v1_broker_proto, brokerv1.File_sandbar_broker_v1_access_proto, brokerv1.File_sandbar_broker_v1_webhook_proto,
+	} {
 		if s := file.Services().ByName(service.Name()); s != nil && s.FullName() == service {
 			if m := s.Methods().ByName(method); m != nil {
 				return m.IsStreamingClient() || m.IsStreamingServer()

@@ -26,7 +26,9 @@ const (
 // TestEveryCallHasAPermission fails for a call that was added without deciding who
 // may make it. Who may, a test of package server shows against a real one.
 func TestEveryCallHasAPermission(t *testing.T) {
-	for _, file := range []protoreflect.FileDescriptor{brokerv1.File_sandbar_broker_v1_broker_proto, brokerv1.File_sandbar_broker_v1_access_proto} {
+	for _, file := range []protoreflect.FileDescriptor{
+		brokerv1.File_sandbar_broker_v1_broker_proto, brokerv1.File_sandbar_broker_v1_access_proto, brokerv1.File_sandbar_broker_v1_webhook_proto,
+	} {
 		for i := range file.Services().Len() {
 			service := file.Services().Get(i)
 			for j := range service.Methods().Len() {

@@ -37,6 +37,10 @@ const (
 	// KeyRead and KeyWrite are about API keys of the tenant.
 	KeyRead  Permission = "key:read"
 	KeyWrite Permission = "key:write"
+	// WebhookRead and WebhookWrite are about webhooks of the tenant, which are told of
+	// all that happens in it.
+	WebhookRead  Permission = "webhook:read"
+	WebhookWrite Permission = "webhook:write"
 	// TenantRead sees the caller's own tenant, TenantWrite makes and deletes
 	// tenants.
 	TenantRead  Permission = "tenant:read"
@@ -56,22 +60,25 @@ var permissions = map[brokerv1.Role][]Permission{
 	brokerv1.Role_ROLE_ADMIN: {
 		SandboxRead, SandboxWrite, Exec, FileRead, FileWrite, Port, VolumeRead, VolumeWrite, ProviderRead, ProviderWrite,
 		KeyRead, KeyWrite, TenantRead, TenantWrite, ServerRead, ServerWrite, HostMount,
+		WebhookRead, WebhookWrite,
 	},
 	brokerv1.Role_ROLE_OPERATOR: {
 		SandboxRead, SandboxWrite, Exec, FileRead, FileWrite, Port, VolumeRead, VolumeWrite, ProviderRead,
 		KeyRead, KeyWrite, TenantRead, ServerRead,
+		WebhookRead, WebhookWrite,
 	},
 	brokerv1.Role_ROLE_USER: {
 		SandboxRead, SandboxWrite, Exec, FileRead, FileWrite, Port, VolumeRead, VolumeWrite, TenantRead, ServerRead,
 	},
 	brokerv1.Role_ROLE_AUDITOR: {
 		SandboxRead, VolumeRead, ProviderRead, KeyRead, TenantRead, ServerRead,
+		WebhookRead,
 	},
 }
 
 // unconfined are permissions that a scope of providers or labels takes away:
 // whoever is kept to a part of a tenant administers none of it.
-var unconfined = []Permission{KeyRead, KeyWrite, TenantWrite, ProviderWrite, ServerWrite, HostMount}
+var unconfined = []Permission{KeyRead, KeyWrite, TenantWrite, ProviderWrite, ServerWrite, HostMount, WebhookRead, WebhookWrite}
 
 // RoleName returns a role as people write it.
 func RoleName(r brokerv1.Role) string {

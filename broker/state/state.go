@@ -275,6 +275,7 @@ type Store interface {
 	Events
 	Tenants
 	Keys
+	Webhooks
 	// Owner returns the broker's own id, which is made at the first call and
 	// stays for the life of the store.
 	Owner(ctx context.Context) (string, error)

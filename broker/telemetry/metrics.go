@@ -33,9 +33,9 @@ const failed = "failed"
 type Metrics struct {
 	meter metric.Meter
 
-	operations, orphans, calls, execs, streamBytes, rpcs metric.Int64Counter
-	operationTime, callTime, execTime, rpcTime           metric.Float64Histogram
-	streams, rpcOpen                                     metric.Int64UpDownCounter
+	operations, orphans, calls, execs, streamBytes, rpcs, webhooks metric.Int64Counter
+	operationTime, callTime, execTime, rpcTime, webhookTime        metric.Float64Histogram
+	streams, rpcOpen                                               metric.Int64UpDownCounter
 }
 
 // New makes the instruments of a provider of meters.
@@ -45,6 +45,7 @@ func New(p metric.MeterProvider) (*Metrics, error) {
 	for name, at := range map[string]*metric.Int64Counter{
 		nameOperations: &m.operations, nameOrphans: &m.orphans, nameCalls: &m.calls,
 		nameExecs: &m.execs, nameStreamBytes: &m.streamBytes, nameRPCs: &m.rpcs,
+		nameWebhooks: &m.webhooks,
 	} {
 		d := definition(name)
 		c, err := m.meter.Int64Counter(name, metric.WithUnit(d.Unit), metric.WithDescription(d.Help))
@@ -52,6 +53,7 @@ func New(p metric.MeterProvider) (*Metrics, error) {
 	}
 	for name, at := range map[string]*metric.Float64Histogram{
 		nameOperationTime: &m.operationTime, nameCallTime: &m.callTime, nameExecTime: &m.execTime, nameRPCTime: &m.rpcTime,
+		nameWebhookTime: &m.webhookTime,
 	} {
 		d := definition(name)
 		h, err := m.meter.Float64Histogram(name, metric.WithUnit(d.Unit), metric.WithDescription(d.Help), metric.WithExplicitBucketBoundaries(seconds...))
@@ -148,6 +150,16 @@ func (m *Metrics) RPC(ctx context.Context, procedure string) (end func(err error
 		m.rpcs.Add(ctx, 1, metric.WithAttributes(what, attribute.String(labelOutcome, Outcome(err))))
 		m.rpcTime.Record(ctx, time.Since(began).Seconds(), metric.WithAttributes(what, attribute.String(labelOutcome, okOrFailed(err))))
 	}
+}
+
+// Webhook counts an attempt to deliver a message to a webhook; outcome is OK or
+// one of few words.
+func (m *Metrics) Webhook(ctx context.Context, outcome string, took time.Duration) {
+	m.webhooks.Add(ctx, 1, metric.WithAttributes(attribute.String(labelOutcome, outcome)))
+	if outcome != OK {
+		outcome = failed
+	}
+	m.webhookTime.Record(ctx, took.Seconds(), metric.WithAttributes(attribute.String(labelOutcome, outcome)))
 }
 
 // StreamKind is what a stream through the broker carries.

@@ -59,6 +59,8 @@ func Run(t *testing.T, open func(testing.TB) state.Store) {
 		"tenants' objects": tenantObjects,
 		"tenant removed":   tenantRemoved,
 		"keys":             keys,
+		"webhooks":         webhooks,
+		"held webhooks":    holds,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}

@@ -123,6 +123,7 @@ func history(t *testing.T, d Database) []chapter {
 		return body
 	}
 	place := &brokerv1.Placement{Provider: "p"}
+	hook := webhook(1, "default")
 	return []chapter{
 		{since: 1, store: func() {
 			exec(`INSERT INTO meta (key, value) VALUES ('owner', 'brk_old')`)
@@ -168,6 +169,10 @@ func history(t *testing.T, d Database) []chapter {
 				start.UnixNano(), encode(tenanted.Body))
 			exec(`INSERT INTO requests (key, tenant, digest, ids, at) VALUES ('key', 'acme', ?, '["sbx_005"]', ?)`, []byte{8}, start.UnixNano())
 		}, verify: func(t *testing.T, s state.Store, stored bool) { verifyTenants(t, s, tenanted, key, stored) }},
+		{since: 7, store: func() {
+			exec(`INSERT INTO webhooks (id, tenant, disabled, secret, previous_secret, holder, held_until, version, body)
+				VALUES (?, 'default', 0, ?, ?, '', 0, 1, ?)`, hook.ID(), hook.Secret, hook.Previous, encode(hook.Body))
+		}, verify: func(t *testing.T, s state.Store, stored bool) { verifyWebhook(t, s, hook, stored) }},
 	}
 }
 
@@ -255,5 +260,17 @@ func verifyTenants(t *testing.T, s state.Store, tenanted *state.Sandbox, key *br
 	check(t, err)
 	if diff := cmp.Diff(key, k.Body, protocmp.Transform()); diff != "" || k.Hash[0] != 7 {
 		t.Errorf("key, hash %x: -want +got:\n%s", k.Hash, diff)
+	}
+}
+
+func verifyWebhook(t *testing.T, s state.Store, hook *state.Webhook, stored bool) {
+	t.Helper()
+	if !stored {
+		check(t, s.InsertWebhook(t.Context(), hook))
+	}
+	got, err := s.Webhook(t.Context(), hook.ID())
+	check(t, err)
+	if diff := cmp.Diff(hook, got, protocmp.Transform()); diff != "" {
+		t.Errorf("webhook: -want +got:\n%s", diff)
 	}
 }

@@ -38,6 +38,7 @@ type grammar struct {
 	Tenant tenantCmd `cmd:"" name:"tenant" group:"Access" help:"Create, list and remove tenants."`
 
 	Events      eventsCmd      `cmd:"" group:"System" help:"Show what happens to sandboxes."`
+	Webhook     webhookCmd     `cmd:"" group:"System" help:"Tell URLs what happens: make, list, test and remove webhooks."`
 	Providers   providersCmd   `cmd:"" group:"System" help:"List providers."`
 	Doctor      doctorCmd      `cmd:"" group:"System" help:"Check whether sandboxes can work here."`
 	Serve       serveCmd       `cmd:"" group:"System" help:"Run a broker."`

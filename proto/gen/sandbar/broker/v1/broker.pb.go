@@ -254,16 +254,20 @@ const (
 	EventType_EVENT_TYPE_SANDBOX_DELETED EventType = 3
 	// It was never made, which is known for sure now.
 	EventType_EVENT_TYPE_SANDBOX_NOT_MADE EventType = 4
+	// A webhook of the tenant was disabled, because its URL could not be reached for
+	// days or did not want it any more. 20 and on are of webhooks.
+	EventType_EVENT_TYPE_WEBHOOK_DISABLED EventType = 20
 )
 
 // Enum value maps for EventType.
 var (
 	EventType_name = map[int32]string{
-		0: "EVENT_TYPE_UNSPECIFIED",
-		1: "EVENT_TYPE_SANDBOX_CREATING",
-		2: "EVENT_TYPE_SANDBOX_STATE_CHANGED",
-		3: "EVENT_TYPE_SANDBOX_DELETED",
-		4: "EVENT_TYPE_SANDBOX_NOT_MADE",
+		0:  "EVENT_TYPE_UNSPECIFIED",
+		1:  "EVENT_TYPE_SANDBOX_CREATING",
+		2:  "EVENT_TYPE_SANDBOX_STATE_CHANGED",
+		3:  "EVENT_TYPE_SANDBOX_DELETED",
+		4:  "EVENT_TYPE_SANDBOX_NOT_MADE",
+		20: "EVENT_TYPE_WEBHOOK_DISABLED",
 	}
 	EventType_value = map[string]int32{
 		"EVENT_TYPE_UNSPECIFIED":           0,
@@ -271,6 +275,7 @@ var (
 		"EVENT_TYPE_SANDBOX_STATE_CHANGED": 2,
 		"EVENT_TYPE_SANDBOX_DELETED":       3,
 		"EVENT_TYPE_SANDBOX_NOT_MADE":      4,
+		"EVENT_TYPE_WEBHOOK_DISABLED":      20,
 	}
 )
 
@@ -3708,7 +3713,7 @@ func (x *EventGap) GetReason() string {
 	return ""
 }
 
-// Event is a change of a sandbox.
+// Event is a change of a sandbox, or of a webhook.
 type Event struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Where to go on after this event.
@@ -3730,7 +3735,9 @@ type Event struct {
 	// Tenant that owns the sandbox.
 	Tenant string `protobuf:"bytes,11,opt,name=tenant,proto3" json:"tenant,omitempty"`
 	// Labels of the sandbox.
-	Labels        map[string]string `protobuf:"bytes,12,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Labels map[string]string `protobuf:"bytes,12,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// The webhook, of events that are about one; sandbox_id is empty then.
+	WebhookId     string `protobuf:"bytes,20,opt,name=webhook_id,json=webhookId,proto3" json:"webhook_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3847,6 +3854,13 @@ func (x *Event) GetLabels() map[string]string {
 		return x.Labels
 	}
 	return nil
+}
+
+func (x *Event) GetWebhookId() string {
+	if x != nil {
+		return x.WebhookId
+	}
+	return ""
 }
 
 var File_sandbar_broker_v1_broker_proto protoreflect.FileDescriptor
@@ -4123,7 +4137,7 @@ const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"\x06cursor\x18\x02 \x01(\tR\x06cursor\x12-\n" +
 	"\x03gap\x18\x03 \x01(\v2\x1b.sandbar.broker.v1.EventGapR\x03gap\"\"\n" +
 	"\bEventGap\x12\x16\n" +
-	"\x06reason\x18\x01 \x01(\tR\x06reason\"\x93\x04\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\"\xb2\x04\n" +
 	"\x05Event\x12\x16\n" +
 	"\x06cursor\x18\x01 \x01(\tR\x06cursor\x12*\n" +
 	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x120\n" +
@@ -4138,7 +4152,9 @@ const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"\btrace_id\x18\n" +
 	" \x01(\tR\atraceId\x12\x16\n" +
 	"\x06tenant\x18\v \x01(\tR\x06tenant\x12<\n" +
-	"\x06labels\x18\f \x03(\v2$.sandbar.broker.v1.Event.LabelsEntryR\x06labels\x1a9\n" +
+	"\x06labels\x18\f \x03(\v2$.sandbar.broker.v1.Event.LabelsEntryR\x06labels\x12\x1d\n" +
+	"\n" +
+	"webhook_id\x18\x14 \x01(\tR\twebhookId\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01*X\n" +
@@ -4170,13 +4186,14 @@ const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"\x12PLUGIN_STATE_READY\x10\x04\x12\x19\n" +
 	"\x15PLUGIN_STATE_DEGRADED\x10\x05\x12\x18\n" +
 	"\x14PLUGIN_STATE_BACKOFF\x10\x06\x12\x1c\n" +
-	"\x18PLUGIN_STATE_QUARANTINED\x10\a*\xaf\x01\n" +
+	"\x18PLUGIN_STATE_QUARANTINED\x10\a*\xd0\x01\n" +
 	"\tEventType\x12\x1a\n" +
 	"\x16EVENT_TYPE_UNSPECIFIED\x10\x00\x12\x1f\n" +
 	"\x1bEVENT_TYPE_SANDBOX_CREATING\x10\x01\x12$\n" +
 	" EVENT_TYPE_SANDBOX_STATE_CHANGED\x10\x02\x12\x1e\n" +
 	"\x1aEVENT_TYPE_SANDBOX_DELETED\x10\x03\x12\x1f\n" +
-	"\x1bEVENT_TYPE_SANDBOX_NOT_MADE\x10\x042\xad\x1b\n" +
+	"\x1bEVENT_TYPE_SANDBOX_NOT_MADE\x10\x04\x12\x1f\n" +
+	"\x1bEVENT_TYPE_WEBHOOK_DISABLED\x10\x142\xad\x1b\n" +
 	"\x0eSandboxService\x12b\n" +
 	"\rCreateSandbox\x12'.sandbar.broker.v1.CreateSandboxRequest\x1a(.sandbar.broker.v1.CreateSandboxResponse\x12\\\n" +
 	"\vPlanSandbox\x12%.sandbar.broker.v1.PlanSandboxRequest\x1a&.sandbar.broker.v1.PlanSandboxResponse\x12e\n" +
