@@ -31,6 +31,7 @@ var calls = map[protoreflect.FullName]map[protoreflect.Name]Permission{
 	"sandbar.broker.v1.AdminService": {
 		"GetServer": ServerRead, "StopServer": ServerWrite,
 		"ListProviders": ProviderRead, "ProbeProvider": ProviderRead, "RestartProvider": ProviderWrite,
+		"GetActivity": ActivityRead,
 	},
 	"sandbar.broker.v1.AccessService": {
 		"WhoAmI":       Any,

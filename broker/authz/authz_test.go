@@ -97,7 +97,7 @@ func TestScopes(t *testing.T) {
 		{[]string{"file"}, &brokerv1.Scope{Permissions: []string{"file:read", "file:write"}}, ""},
 		{[]string{"provider=b", "provider=a", "label:team=x=y"}, &brokerv1.Scope{Providers: []string{"a", "b"}, Labels: map[string]string{"team": "x=y"}}, ""},
 		{[]string{"any"}, nil, `"any" is not a permission`},
-		{[]string{"Exec"}, nil, `want one of exec, file, host, key, port, provider, sandbox, server, tenant, volume`},
+		{[]string{"Exec"}, nil, `want one of activity, exec, file, host, key, port, provider, sandbox, server, tenant, volume`},
 		{[]string{"provider="}, nil, `"" is not the name of a provider`},
 		{[]string{"label:team"}, nil, `want label:NAME=VALUE`},
 		{[]string{"label:=x"}, nil, `cannot be`},

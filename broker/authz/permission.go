@@ -48,6 +48,8 @@ const (
 	// ServerRead sees what serves, ServerWrite ends it.
 	ServerRead  Permission = "server:read"
 	ServerWrite Permission = "server:write"
+	// ActivityRead sees what happens at the providers, of all tenants together.
+	ActivityRead Permission = "activity:read"
 	// HostMount shows folders of the provider's machine to a sandbox. No call takes
 	// it by itself: a request to make a sandbox does if it has such a mount.
 	HostMount Permission = "host:mount"
@@ -60,7 +62,7 @@ var permissions = map[brokerv1.Role][]Permission{
 	brokerv1.Role_ROLE_ADMIN: {
 		SandboxRead, SandboxWrite, Exec, FileRead, FileWrite, Port, VolumeRead, VolumeWrite, ProviderRead, ProviderWrite,
 		KeyRead, KeyWrite, TenantRead, TenantWrite, ServerRead, ServerWrite, HostMount,
-		WebhookRead, WebhookWrite,
+		WebhookRead, WebhookWrite, ActivityRead,
 	},
 	brokerv1.Role_ROLE_OPERATOR: {
 		SandboxRead, SandboxWrite, Exec, FileRead, FileWrite, Port, VolumeRead, VolumeWrite, ProviderRead,
@@ -78,7 +80,7 @@ var permissions = map[brokerv1.Role][]Permission{
 
 // unconfined are permissions that a scope of providers or labels takes away:
 // whoever is kept to a part of a tenant administers none of it.
-var unconfined = []Permission{KeyRead, KeyWrite, TenantWrite, ProviderWrite, ServerWrite, HostMount, WebhookRead, WebhookWrite}
+var unconfined = []Permission{KeyRead, KeyWrite, TenantWrite, ProviderWrite, ServerWrite, HostMount, WebhookRead, WebhookWrite, ActivityRead}
 
 // RoleName returns a role as people write it.
 func RoleName(r brokerv1.Role) string {

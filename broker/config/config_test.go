@@ -141,7 +141,7 @@ func TestErrorsNameFileLineFieldValueAndRemedy(t *testing.T) {
 		{"network", "webhooks: {allow_networks: [10.1.2.3/8]}\n", `c.yaml:1: webhooks.allow_networks[0] is "10.1.2.3/8": want a network such as 10.1.0.0/16 or fd00:1::/64`},
 		{"tenant of a key", key + "  tenant: Acme\n", `c.yaml:4: api_keys[0].tenant is "Acme": want up to 31 lower-case letters, digits and dashes, the first not a dash`},
 		{"role of a key", key + "  role: king\n", `c.yaml:4: api_keys[0].role is "king": want one of ["admin" "operator" "user" "auditor"]`},
-		{"scope of a key", key + "  scope: [exec, fly]\n", `c.yaml:4: api_keys[0].scope cannot be: "fly" is not a permission: want one of exec, file, host, key, port, provider, sandbox, server, tenant, volume, webhook, or one with :read or :write`},
+		{"scope of a key", key + "  scope: [exec, fly]\n", `c.yaml:4: api_keys[0].scope cannot be: "fly" is not a permission: want one of activity, exec, file, host, key, port, provider, sandbox, server, tenant, volume, webhook, or one with :read or :write`},
 		{"end of a key", key + "  expires: tomorrow\n", `c.yaml:4: api_keys[0].expires is "tomorrow": want a time such as 2027-01-31T00:00:00Z`},
 		{"issuer", "oidc:\n- {issuer: 'http://a.example', audience: b, tenant: c, role: user}\n", `c.yaml:2: oidc[0].issuer is "http://a.example": want an https address, as the tokens have it; http is for this machine only`},
 		{"audience", "oidc:\n- {issuer: 'http://localhost:1', tenant: c, role: user}\n", `c.yaml:2: oidc[0].audience is missing: want what the issuer's tokens for this broker have as audience, or tokens for anybody would do`},

@@ -3863,6 +3863,353 @@ func (x *Event) GetWebhookId() string {
 	return ""
 }
 
+type GetActivityRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetActivityRequest) Reset() {
+	*x = GetActivityRequest{}
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetActivityRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetActivityRequest) ProtoMessage() {}
+
+func (x *GetActivityRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetActivityRequest.ProtoReflect.Descriptor instead.
+func (*GetActivityRequest) Descriptor() ([]byte, []int) {
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{58}
+}
+
+type GetActivityResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	At    *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=at,proto3" json:"at,omitempty"`
+	// How long before at the tallies begin: a minute, or since the broker started.
+	Window *durationpb.Duration `protobuf:"bytes,2,opt,name=window,proto3" json:"window,omitempty"`
+	// In the order of the configuration.
+	Providers     []*ProviderActivity `protobuf:"bytes,3,rep,name=providers,proto3" json:"providers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetActivityResponse) Reset() {
+	*x = GetActivityResponse{}
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetActivityResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetActivityResponse) ProtoMessage() {}
+
+func (x *GetActivityResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetActivityResponse.ProtoReflect.Descriptor instead.
+func (*GetActivityResponse) Descriptor() ([]byte, []int) {
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *GetActivityResponse) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *GetActivityResponse) GetWindow() *durationpb.Duration {
+	if x != nil {
+		return x.Window
+	}
+	return nil
+}
+
+func (x *GetActivityResponse) GetProviders() []*ProviderActivity {
+	if x != nil {
+		return x.Providers
+	}
+	return nil
+}
+
+// ProviderActivity is how one provider fares.
+type ProviderActivity struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Provider string                 `protobuf:"bytes,1,opt,name=provider,proto3" json:"provider,omitempty"`
+	State    PluginState            `protobuf:"varint,2,opt,name=state,proto3,enum=sandbar.broker.v1.PluginState" json:"state,omitempty"`
+	// Why it is not READY.
+	StatusReason string `protobuf:"bytes,3,opt,name=status_reason,json=statusReason,proto3" json:"status_reason,omitempty"`
+	// Starts of its plugin since the broker started, the first included.
+	Starts int32 `protobuf:"varint,4,opt,name=starts,proto3" json:"starts,omitempty"`
+	// State of its circuit: closed, open or half_open.
+	Circuit string `protobuf:"bytes,5,opt,name=circuit,proto3" json:"circuit,omitempty"`
+	// Sandboxes that are not gone, by state; none has no entry.
+	Sandboxes []*SandboxCount `protobuf:"bytes,6,rep,name=sandboxes,proto3" json:"sandboxes,omitempty"`
+	// Streams that are open through this broker: commands, tunnels, files, archives.
+	Streams int32 `protobuf:"varint,7,opt,name=streams,proto3" json:"streams,omitempty"`
+	// Sandboxes that were asked for: created, restored, forked.
+	Creates *CallTally `protobuf:"bytes,8,opt,name=creates,proto3" json:"creates,omitempty"`
+	// Other operations on sandboxes: pause, resume, delete, snapshot.
+	Changes *CallTally `protobuf:"bytes,9,opt,name=changes,proto3" json:"changes,omitempty"`
+	// Commands that were started; how long it took to start them.
+	Execs         *CallTally `protobuf:"bytes,10,opt,name=execs,proto3" json:"execs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProviderActivity) Reset() {
+	*x = ProviderActivity{}
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProviderActivity) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProviderActivity) ProtoMessage() {}
+
+func (x *ProviderActivity) ProtoReflect() protoreflect.Message {
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProviderActivity.ProtoReflect.Descriptor instead.
+func (*ProviderActivity) Descriptor() ([]byte, []int) {
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *ProviderActivity) GetProvider() string {
+	if x != nil {
+		return x.Provider
+	}
+	return ""
+}
+
+func (x *ProviderActivity) GetState() PluginState {
+	if x != nil {
+		return x.State
+	}
+	return PluginState_PLUGIN_STATE_UNSPECIFIED
+}
+
+func (x *ProviderActivity) GetStatusReason() string {
+	if x != nil {
+		return x.StatusReason
+	}
+	return ""
+}
+
+func (x *ProviderActivity) GetStarts() int32 {
+	if x != nil {
+		return x.Starts
+	}
+	return 0
+}
+
+func (x *ProviderActivity) GetCircuit() string {
+	if x != nil {
+		return x.Circuit
+	}
+	return ""
+}
+
+func (x *ProviderActivity) GetSandboxes() []*SandboxCount {
+	if x != nil {
+		return x.Sandboxes
+	}
+	return nil
+}
+
+func (x *ProviderActivity) GetStreams() int32 {
+	if x != nil {
+		return x.Streams
+	}
+	return 0
+}
+
+func (x *ProviderActivity) GetCreates() *CallTally {
+	if x != nil {
+		return x.Creates
+	}
+	return nil
+}
+
+func (x *ProviderActivity) GetChanges() *CallTally {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+func (x *ProviderActivity) GetExecs() *CallTally {
+	if x != nil {
+		return x.Execs
+	}
+	return nil
+}
+
+// SandboxCount is how many sandboxes are in a state.
+type SandboxCount struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	State         v1.SandboxState        `protobuf:"varint,1,opt,name=state,proto3,enum=sandbar.provider.v1.SandboxState" json:"state,omitempty"`
+	Count         int64                  `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SandboxCount) Reset() {
+	*x = SandboxCount{}
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SandboxCount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SandboxCount) ProtoMessage() {}
+
+func (x *SandboxCount) ProtoReflect() protoreflect.Message {
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SandboxCount.ProtoReflect.Descriptor instead.
+func (*SandboxCount) Descriptor() ([]byte, []int) {
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *SandboxCount) GetState() v1.SandboxState {
+	if x != nil {
+		return x.State
+	}
+	return v1.SandboxState(0)
+}
+
+func (x *SandboxCount) GetCount() int64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+// CallTally counts calls of one kind.
+type CallTally struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Succeeded int64                  `protobuf:"varint,1,opt,name=succeeded,proto3" json:"succeeded,omitempty"`
+	Failed    int64                  `protobuf:"varint,2,opt,name=failed,proto3" json:"failed,omitempty"`
+	// How long half of those that succeeded took at most, and nineteen of twenty, as
+	// far as buckets tell; absent if none did.
+	P50           *durationpb.Duration `protobuf:"bytes,3,opt,name=p50,proto3" json:"p50,omitempty"`
+	P95           *durationpb.Duration `protobuf:"bytes,4,opt,name=p95,proto3" json:"p95,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallTally) Reset() {
+	*x = CallTally{}
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallTally) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallTally) ProtoMessage() {}
+
+func (x *CallTally) ProtoReflect() protoreflect.Message {
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallTally.ProtoReflect.Descriptor instead.
+func (*CallTally) Descriptor() ([]byte, []int) {
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{62}
+}
+
+func (x *CallTally) GetSucceeded() int64 {
+	if x != nil {
+		return x.Succeeded
+	}
+	return 0
+}
+
+func (x *CallTally) GetFailed() int64 {
+	if x != nil {
+		return x.Failed
+	}
+	return 0
+}
+
+func (x *CallTally) GetP50() *durationpb.Duration {
+	if x != nil {
+		return x.P50
+	}
+	return nil
+}
+
+func (x *CallTally) GetP95() *durationpb.Duration {
+	if x != nil {
+		return x.P95
+	}
+	return nil
+}
+
 var File_sandbar_broker_v1_broker_proto protoreflect.FileDescriptor
 
 const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
@@ -4157,7 +4504,32 @@ const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"webhook_id\x18\x14 \x01(\tR\twebhookId\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01*X\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x14\n" +
+	"\x12GetActivityRequest\"\xb7\x01\n" +
+	"\x13GetActivityResponse\x12*\n" +
+	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x121\n" +
+	"\x06window\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x06window\x12A\n" +
+	"\tproviders\x18\x03 \x03(\v2#.sandbar.broker.v1.ProviderActivityR\tproviders\"\xb8\x03\n" +
+	"\x10ProviderActivity\x12\x1a\n" +
+	"\bprovider\x18\x01 \x01(\tR\bprovider\x124\n" +
+	"\x05state\x18\x02 \x01(\x0e2\x1e.sandbar.broker.v1.PluginStateR\x05state\x12#\n" +
+	"\rstatus_reason\x18\x03 \x01(\tR\fstatusReason\x12\x16\n" +
+	"\x06starts\x18\x04 \x01(\x05R\x06starts\x12\x18\n" +
+	"\acircuit\x18\x05 \x01(\tR\acircuit\x12=\n" +
+	"\tsandboxes\x18\x06 \x03(\v2\x1f.sandbar.broker.v1.SandboxCountR\tsandboxes\x12\x18\n" +
+	"\astreams\x18\a \x01(\x05R\astreams\x126\n" +
+	"\acreates\x18\b \x01(\v2\x1c.sandbar.broker.v1.CallTallyR\acreates\x126\n" +
+	"\achanges\x18\t \x01(\v2\x1c.sandbar.broker.v1.CallTallyR\achanges\x122\n" +
+	"\x05execs\x18\n" +
+	" \x01(\v2\x1c.sandbar.broker.v1.CallTallyR\x05execs\"]\n" +
+	"\fSandboxCount\x127\n" +
+	"\x05state\x18\x01 \x01(\x0e2!.sandbar.provider.v1.SandboxStateR\x05state\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\x03R\x05count\"\x9b\x01\n" +
+	"\tCallTally\x12\x1c\n" +
+	"\tsucceeded\x18\x01 \x01(\x03R\tsucceeded\x12\x16\n" +
+	"\x06failed\x18\x02 \x01(\x03R\x06failed\x12+\n" +
+	"\x03p50\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x03p50\x12+\n" +
+	"\x03p95\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x03p95*X\n" +
 	"\n" +
 	"IdleAction\x12\x1b\n" +
 	"\x17IDLE_ACTION_UNSPECIFIED\x10\x00\x12\x16\n" +
@@ -4235,14 +4607,15 @@ const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"\fCreateVolume\x12&.sandbar.broker.v1.CreateVolumeRequest\x1a'.sandbar.broker.v1.CreateVolumeResponse\x12\\\n" +
 	"\vListVolumes\x12%.sandbar.broker.v1.ListVolumesRequest\x1a&.sandbar.broker.v1.ListVolumesResponse\x12_\n" +
 	"\fDeleteVolume\x12&.sandbar.broker.v1.DeleteVolumeRequest\x1a'.sandbar.broker.v1.DeleteVolumeResponse\x12^\n" +
-	"\vWatchEvents\x12%.sandbar.broker.v1.WatchEventsRequest\x1a&.sandbar.broker.v1.WatchEventsResponse0\x012\xf3\x03\n" +
+	"\vWatchEvents\x12%.sandbar.broker.v1.WatchEventsRequest\x1a&.sandbar.broker.v1.WatchEventsResponse0\x012\xd1\x04\n" +
 	"\fAdminService\x12V\n" +
 	"\tGetServer\x12#.sandbar.broker.v1.GetServerRequest\x1a$.sandbar.broker.v1.GetServerResponse\x12Y\n" +
 	"\n" +
 	"StopServer\x12$.sandbar.broker.v1.StopServerRequest\x1a%.sandbar.broker.v1.StopServerResponse\x12b\n" +
 	"\rListProviders\x12'.sandbar.broker.v1.ListProvidersRequest\x1a(.sandbar.broker.v1.ListProvidersResponse\x12b\n" +
 	"\rProbeProvider\x12'.sandbar.broker.v1.ProbeProviderRequest\x1a(.sandbar.broker.v1.ProbeProviderResponse\x12h\n" +
-	"\x0fRestartProvider\x12).sandbar.broker.v1.RestartProviderRequest\x1a*.sandbar.broker.v1.RestartProviderResponseBEZCgithub.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1;brokerv1b\x06proto3"
+	"\x0fRestartProvider\x12).sandbar.broker.v1.RestartProviderRequest\x1a*.sandbar.broker.v1.RestartProviderResponse\x12\\\n" +
+	"\vGetActivity\x12%.sandbar.broker.v1.GetActivityRequest\x1a&.sandbar.broker.v1.GetActivityResponseBEZCgithub.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1;brokerv1b\x06proto3"
 
 var (
 	file_sandbar_broker_v1_broker_proto_rawDescOnce sync.Once
@@ -4257,7 +4630,7 @@ func file_sandbar_broker_v1_broker_proto_rawDescGZIP() []byte {
 }
 
 var file_sandbar_broker_v1_broker_proto_enumTypes = make([]protoimpl.EnumInfo, 4)
-var file_sandbar_broker_v1_broker_proto_msgTypes = make([]protoimpl.MessageInfo, 69)
+var file_sandbar_broker_v1_broker_proto_msgTypes = make([]protoimpl.MessageInfo, 74)
 var file_sandbar_broker_v1_broker_proto_goTypes = []any{
 	(IdleAction)(0),                    // 0: sandbar.broker.v1.IdleAction
 	(PlacementRule)(0),                 // 1: sandbar.broker.v1.PlacementRule
@@ -4321,224 +4694,242 @@ var file_sandbar_broker_v1_broker_proto_goTypes = []any{
 	(*WatchEventsResponse)(nil),        // 59: sandbar.broker.v1.WatchEventsResponse
 	(*EventGap)(nil),                   // 60: sandbar.broker.v1.EventGap
 	(*Event)(nil),                      // 61: sandbar.broker.v1.Event
-	nil,                                // 62: sandbar.broker.v1.Sandbox.LabelsEntry
-	nil,                                // 63: sandbar.broker.v1.CreateSandboxRequest.LabelsEntry
-	nil,                                // 64: sandbar.broker.v1.CreateSandboxRequest.ProviderLabelsEntry
-	nil,                                // 65: sandbar.broker.v1.ListSandboxesRequest.LabelsEntry
-	nil,                                // 66: sandbar.broker.v1.ForkSandboxRequest.LabelsEntry
-	nil,                                // 67: sandbar.broker.v1.Snapshot.LabelsEntry
-	nil,                                // 68: sandbar.broker.v1.CreateSnapshotRequest.LabelsEntry
-	nil,                                // 69: sandbar.broker.v1.RestoreSnapshotRequest.LabelsEntry
-	nil,                                // 70: sandbar.broker.v1.CreateVolumeRequest.LabelsEntry
-	nil,                                // 71: sandbar.broker.v1.ListVolumesResponse.UnreachableEntry
-	nil,                                // 72: sandbar.broker.v1.Event.LabelsEntry
-	(v1.SandboxState)(0),               // 73: sandbar.provider.v1.SandboxState
-	(*v1.SandboxSpec)(nil),             // 74: sandbar.provider.v1.SandboxSpec
-	(*v1.Sandbox)(nil),                 // 75: sandbar.provider.v1.Sandbox
-	(*timestamppb.Timestamp)(nil),      // 76: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),        // 77: google.protobuf.Duration
-	(*v1.Keeps)(nil),                   // 78: sandbar.provider.v1.Keeps
-	(*v1.Volume)(nil),                  // 79: sandbar.provider.v1.Volume
-	(*v1.Capability)(nil),              // 80: sandbar.provider.v1.Capability
-	(*v1.ProbeResponse)(nil),           // 81: sandbar.provider.v1.ProbeResponse
-	(*v1.StartExecRequest)(nil),        // 82: sandbar.provider.v1.StartExecRequest
-	(*v1.AttachExecRequest)(nil),       // 83: sandbar.provider.v1.AttachExecRequest
-	(*v1.GetExecRequest)(nil),          // 84: sandbar.provider.v1.GetExecRequest
-	(*v1.SignalExecRequest)(nil),       // 85: sandbar.provider.v1.SignalExecRequest
-	(*v1.ListExecsRequest)(nil),        // 86: sandbar.provider.v1.ListExecsRequest
-	(*v1.ReadFileRequest)(nil),         // 87: sandbar.provider.v1.ReadFileRequest
-	(*v1.WriteFileRequest)(nil),        // 88: sandbar.provider.v1.WriteFileRequest
-	(*v1.StatFileRequest)(nil),         // 89: sandbar.provider.v1.StatFileRequest
-	(*v1.ListFilesRequest)(nil),        // 90: sandbar.provider.v1.ListFilesRequest
-	(*v1.MakeDirectoryRequest)(nil),    // 91: sandbar.provider.v1.MakeDirectoryRequest
-	(*v1.RemoveFileRequest)(nil),       // 92: sandbar.provider.v1.RemoveFileRequest
-	(*v1.MoveFileRequest)(nil),         // 93: sandbar.provider.v1.MoveFileRequest
-	(*v1.DiffFilesRequest)(nil),        // 94: sandbar.provider.v1.DiffFilesRequest
-	(*v1.DownloadArchiveRequest)(nil),  // 95: sandbar.provider.v1.DownloadArchiveRequest
-	(*v1.UploadArchiveRequest)(nil),    // 96: sandbar.provider.v1.UploadArchiveRequest
-	(*v1.ListPortsRequest)(nil),        // 97: sandbar.provider.v1.ListPortsRequest
-	(*v1.OpenTunnelRequest)(nil),       // 98: sandbar.provider.v1.OpenTunnelRequest
-	(*v1.GetUsageRequest)(nil),         // 99: sandbar.provider.v1.GetUsageRequest
-	(*v1.StartExecResponse)(nil),       // 100: sandbar.provider.v1.StartExecResponse
-	(*v1.AttachExecResponse)(nil),      // 101: sandbar.provider.v1.AttachExecResponse
-	(*v1.GetExecResponse)(nil),         // 102: sandbar.provider.v1.GetExecResponse
-	(*v1.SignalExecResponse)(nil),      // 103: sandbar.provider.v1.SignalExecResponse
-	(*v1.ListExecsResponse)(nil),       // 104: sandbar.provider.v1.ListExecsResponse
-	(*v1.ReadFileResponse)(nil),        // 105: sandbar.provider.v1.ReadFileResponse
-	(*v1.WriteFileResponse)(nil),       // 106: sandbar.provider.v1.WriteFileResponse
-	(*v1.StatFileResponse)(nil),        // 107: sandbar.provider.v1.StatFileResponse
-	(*v1.ListFilesResponse)(nil),       // 108: sandbar.provider.v1.ListFilesResponse
-	(*v1.MakeDirectoryResponse)(nil),   // 109: sandbar.provider.v1.MakeDirectoryResponse
-	(*v1.RemoveFileResponse)(nil),      // 110: sandbar.provider.v1.RemoveFileResponse
-	(*v1.MoveFileResponse)(nil),        // 111: sandbar.provider.v1.MoveFileResponse
-	(*v1.DiffFilesResponse)(nil),       // 112: sandbar.provider.v1.DiffFilesResponse
-	(*v1.DownloadArchiveResponse)(nil), // 113: sandbar.provider.v1.DownloadArchiveResponse
-	(*v1.UploadArchiveResponse)(nil),   // 114: sandbar.provider.v1.UploadArchiveResponse
-	(*v1.ListPortsResponse)(nil),       // 115: sandbar.provider.v1.ListPortsResponse
-	(*v1.OpenTunnelResponse)(nil),      // 116: sandbar.provider.v1.OpenTunnelResponse
-	(*v1.GetUsageResponse)(nil),        // 117: sandbar.provider.v1.GetUsageResponse
+	(*GetActivityRequest)(nil),         // 62: sandbar.broker.v1.GetActivityRequest
+	(*GetActivityResponse)(nil),        // 63: sandbar.broker.v1.GetActivityResponse
+	(*ProviderActivity)(nil),           // 64: sandbar.broker.v1.ProviderActivity
+	(*SandboxCount)(nil),               // 65: sandbar.broker.v1.SandboxCount
+	(*CallTally)(nil),                  // 66: sandbar.broker.v1.CallTally
+	nil,                                // 67: sandbar.broker.v1.Sandbox.LabelsEntry
+	nil,                                // 68: sandbar.broker.v1.CreateSandboxRequest.LabelsEntry
+	nil,                                // 69: sandbar.broker.v1.CreateSandboxRequest.ProviderLabelsEntry
+	nil,                                // 70: sandbar.broker.v1.ListSandboxesRequest.LabelsEntry
+	nil,                                // 71: sandbar.broker.v1.ForkSandboxRequest.LabelsEntry
+	nil,                                // 72: sandbar.broker.v1.Snapshot.LabelsEntry
+	nil,                                // 73: sandbar.broker.v1.CreateSnapshotRequest.LabelsEntry
+	nil,                                // 74: sandbar.broker.v1.RestoreSnapshotRequest.LabelsEntry
+	nil,                                // 75: sandbar.broker.v1.CreateVolumeRequest.LabelsEntry
+	nil,                                // 76: sandbar.broker.v1.ListVolumesResponse.UnreachableEntry
+	nil,                                // 77: sandbar.broker.v1.Event.LabelsEntry
+	(v1.SandboxState)(0),               // 78: sandbar.provider.v1.SandboxState
+	(*v1.SandboxSpec)(nil),             // 79: sandbar.provider.v1.SandboxSpec
+	(*v1.Sandbox)(nil),                 // 80: sandbar.provider.v1.Sandbox
+	(*timestamppb.Timestamp)(nil),      // 81: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),        // 82: google.protobuf.Duration
+	(*v1.Keeps)(nil),                   // 83: sandbar.provider.v1.Keeps
+	(*v1.Volume)(nil),                  // 84: sandbar.provider.v1.Volume
+	(*v1.Capability)(nil),              // 85: sandbar.provider.v1.Capability
+	(*v1.ProbeResponse)(nil),           // 86: sandbar.provider.v1.ProbeResponse
+	(*v1.StartExecRequest)(nil),        // 87: sandbar.provider.v1.StartExecRequest
+	(*v1.AttachExecRequest)(nil),       // 88: sandbar.provider.v1.AttachExecRequest
+	(*v1.GetExecRequest)(nil),          // 89: sandbar.provider.v1.GetExecRequest
+	(*v1.SignalExecRequest)(nil),       // 90: sandbar.provider.v1.SignalExecRequest
+	(*v1.ListExecsRequest)(nil),        // 91: sandbar.provider.v1.ListExecsRequest
+	(*v1.ReadFileRequest)(nil),         // 92: sandbar.provider.v1.ReadFileRequest
+	(*v1.WriteFileRequest)(nil),        // 93: sandbar.provider.v1.WriteFileRequest
+	(*v1.StatFileRequest)(nil),         // 94: sandbar.provider.v1.StatFileRequest
+	(*v1.ListFilesRequest)(nil),        // 95: sandbar.provider.v1.ListFilesRequest
+	(*v1.MakeDirectoryRequest)(nil),    // 96: sandbar.provider.v1.MakeDirectoryRequest
+	(*v1.RemoveFileRequest)(nil),       // 97: sandbar.provider.v1.RemoveFileRequest
+	(*v1.MoveFileRequest)(nil),         // 98: sandbar.provider.v1.MoveFileRequest
+	(*v1.DiffFilesRequest)(nil),        // 99: sandbar.provider.v1.DiffFilesRequest
+	(*v1.DownloadArchiveRequest)(nil),  // 100: sandbar.provider.v1.DownloadArchiveRequest
+	(*v1.UploadArchiveRequest)(nil),    // 101: sandbar.provider.v1.UploadArchiveRequest
+	(*v1.ListPortsRequest)(nil),        // 102: sandbar.provider.v1.ListPortsRequest
+	(*v1.OpenTunnelRequest)(nil),       // 103: sandbar.provider.v1.OpenTunnelRequest
+	(*v1.GetUsageRequest)(nil),         // 104: sandbar.provider.v1.GetUsageRequest
+	(*v1.StartExecResponse)(nil),       // 105: sandbar.provider.v1.StartExecResponse
+	(*v1.AttachExecResponse)(nil),      // 106: sandbar.provider.v1.AttachExecResponse
+	(*v1.GetExecResponse)(nil),         // 107: sandbar.provider.v1.GetExecResponse
+	(*v1.SignalExecResponse)(nil),      // 108: sandbar.provider.v1.SignalExecResponse
+	(*v1.ListExecsResponse)(nil),       // 109: sandbar.provider.v1.ListExecsResponse
+	(*v1.ReadFileResponse)(nil),        // 110: sandbar.provider.v1.ReadFileResponse
+	(*v1.WriteFileResponse)(nil),       // 111: sandbar.provider.v1.WriteFileResponse
+	(*v1.StatFileResponse)(nil),        // 112: sandbar.provider.v1.StatFileResponse
+	(*v1.ListFilesResponse)(nil),       // 113: sandbar.provider.v1.ListFilesResponse
+	(*v1.MakeDirectoryResponse)(nil),   // 114: sandbar.provider.v1.MakeDirectoryResponse
+	(*v1.RemoveFileResponse)(nil),      // 115: sandbar.provider.v1.RemoveFileResponse
+	(*v1.MoveFileResponse)(nil),        // 116: sandbar.provider.v1.MoveFileResponse
+	(*v1.DiffFilesResponse)(nil),       // 117: sandbar.provider.v1.DiffFilesResponse
+	(*v1.DownloadArchiveResponse)(nil), // 118: sandbar.provider.v1.DownloadArchiveResponse
+	(*v1.UploadArchiveResponse)(nil),   // 119: sandbar.provider.v1.UploadArchiveResponse
+	(*v1.ListPortsResponse)(nil),       // 120: sandbar.provider.v1.ListPortsResponse
+	(*v1.OpenTunnelResponse)(nil),      // 121: sandbar.provider.v1.OpenTunnelResponse
+	(*v1.GetUsageResponse)(nil),        // 122: sandbar.provider.v1.GetUsageResponse
 }
 var file_sandbar_broker_v1_broker_proto_depIdxs = []int32{
-	73,  // 0: sandbar.broker.v1.Sandbox.state:type_name -> sandbar.provider.v1.SandboxState
-	62,  // 1: sandbar.broker.v1.Sandbox.labels:type_name -> sandbar.broker.v1.Sandbox.LabelsEntry
-	74,  // 2: sandbar.broker.v1.Sandbox.spec:type_name -> sandbar.provider.v1.SandboxSpec
-	75,  // 3: sandbar.broker.v1.Sandbox.observed:type_name -> sandbar.provider.v1.Sandbox
-	76,  // 4: sandbar.broker.v1.Sandbox.observed_at:type_name -> google.protobuf.Timestamp
-	76,  // 5: sandbar.broker.v1.Sandbox.created_at:type_name -> google.protobuf.Timestamp
-	76,  // 6: sandbar.broker.v1.Sandbox.expires_at:type_name -> google.protobuf.Timestamp
+	78,  // 0: sandbar.broker.v1.Sandbox.state:type_name -> sandbar.provider.v1.SandboxState
+	67,  // 1: sandbar.broker.v1.Sandbox.labels:type_name -> sandbar.broker.v1.Sandbox.LabelsEntry
+	79,  // 2: sandbar.broker.v1.Sandbox.spec:type_name -> sandbar.provider.v1.SandboxSpec
+	80,  // 3: sandbar.broker.v1.Sandbox.observed:type_name -> sandbar.provider.v1.Sandbox
+	81,  // 4: sandbar.broker.v1.Sandbox.observed_at:type_name -> google.protobuf.Timestamp
+	81,  // 5: sandbar.broker.v1.Sandbox.created_at:type_name -> google.protobuf.Timestamp
+	81,  // 6: sandbar.broker.v1.Sandbox.expires_at:type_name -> google.protobuf.Timestamp
 	5,   // 7: sandbar.broker.v1.Sandbox.idle:type_name -> sandbar.broker.v1.Idle
-	76,  // 8: sandbar.broker.v1.Sandbox.last_active_at:type_name -> google.protobuf.Timestamp
-	77,  // 9: sandbar.broker.v1.Idle.timeout:type_name -> google.protobuf.Duration
+	81,  // 8: sandbar.broker.v1.Sandbox.last_active_at:type_name -> google.protobuf.Timestamp
+	82,  // 9: sandbar.broker.v1.Idle.timeout:type_name -> google.protobuf.Duration
 	0,   // 10: sandbar.broker.v1.Idle.action:type_name -> sandbar.broker.v1.IdleAction
-	74,  // 11: sandbar.broker.v1.CreateSandboxRequest.spec:type_name -> sandbar.provider.v1.SandboxSpec
-	63,  // 12: sandbar.broker.v1.CreateSandboxRequest.labels:type_name -> sandbar.broker.v1.CreateSandboxRequest.LabelsEntry
-	77,  // 13: sandbar.broker.v1.CreateSandboxRequest.lifetime:type_name -> google.protobuf.Duration
+	79,  // 11: sandbar.broker.v1.CreateSandboxRequest.spec:type_name -> sandbar.provider.v1.SandboxSpec
+	68,  // 12: sandbar.broker.v1.CreateSandboxRequest.labels:type_name -> sandbar.broker.v1.CreateSandboxRequest.LabelsEntry
+	82,  // 13: sandbar.broker.v1.CreateSandboxRequest.lifetime:type_name -> google.protobuf.Duration
 	5,   // 14: sandbar.broker.v1.CreateSandboxRequest.idle:type_name -> sandbar.broker.v1.Idle
-	64,  // 15: sandbar.broker.v1.CreateSandboxRequest.provider_labels:type_name -> sandbar.broker.v1.CreateSandboxRequest.ProviderLabelsEntry
-	78,  // 16: sandbar.broker.v1.CreateSandboxRequest.pause_keeps:type_name -> sandbar.provider.v1.Keeps
+	69,  // 15: sandbar.broker.v1.CreateSandboxRequest.provider_labels:type_name -> sandbar.broker.v1.CreateSandboxRequest.ProviderLabelsEntry
+	83,  // 16: sandbar.broker.v1.CreateSandboxRequest.pause_keeps:type_name -> sandbar.provider.v1.Keeps
 	4,   // 17: sandbar.broker.v1.CreateSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
 	6,   // 18: sandbar.broker.v1.PlanSandboxRequest.create:type_name -> sandbar.broker.v1.CreateSandboxRequest
 	12,  // 19: sandbar.broker.v1.PlanSandboxResponse.placement:type_name -> sandbar.broker.v1.Placement
 	12,  // 20: sandbar.broker.v1.ExplainSandboxResponse.placement:type_name -> sandbar.broker.v1.Placement
-	76,  // 21: sandbar.broker.v1.Placement.decided_at:type_name -> google.protobuf.Timestamp
+	81,  // 21: sandbar.broker.v1.Placement.decided_at:type_name -> google.protobuf.Timestamp
 	13,  // 22: sandbar.broker.v1.Placement.candidates:type_name -> sandbar.broker.v1.PlacementCandidate
 	16,  // 23: sandbar.broker.v1.Placement.attempts:type_name -> sandbar.broker.v1.PlacementAttempt
 	14,  // 24: sandbar.broker.v1.PlacementCandidate.obstacles:type_name -> sandbar.broker.v1.PlacementObstacle
 	15,  // 25: sandbar.broker.v1.PlacementCandidate.score:type_name -> sandbar.broker.v1.PlacementScore
 	1,   // 26: sandbar.broker.v1.PlacementObstacle.rule:type_name -> sandbar.broker.v1.PlacementRule
-	76,  // 27: sandbar.broker.v1.PlacementObstacle.until:type_name -> google.protobuf.Timestamp
-	77,  // 28: sandbar.broker.v1.PlacementScore.latency:type_name -> google.protobuf.Duration
-	76,  // 29: sandbar.broker.v1.PlacementAttempt.at:type_name -> google.protobuf.Timestamp
+	81,  // 27: sandbar.broker.v1.PlacementObstacle.until:type_name -> google.protobuf.Timestamp
+	82,  // 28: sandbar.broker.v1.PlacementScore.latency:type_name -> google.protobuf.Duration
+	81,  // 29: sandbar.broker.v1.PlacementAttempt.at:type_name -> google.protobuf.Timestamp
 	4,   // 30: sandbar.broker.v1.GetSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
-	65,  // 31: sandbar.broker.v1.ListSandboxesRequest.labels:type_name -> sandbar.broker.v1.ListSandboxesRequest.LabelsEntry
-	73,  // 32: sandbar.broker.v1.ListSandboxesRequest.states:type_name -> sandbar.provider.v1.SandboxState
+	70,  // 31: sandbar.broker.v1.ListSandboxesRequest.labels:type_name -> sandbar.broker.v1.ListSandboxesRequest.LabelsEntry
+	78,  // 32: sandbar.broker.v1.ListSandboxesRequest.states:type_name -> sandbar.provider.v1.SandboxState
 	4,   // 33: sandbar.broker.v1.ListSandboxesResponse.sandboxes:type_name -> sandbar.broker.v1.Sandbox
-	78,  // 34: sandbar.broker.v1.PauseSandboxRequest.minimum:type_name -> sandbar.provider.v1.Keeps
+	83,  // 34: sandbar.broker.v1.PauseSandboxRequest.minimum:type_name -> sandbar.provider.v1.Keeps
 	4,   // 35: sandbar.broker.v1.PauseSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
 	4,   // 36: sandbar.broker.v1.ResumeSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
-	76,  // 37: sandbar.broker.v1.ExtendSandboxRequest.expires_at:type_name -> google.protobuf.Timestamp
+	81,  // 37: sandbar.broker.v1.ExtendSandboxRequest.expires_at:type_name -> google.protobuf.Timestamp
 	4,   // 38: sandbar.broker.v1.ExtendSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
-	78,  // 39: sandbar.broker.v1.ForkSandboxRequest.minimum:type_name -> sandbar.provider.v1.Keeps
-	66,  // 40: sandbar.broker.v1.ForkSandboxRequest.labels:type_name -> sandbar.broker.v1.ForkSandboxRequest.LabelsEntry
+	83,  // 39: sandbar.broker.v1.ForkSandboxRequest.minimum:type_name -> sandbar.provider.v1.Keeps
+	71,  // 40: sandbar.broker.v1.ForkSandboxRequest.labels:type_name -> sandbar.broker.v1.ForkSandboxRequest.LabelsEntry
 	4,   // 41: sandbar.broker.v1.ForkSandboxResponse.sandboxes:type_name -> sandbar.broker.v1.Sandbox
-	78,  // 42: sandbar.broker.v1.Snapshot.kept:type_name -> sandbar.provider.v1.Keeps
-	76,  // 43: sandbar.broker.v1.Snapshot.created_at:type_name -> google.protobuf.Timestamp
-	67,  // 44: sandbar.broker.v1.Snapshot.labels:type_name -> sandbar.broker.v1.Snapshot.LabelsEntry
-	78,  // 45: sandbar.broker.v1.CreateSnapshotRequest.minimum:type_name -> sandbar.provider.v1.Keeps
-	68,  // 46: sandbar.broker.v1.CreateSnapshotRequest.labels:type_name -> sandbar.broker.v1.CreateSnapshotRequest.LabelsEntry
+	83,  // 42: sandbar.broker.v1.Snapshot.kept:type_name -> sandbar.provider.v1.Keeps
+	81,  // 43: sandbar.broker.v1.Snapshot.created_at:type_name -> google.protobuf.Timestamp
+	72,  // 44: sandbar.broker.v1.Snapshot.labels:type_name -> sandbar.broker.v1.Snapshot.LabelsEntry
+	83,  // 45: sandbar.broker.v1.CreateSnapshotRequest.minimum:type_name -> sandbar.provider.v1.Keeps
+	73,  // 46: sandbar.broker.v1.CreateSnapshotRequest.labels:type_name -> sandbar.broker.v1.CreateSnapshotRequest.LabelsEntry
 	31,  // 47: sandbar.broker.v1.CreateSnapshotResponse.snapshot:type_name -> sandbar.broker.v1.Snapshot
 	31,  // 48: sandbar.broker.v1.ListSnapshotsResponse.snapshots:type_name -> sandbar.broker.v1.Snapshot
-	78,  // 49: sandbar.broker.v1.RestoreSnapshotRequest.minimum:type_name -> sandbar.provider.v1.Keeps
-	69,  // 50: sandbar.broker.v1.RestoreSnapshotRequest.labels:type_name -> sandbar.broker.v1.RestoreSnapshotRequest.LabelsEntry
-	77,  // 51: sandbar.broker.v1.RestoreSnapshotRequest.lifetime:type_name -> google.protobuf.Duration
+	83,  // 49: sandbar.broker.v1.RestoreSnapshotRequest.minimum:type_name -> sandbar.provider.v1.Keeps
+	74,  // 50: sandbar.broker.v1.RestoreSnapshotRequest.labels:type_name -> sandbar.broker.v1.RestoreSnapshotRequest.LabelsEntry
+	82,  // 51: sandbar.broker.v1.RestoreSnapshotRequest.lifetime:type_name -> google.protobuf.Duration
 	5,   // 52: sandbar.broker.v1.RestoreSnapshotRequest.idle:type_name -> sandbar.broker.v1.Idle
 	4,   // 53: sandbar.broker.v1.RestoreSnapshotResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
-	70,  // 54: sandbar.broker.v1.CreateVolumeRequest.labels:type_name -> sandbar.broker.v1.CreateVolumeRequest.LabelsEntry
+	75,  // 54: sandbar.broker.v1.CreateVolumeRequest.labels:type_name -> sandbar.broker.v1.CreateVolumeRequest.LabelsEntry
 	42,  // 55: sandbar.broker.v1.CreateVolumeResponse.volume:type_name -> sandbar.broker.v1.Volume
-	79,  // 56: sandbar.broker.v1.Volume.volume:type_name -> sandbar.provider.v1.Volume
+	84,  // 56: sandbar.broker.v1.Volume.volume:type_name -> sandbar.provider.v1.Volume
 	42,  // 57: sandbar.broker.v1.ListVolumesResponse.volumes:type_name -> sandbar.broker.v1.Volume
-	71,  // 58: sandbar.broker.v1.ListVolumesResponse.unreachable:type_name -> sandbar.broker.v1.ListVolumesResponse.UnreachableEntry
-	76,  // 59: sandbar.broker.v1.GetServerResponse.started_at:type_name -> google.protobuf.Timestamp
-	77,  // 60: sandbar.broker.v1.GetServerResponse.idle_exit:type_name -> google.protobuf.Duration
+	76,  // 58: sandbar.broker.v1.ListVolumesResponse.unreachable:type_name -> sandbar.broker.v1.ListVolumesResponse.UnreachableEntry
+	81,  // 59: sandbar.broker.v1.GetServerResponse.started_at:type_name -> google.protobuf.Timestamp
+	82,  // 60: sandbar.broker.v1.GetServerResponse.idle_exit:type_name -> google.protobuf.Duration
 	53,  // 61: sandbar.broker.v1.ListProvidersResponse.providers:type_name -> sandbar.broker.v1.Provider
 	2,   // 62: sandbar.broker.v1.Provider.state:type_name -> sandbar.broker.v1.PluginState
-	80,  // 63: sandbar.broker.v1.Provider.capabilities:type_name -> sandbar.provider.v1.Capability
-	81,  // 64: sandbar.broker.v1.ProbeProviderResponse.probe:type_name -> sandbar.provider.v1.ProbeResponse
+	85,  // 63: sandbar.broker.v1.Provider.capabilities:type_name -> sandbar.provider.v1.Capability
+	86,  // 64: sandbar.broker.v1.ProbeProviderResponse.probe:type_name -> sandbar.provider.v1.ProbeResponse
 	53,  // 65: sandbar.broker.v1.RestartProviderResponse.provider:type_name -> sandbar.broker.v1.Provider
 	61,  // 66: sandbar.broker.v1.WatchEventsResponse.events:type_name -> sandbar.broker.v1.Event
 	60,  // 67: sandbar.broker.v1.WatchEventsResponse.gap:type_name -> sandbar.broker.v1.EventGap
-	76,  // 68: sandbar.broker.v1.Event.at:type_name -> google.protobuf.Timestamp
+	81,  // 68: sandbar.broker.v1.Event.at:type_name -> google.protobuf.Timestamp
 	3,   // 69: sandbar.broker.v1.Event.type:type_name -> sandbar.broker.v1.EventType
-	73,  // 70: sandbar.broker.v1.Event.state:type_name -> sandbar.provider.v1.SandboxState
-	73,  // 71: sandbar.broker.v1.Event.previous_state:type_name -> sandbar.provider.v1.SandboxState
-	72,  // 72: sandbar.broker.v1.Event.labels:type_name -> sandbar.broker.v1.Event.LabelsEntry
-	6,   // 73: sandbar.broker.v1.SandboxService.CreateSandbox:input_type -> sandbar.broker.v1.CreateSandboxRequest
-	8,   // 74: sandbar.broker.v1.SandboxService.PlanSandbox:input_type -> sandbar.broker.v1.PlanSandboxRequest
-	10,  // 75: sandbar.broker.v1.SandboxService.ExplainSandbox:input_type -> sandbar.broker.v1.ExplainSandboxRequest
-	17,  // 76: sandbar.broker.v1.SandboxService.GetSandbox:input_type -> sandbar.broker.v1.GetSandboxRequest
-	19,  // 77: sandbar.broker.v1.SandboxService.ListSandboxes:input_type -> sandbar.broker.v1.ListSandboxesRequest
-	21,  // 78: sandbar.broker.v1.SandboxService.DeleteSandbox:input_type -> sandbar.broker.v1.DeleteSandboxRequest
-	23,  // 79: sandbar.broker.v1.SandboxService.PauseSandbox:input_type -> sandbar.broker.v1.PauseSandboxRequest
-	25,  // 80: sandbar.broker.v1.SandboxService.ResumeSandbox:input_type -> sandbar.broker.v1.ResumeSandboxRequest
-	27,  // 81: sandbar.broker.v1.SandboxService.ExtendSandbox:input_type -> sandbar.broker.v1.ExtendSandboxRequest
-	29,  // 82: sandbar.broker.v1.SandboxService.ForkSandbox:input_type -> sandbar.broker.v1.ForkSandboxRequest
-	32,  // 83: sandbar.broker.v1.SandboxService.CreateSnapshot:input_type -> sandbar.broker.v1.CreateSnapshotRequest
-	34,  // 84: sandbar.broker.v1.SandboxService.ListSnapshots:input_type -> sandbar.broker.v1.ListSnapshotsRequest
-	36,  // 85: sandbar.broker.v1.SandboxService.DeleteSnapshot:input_type -> sandbar.broker.v1.DeleteSnapshotRequest
-	38,  // 86: sandbar.broker.v1.SandboxService.RestoreSnapshot:input_type -> sandbar.broker.v1.RestoreSnapshotRequest
-	82,  // 87: sandbar.broker.v1.SandboxService.StartExec:input_type -> sandbar.provider.v1.StartExecRequest
-	83,  // 88: sandbar.broker.v1.SandboxService.AttachExec:input_type -> sandbar.provider.v1.AttachExecRequest
-	84,  // 89: sandbar.broker.v1.SandboxService.GetExec:input_type -> sandbar.provider.v1.GetExecRequest
-	85,  // 90: sandbar.broker.v1.SandboxService.SignalExec:input_type -> sandbar.provider.v1.SignalExecRequest
-	86,  // 91: sandbar.broker.v1.SandboxService.ListExecs:input_type -> sandbar.provider.v1.ListExecsRequest
-	87,  // 92: sandbar.broker.v1.SandboxService.ReadFile:input_type -> sandbar.provider.v1.ReadFileRequest
-	88,  // 93: sandbar.broker.v1.SandboxService.WriteFile:input_type -> sandbar.provider.v1.WriteFileRequest
-	89,  // 94: sandbar.broker.v1.SandboxService.StatFile:input_type -> sandbar.provider.v1.StatFileRequest
-	90,  // 95: sandbar.broker.v1.SandboxService.ListFiles:input_type -> sandbar.provider.v1.ListFilesRequest
-	91,  // 96: sandbar.broker.v1.SandboxService.MakeDirectory:input_type -> sandbar.provider.v1.MakeDirectoryRequest
-	92,  // 97: sandbar.broker.v1.SandboxService.RemoveFile:input_type -> sandbar.provider.v1.RemoveFileRequest
-	93,  // 98: sandbar.broker.v1.SandboxService.MoveFile:input_type -> sandbar.provider.v1.MoveFileRequest
-	94,  // 99: sandbar.broker.v1.SandboxService.DiffFiles:input_type -> sandbar.provider.v1.DiffFilesRequest
-	95,  // 100: sandbar.broker.v1.SandboxService.DownloadArchive:input_type -> sandbar.provider.v1.DownloadArchiveRequest
-	96,  // 101: sandbar.broker.v1.SandboxService.UploadArchive:input_type -> sandbar.provider.v1.UploadArchiveRequest
-	97,  // 102: sandbar.broker.v1.SandboxService.ListPorts:input_type -> sandbar.provider.v1.ListPortsRequest
-	98,  // 103: sandbar.broker.v1.SandboxService.OpenTunnel:input_type -> sandbar.provider.v1.OpenTunnelRequest
-	99,  // 104: sandbar.broker.v1.SandboxService.GetUsage:input_type -> sandbar.provider.v1.GetUsageRequest
-	40,  // 105: sandbar.broker.v1.SandboxService.CreateVolume:input_type -> sandbar.broker.v1.CreateVolumeRequest
-	43,  // 106: sandbar.broker.v1.SandboxService.ListVolumes:input_type -> sandbar.broker.v1.ListVolumesRequest
-	45,  // 107: sandbar.broker.v1.SandboxService.DeleteVolume:input_type -> sandbar.broker.v1.DeleteVolumeRequest
-	58,  // 108: sandbar.broker.v1.SandboxService.WatchEvents:input_type -> sandbar.broker.v1.WatchEventsRequest
-	47,  // 109: sandbar.broker.v1.AdminService.GetServer:input_type -> sandbar.broker.v1.GetServerRequest
-	49,  // 110: sandbar.broker.v1.AdminService.StopServer:input_type -> sandbar.broker.v1.StopServerRequest
-	51,  // 111: sandbar.broker.v1.AdminService.ListProviders:input_type -> sandbar.broker.v1.ListProvidersRequest
-	54,  // 112: sandbar.broker.v1.AdminService.ProbeProvider:input_type -> sandbar.broker.v1.ProbeProviderRequest
-	56,  // 113: sandbar.broker.v1.AdminService.RestartProvider:input_type -> sandbar.broker.v1.RestartProviderRequest
-	7,   // 114: sandbar.broker.v1.SandboxService.CreateSandbox:output_type -> sandbar.broker.v1.CreateSandboxResponse
-	9,   // 115: sandbar.broker.v1.SandboxService.PlanSandbox:output_type -> sandbar.broker.v1.PlanSandboxResponse
-	11,  // 116: sandbar.broker.v1.SandboxService.ExplainSandbox:output_type -> sandbar.broker.v1.ExplainSandboxResponse
-	18,  // 117: sandbar.broker.v1.SandboxService.GetSandbox:output_type -> sandbar.broker.v1.GetSandboxResponse
-	20,  // 118: sandbar.broker.v1.SandboxService.ListSandboxes:output_type -> sandbar.broker.v1.ListSandboxesResponse
-	22,  // 119: sandbar.broker.v1.SandboxService.DeleteSandbox:output_type -> sandbar.broker.v1.DeleteSandboxResponse
-	24,  // 120: sandbar.broker.v1.SandboxService.PauseSandbox:output_type -> sandbar.broker.v1.PauseSandboxResponse
-	26,  // 121: sandbar.broker.v1.SandboxService.ResumeSandbox:output_type -> sandbar.broker.v1.ResumeSandboxResponse
-	28,  // 122: sandbar.broker.v1.SandboxService.ExtendSandbox:output_type -> sandbar.broker.v1.ExtendSandboxResponse
-	30,  // 123: sandbar.broker.v1.SandboxService.ForkSandbox:output_type -> sandbar.broker.v1.ForkSandboxResponse
-	33,  // 124: sandbar.broker.v1.SandboxService.CreateSnapshot:output_type -> sandbar.broker.v1.CreateSnapshotResponse
-	35,  // 125: sandbar.broker.v1.SandboxService.ListSnapshots:output_type -> sandbar.broker.v1.ListSnapshotsResponse
-	37,  // 126: sandbar.broker.v1.SandboxService.DeleteSnapshot:output_type -> sandbar.broker.v1.DeleteSnapshotResponse
-	39,  // 127: sandbar.broker.v1.SandboxService.RestoreSnapshot:output_type -> sandbar.broker.v1.RestoreSnapshotResponse
-	100, // 128: sandbar.broker.v1.SandboxService.StartExec:output_type -> sandbar.provider.v1.StartExecResponse
-	101, // 129: sandbar.broker.v1.SandboxService.AttachExec:output_type -> sandbar.provider.v1.AttachExecResponse
-	102, // 130: sandbar.broker.v1.SandboxService.GetExec:output_type -> sandbar.provider.v1.GetExecResponse
-	103, // 131: sandbar.broker.v1.SandboxService.SignalExec:output_type -> sandbar.provider.v1.SignalExecResponse
-	104, // 132: sandbar.broker.v1.SandboxService.ListExecs:output_type -> sandbar.provider.v1.ListExecsResponse
-	105, // 133: sandbar.broker.v1.SandboxService.ReadFile:output_type -> sandbar.provider.v1.ReadFileResponse
-	106, // 134: sandbar.broker.v1.SandboxService.WriteFile:output_type -> sandbar.provider.v1.WriteFileResponse
-	107, // 135: sandbar.broker.v1.SandboxService.StatFile:output_type -> sandbar.provider.v1.StatFileResponse
-	108, // 136: sandbar.broker.v1.SandboxService.ListFiles:output_type -> sandbar.provider.v1.ListFilesResponse
-	109, // 137: sandbar.broker.v1.SandboxService.MakeDirectory:output_type -> sandbar.provider.v1.MakeDirectoryResponse
-	110, // 138: sandbar.broker.v1.SandboxService.RemoveFile:output_type -> sandbar.provider.v1.RemoveFileResponse
-	111, // 139: sandbar.broker.v1.SandboxService.MoveFile:output_type -> sandbar.provider.v1.MoveFileResponse
-	112, // 140: sandbar.broker.v1.SandboxService.DiffFiles:output_type -> sandbar.provider.v1.DiffFilesResponse
-	113, // 141: sandbar.broker.v1.SandboxService.DownloadArchive:output_type -> sandbar.provider.v1.DownloadArchiveResponse
-	114, // 142: sandbar.broker.v1.SandboxService.UploadArchive:output_type -> sandbar.provider.v1.UploadArchiveResponse
-	115, // 143: sandbar.broker.v1.SandboxService.ListPorts:output_type -> sandbar.provider.v1.ListPortsResponse
-	116, // 144: sandbar.broker.v1.SandboxService.OpenTunnel:output_type -> sandbar.provider.v1.OpenTunnelResponse
-	117, // 145: sandbar.broker.v1.SandboxService.GetUsage:output_type -> sandbar.provider.v1.GetUsageResponse
-	41,  // 146: sandbar.broker.v1.SandboxService.CreateVolume:output_type -> sandbar.broker.v1.CreateVolumeResponse
-	44,  // 147: sandbar.broker.v1.SandboxService.ListVolumes:output_type -> sandbar.broker.v1.ListVolumesResponse
-	46,  // 148: sandbar.broker.v1.SandboxService.DeleteVolume:output_type -> sandbar.broker.v1.DeleteVolumeResponse
-	59,  // 149: sandbar.broker.v1.SandboxService.WatchEvents:output_type -> sandbar.broker.v1.WatchEventsResponse
-	48,  // 150: sandbar.broker.v1.AdminService.GetServer:output_type -> sandbar.broker.v1.GetServerResponse
-	50,  // 151: sandbar.broker.v1.AdminService.StopServer:output_type -> sandbar.broker.v1.StopServerResponse
-	52,  // 152: sandbar.broker.v1.AdminService.ListProviders:output_type -> sandbar.broker.v1.ListProvidersResponse
-	55,  // 153: sandbar.broker.v1.AdminService.ProbeProvider:output_type -> sandbar.broker.v1.ProbeProviderResponse
-	57,  // 154: sandbar.broker.v1.AdminService.RestartProvider:output_type -> sandbar.broker.v1.RestartProviderResponse
-	114, // [114:155] is the sub-list for method output_type
-	73,  // [73:114] is the sub-list for method input_type
-	73,  // [73:73] is the sub-list for extension type_name
-	73,  // [73:73] is the sub-list for extension extendee
-	0,   // [0:73] is the sub-list for field type_name
+	78,  // 70: sandbar.broker.v1.Event.state:type_name -> sandbar.provider.v1.SandboxState
+	78,  // 71: sandbar.broker.v1.Event.previous_state:type_name -> sandbar.provider.v1.SandboxState
+	77,  // 72: sandbar.broker.v1.Event.labels:type_name -> sandbar.broker.v1.Event.LabelsEntry
+	81,  // 73: sandbar.broker.v1.GetActivityResponse.at:type_name -> google.protobuf.Timestamp
+	82,  // 74: sandbar.broker.v1.GetActivityResponse.window:type_name -> google.protobuf.Duration
+	64,  // 75: sandbar.broker.v1.GetActivityResponse.providers:type_name -> sandbar.broker.v1.ProviderActivity
+	2,   // 76: sandbar.broker.v1.ProviderActivity.state:type_name -> sandbar.broker.v1.PluginState
+	65,  // 77: sandbar.broker.v1.ProviderActivity.sandboxes:type_name -> sandbar.broker.v1.SandboxCount
+	66,  // 78: sandbar.broker.v1.ProviderActivity.creates:type_name -> sandbar.broker.v1.CallTally
+	66,  // 79: sandbar.broker.v1.ProviderActivity.changes:type_name -> sandbar.broker.v1.CallTally
+	66,  // 80: sandbar.broker.v1.ProviderActivity.execs:type_name -> sandbar.broker.v1.CallTally
+	78,  // 81: sandbar.broker.v1.SandboxCount.state:type_name -> sandbar.provider.v1.SandboxState
+	82,  // 82: sandbar.broker.v1.CallTally.p50:type_name -> google.protobuf.Duration
+	82,  // 83: sandbar.broker.v1.CallTally.p95:type_name -> google.protobuf.Duration
+	6,   // 84: sandbar.broker.v1.SandboxService.CreateSandbox:input_type -> sandbar.broker.v1.CreateSandboxRequest
+	8,   // 85: sandbar.broker.v1.SandboxService.PlanSandbox:input_type -> sandbar.broker.v1.PlanSandboxRequest
+	10,  // 86: sandbar.broker.v1.SandboxService.ExplainSandbox:input_type -> sandbar.broker.v1.ExplainSandboxRequest
+	17,  // 87: sandbar.broker.v1.SandboxService.GetSandbox:input_type -> sandbar.broker.v1.GetSandboxRequest
+	19,  // 88: sandbar.broker.v1.SandboxService.ListSandboxes:input_type -> sandbar.broker.v1.ListSandboxesRequest
+	21,  // 89: sandbar.broker.v1.SandboxService.DeleteSandbox:input_type -> sandbar.broker.v1.DeleteSandboxRequest
+	23,  // 90: sandbar.broker.v1.SandboxService.PauseSandbox:input_type -> sandbar.broker.v1.PauseSandboxRequest
+	25,  // 91: sandbar.broker.v1.SandboxService.ResumeSandbox:input_type -> sandbar.broker.v1.ResumeSandboxRequest
+	27,  // 92: sandbar.broker.v1.SandboxService.ExtendSandbox:input_type -> sandbar.broker.v1.ExtendSandboxRequest
+	29,  // 93: sandbar.broker.v1.SandboxService.ForkSandbox:input_type -> sandbar.broker.v1.ForkSandboxRequest
+	32,  // 94: sandbar.broker.v1.SandboxService.CreateSnapshot:input_type -> sandbar.broker.v1.CreateSnapshotRequest
+	34,  // 95: sandbar.broker.v1.SandboxService.ListSnapshots:input_type -> sandbar.broker.v1.ListSnapshotsRequest
+	36,  // 96: sandbar.broker.v1.SandboxService.DeleteSnapshot:input_type -> sandbar.broker.v1.DeleteSnapshotRequest
+	38,  // 97: sandbar.broker.v1.SandboxService.RestoreSnapshot:input_type -> sandbar.broker.v1.RestoreSnapshotRequest
+	87,  // 98: sandbar.broker.v1.SandboxService.StartExec:input_type -> sandbar.provider.v1.StartExecRequest
+	88,  // 99: sandbar.broker.v1.SandboxService.AttachExec:input_type -> sandbar.provider.v1.AttachExecRequest
+	89,  // 100: sandbar.broker.v1.SandboxService.GetExec:input_type -> sandbar.provider.v1.GetExecRequest
+	90,  // 101: sandbar.broker.v1.SandboxService.SignalExec:input_type -> sandbar.provider.v1.SignalExecRequest
+	91,  // 102: sandbar.broker.v1.SandboxService.ListExecs:input_type -> sandbar.provider.v1.ListExecsRequest
+	92,  // 103: sandbar.broker.v1.SandboxService.ReadFile:input_type -> sandbar.provider.v1.ReadFileRequest
+	93,  // 104: sandbar.broker.v1.SandboxService.WriteFile:input_type -> sandbar.provider.v1.WriteFileRequest
+	94,  // 105: sandbar.broker.v1.SandboxService.StatFile:input_type -> sandbar.provider.v1.StatFileRequest
+	95,  // 106: sandbar.broker.v1.SandboxService.ListFiles:input_type -> sandbar.provider.v1.ListFilesRequest
+	96,  // 107: sandbar.broker.v1.SandboxService.MakeDirectory:input_type -> sandbar.provider.v1.MakeDirectoryRequest
+	97,  // 108: sandbar.broker.v1.SandboxService.RemoveFile:input_type -> sandbar.provider.v1.RemoveFileRequest
+	98,  // 109: sandbar.broker.v1.SandboxService.MoveFile:input_type -> sandbar.provider.v1.MoveFileRequest
+	99,  // 110: sandbar.broker.v1.SandboxService.DiffFiles:input_type -> sandbar.provider.v1.DiffFilesRequest
+	100, // 111: sandbar.broker.v1.SandboxService.DownloadArchive:input_type -> sandbar.provider.v1.DownloadArchiveRequest
+	101, // 112: sandbar.broker.v1.SandboxService.UploadArchive:input_type -> sandbar.provider.v1.UploadArchiveRequest
+	102, // 113: sandbar.broker.v1.SandboxService.ListPorts:input_type -> sandbar.provider.v1.ListPortsRequest
+	103, // 114: sandbar.broker.v1.SandboxService.OpenTunnel:input_type -> sandbar.provider.v1.OpenTunnelRequest
+	104, // 115: sandbar.broker.v1.SandboxService.GetUsage:input_type -> sandbar.provider.v1.GetUsageRequest
+	40,  // 116: sandbar.broker.v1.SandboxService.CreateVolume:input_type -> sandbar.broker.v1.CreateVolumeRequest
+	43,  // 117: sandbar.broker.v1.SandboxService.ListVolumes:input_type -> sandbar.broker.v1.ListVolumesRequest
+	45,  // 118: sandbar.broker.v1.SandboxService.DeleteVolume:input_type -> sandbar.broker.v1.DeleteVolumeRequest
+	58,  // 119: sandbar.broker.v1.SandboxService.WatchEvents:input_type -> sandbar.broker.v1.WatchEventsRequest
+	47,  // 120: sandbar.broker.v1.AdminService.GetServer:input_type -> sandbar.broker.v1.GetServerRequest
+	49,  // 121: sandbar.broker.v1.AdminService.StopServer:input_type -> sandbar.broker.v1.StopServerRequest
+	51,  // 122: sandbar.broker.v1.AdminService.ListProviders:input_type -> sandbar.broker.v1.ListProvidersRequest
+	54,  // 123: sandbar.broker.v1.AdminService.ProbeProvider:input_type -> sandbar.broker.v1.ProbeProviderRequest
+	56,  // 124: sandbar.broker.v1.AdminService.RestartProvider:input_type -> sandbar.broker.v1.RestartProviderRequest
+	62,  // 125: sandbar.broker.v1.AdminService.GetActivity:input_type -> sandbar.broker.v1.GetActivityRequest
+	7,   // 126: sandbar.broker.v1.SandboxService.CreateSandbox:output_type -> sandbar.broker.v1.CreateSandboxResponse
+	9,   // 127: sandbar.broker.v1.SandboxService.PlanSandbox:output_type -> sandbar.broker.v1.PlanSandboxResponse
+	11,  // 128: sandbar.broker.v1.SandboxService.ExplainSandbox:output_type -> sandbar.broker.v1.ExplainSandboxResponse
+	18,  // 129: sandbar.broker.v1.SandboxService.GetSandbox:output_type -> sandbar.broker.v1.GetSandboxResponse
+	20,  // 130: sandbar.broker.v1.SandboxService.ListSandboxes:output_type -> sandbar.broker.v1.ListSandboxesResponse
+	22,  // 131: sandbar.broker.v1.SandboxService.DeleteSandbox:output_type -> sandbar.broker.v1.DeleteSandboxResponse
+	24,  // 132: sandbar.broker.v1.SandboxService.PauseSandbox:output_type -> sandbar.broker.v1.PauseSandboxResponse
+	26,  // 133: sandbar.broker.v1.SandboxService.ResumeSandbox:output_type -> sandbar.broker.v1.ResumeSandboxResponse
+	28,  // 134: sandbar.broker.v1.SandboxService.ExtendSandbox:output_type -> sandbar.broker.v1.ExtendSandboxResponse
+	30,  // 135: sandbar.broker.v1.SandboxService.ForkSandbox:output_type -> sandbar.broker.v1.ForkSandboxResponse
+	33,  // 136: sandbar.broker.v1.SandboxService.CreateSnapshot:output_type -> sandbar.broker.v1.CreateSnapshotResponse
+	35,  // 137: sandbar.broker.v1.SandboxService.ListSnapshots:output_type -> sandbar.broker.v1.ListSnapshotsResponse
+	37,  // 138: sandbar.broker.v1.SandboxService.DeleteSnapshot:output_type -> sandbar.broker.v1.DeleteSnapshotResponse
+	39,  // 139: sandbar.broker.v1.SandboxService.RestoreSnapshot:output_type -> sandbar.broker.v1.RestoreSnapshotResponse
+	105, // 140: sandbar.broker.v1.SandboxService.StartExec:output_type -> sandbar.provider.v1.StartExecResponse
+	106, // 141: sandbar.broker.v1.SandboxService.AttachExec:output_type -> sandbar.provider.v1.AttachExecResponse
+	107, // 142: sandbar.broker.v1.SandboxService.GetExec:output_type -> sandbar.provider.v1.GetExecResponse
+	108, // 143: sandbar.broker.v1.SandboxService.SignalExec:output_type -> sandbar.provider.v1.SignalExecResponse
+	109, // 144: sandbar.broker.v1.SandboxService.ListExecs:output_type -> sandbar.provider.v1.ListExecsResponse
+	110, // 145: sandbar.broker.v1.SandboxService.ReadFile:output_type -> sandbar.provider.v1.ReadFileResponse
+	111, // 146: sandbar.broker.v1.SandboxService.WriteFile:output_type -> sandbar.provider.v1.WriteFileResponse
+	112, // 147: sandbar.broker.v1.SandboxService.StatFile:output_type -> sandbar.provider.v1.StatFileResponse
+	113, // 148: sandbar.broker.v1.SandboxService.ListFiles:output_type -> sandbar.provider.v1.ListFilesResponse
+	114, // 149: sandbar.broker.v1.SandboxService.MakeDirectory:output_type -> sandbar.provider.v1.MakeDirectoryResponse
+	115, // 150: sandbar.broker.v1.SandboxService.RemoveFile:output_type -> sandbar.provider.v1.RemoveFileResponse
+	116, // 151: sandbar.broker.v1.SandboxService.MoveFile:output_type -> sandbar.provider.v1.MoveFileResponse
+	117, // 152: sandbar.broker.v1.SandboxService.DiffFiles:output_type -> sandbar.provider.v1.DiffFilesResponse
+	118, // 153: sandbar.broker.v1.SandboxService.DownloadArchive:output_type -> sandbar.provider.v1.DownloadArchiveResponse
+	119, // 154: sandbar.broker.v1.SandboxService.UploadArchive:output_type -> sandbar.provider.v1.UploadArchiveResponse
+	120, // 155: sandbar.broker.v1.SandboxService.ListPorts:output_type -> sandbar.provider.v1.ListPortsResponse
+	121, // 156: sandbar.broker.v1.SandboxService.OpenTunnel:output_type -> sandbar.provider.v1.OpenTunnelResponse
+	122, // 157: sandbar.broker.v1.SandboxService.GetUsage:output_type -> sandbar.provider.v1.GetUsageResponse
+	41,  // 158: sandbar.broker.v1.SandboxService.CreateVolume:output_type -> sandbar.broker.v1.CreateVolumeResponse
+	44,  // 159: sandbar.broker.v1.SandboxService.ListVolumes:output_type -> sandbar.broker.v1.ListVolumesResponse
+	46,  // 160: sandbar.broker.v1.SandboxService.DeleteVolume:output_type -> sandbar.broker.v1.DeleteVolumeResponse
+	59,  // 161: sandbar.broker.v1.SandboxService.WatchEvents:output_type -> sandbar.broker.v1.WatchEventsResponse
+	48,  // 162: sandbar.broker.v1.AdminService.GetServer:output_type -> sandbar.broker.v1.GetServerResponse
+	50,  // 163: sandbar.broker.v1.AdminService.StopServer:output_type -> sandbar.broker.v1.StopServerResponse
+	52,  // 164: sandbar.broker.v1.AdminService.ListProviders:output_type -> sandbar.broker.v1.ListProvidersResponse
+	55,  // 165: sandbar.broker.v1.AdminService.ProbeProvider:output_type -> sandbar.broker.v1.ProbeProviderResponse
+	57,  // 166: sandbar.broker.v1.AdminService.RestartProvider:output_type -> sandbar.broker.v1.RestartProviderResponse
+	63,  // 167: sandbar.broker.v1.AdminService.GetActivity:output_type -> sandbar.broker.v1.GetActivityResponse
+	126, // [126:168] is the sub-list for method output_type
+	84,  // [84:126] is the sub-list for method input_type
+	84,  // [84:84] is the sub-list for extension type_name
+	84,  // [84:84] is the sub-list for extension extendee
+	0,   // [0:84] is the sub-list for field type_name
 }
 
 func init() { file_sandbar_broker_v1_broker_proto_init() }
@@ -4553,7 +4944,7 @@ func file_sandbar_broker_v1_broker_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sandbar_broker_v1_broker_proto_rawDesc), len(file_sandbar_broker_v1_broker_proto_rawDesc)),
 			NumEnums:      4,
-			NumMessages:   69,
+			NumMessages:   74,
 			NumExtensions: 0,
 			NumServices:   2,
 		},
