@@ -103,6 +103,10 @@ func (w *watching) next() <-chan struct{} {
 	return w.more
 }
 
+// EventsChanged returns a channel that is closed when this broker has stored
+// another event.
+func (s *Service) EventsChanged() <-chan struct{} { return s.watching.next() }
+
 // EndWatches ends all readers of events. New ones are refused.
 func (s *Service) EndWatches() { s.watching.once.Do(func() { close(s.watching.ended) }) }
 

@@ -24,6 +24,8 @@ type Admin interface {
 	Probe(ctx context.Context, name string) (*providerv1.ProbeResponse, error)
 	// Restart ends a provider's process and starts a new one.
 	Restart(ctx context.Context, name string) (*brokerv1.Provider, error)
+	// Activity says how the providers fare.
+	Activity(ctx context.Context) (*brokerv1.GetActivityResponse, error)
 }
 
 // admin serves AdminService.
@@ -59,6 +61,10 @@ func (h admin) RestartProvider(ctx context.Context, req *connect.Request[brokerv
 	}
 	p, err := h.a.Restart(ctx, req.Msg.GetName())
 	return answer(&brokerv1.RestartProviderResponse{Provider: p}, err)
+}
+
+func (h admin) GetActivity(ctx context.Context, _ *connect.Request[brokerv1.GetActivityRequest]) (*connect.Response[brokerv1.GetActivityResponse], error) {
+	return answer(h.a.Activity(ctx))
 }
 
 func needProvider(ctx context.Context, name string) error {

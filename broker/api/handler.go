@@ -21,6 +21,8 @@ type Options struct {
 	// Access serves AccessService, and ends calls whose credential ends. Nil: there
 	// is no such service, and none but the default tenant.
 	Access Access
+	// Webhooks serves WebhookService. Nil: there is no such service.
+	Webhooks Webhooks
 	// Log takes panics. Nil: nothing is logged.
 	Log *slog.Logger
 	// Metrics count calls. Nil: nobody counts.
@@ -51,6 +53,9 @@ func New(s *broker.Service, a Admin, opts Options) http.Handler {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
 	if opts.Access != nil {
 		mux.Handle(brokerv1connect.NewAccessServiceHandler(access{opts.Access}, options...))
+	}
+	if opts.Webhooks != nil {
+		mux.Handle(brokerv1connect.NewWebhookServiceHandler(webhooks{opts.Webhooks}, options...))
 	}
 	gate := gate{auth: opts.Auth, access: opts.Access, log: log}
 	return withController(gate.guard(batch.Handler(mux)))

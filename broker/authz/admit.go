@@ -32,12 +32,17 @@ var calls = map[protoreflect.FullName]map[protoreflect.Name]Permission{
 	"sandbar.broker.v1.AdminService": {
 		"GetServer": ServerRead, "StopServer": ServerWrite,
 		"ListProviders": ProviderRead, "ProbeProvider": ProviderRead, "RestartProvider": ProviderWrite,
+		"GetActivity": ActivityRead,
 	},
 	"sandbar.broker.v1.AccessService": {
 		"WhoAmI":       Any,
 		"CreateTenant": TenantWrite, "ListTenants": TenantRead, "DeleteTenant": TenantWrite,
 		"CreateAPIKey": KeyWrite, "ListAPIKeys": KeyRead, "RevokeAPIKey": KeyWrite,
 		"UpdateTenant": TenantWrite,
+	},
+	"sandbar.broker.v1.WebhookService": {
+		"CreateWebhook": WebhookWrite, "ListWebhooks": WebhookRead, "DeleteWebhook": WebhookWrite, "TestWebhook": WebhookWrite,
+		"RotateWebhookSecret": WebhookWrite, "EnableWebhook": WebhookWrite, "DisableWebhook": WebhookWrite,
 	},
 }
 
@@ -60,7 +65,9 @@ var procedures = sync.OnceValue(func() map[string]Call {
 })
 
 func streams(service protoreflect.FullName, method protoreflect.Name) bool {
-	for _, file := range []protoreflect.FileDescriptor{brokerv1.File_sandbar_broker_v1_broker_proto, brokerv1.File_sandbar_broker_v1_access_proto} {
+	for _, file := range []protoreflect.FileDescriptor{
+		brokerv1.File_sandbar_broker_v1_broker_proto, brokerv1.File_sandbar_broker_v1_access_proto, brokerv1.File_sandbar_broker_v1_webhook_proto,
+	} {
 		if s := file.Services().ByName(service.Name()); s != nil && s.FullName() == service {
 			if m := s.Methods().ByName(method); m != nil {
 				return m.IsStreamingClient() || m.IsStreamingServer()

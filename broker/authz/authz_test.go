@@ -26,7 +26,9 @@ const (
 // TestEveryCallHasAPermission fails for a call that was added without deciding who
 // may make it. Who may, a test of package server shows against a real one.
 func TestEveryCallHasAPermission(t *testing.T) {
-	for _, file := range []protoreflect.FileDescriptor{brokerv1.File_sandbar_broker_v1_broker_proto, brokerv1.File_sandbar_broker_v1_access_proto} {
+	for _, file := range []protoreflect.FileDescriptor{
+		brokerv1.File_sandbar_broker_v1_broker_proto, brokerv1.File_sandbar_broker_v1_access_proto, brokerv1.File_sandbar_broker_v1_webhook_proto,
+	} {
 		for i := range file.Services().Len() {
 			service := file.Services().Get(i)
 			for j := range service.Methods().Len() {
@@ -95,7 +97,7 @@ func TestScopes(t *testing.T) {
 		{[]string{"file"}, &brokerv1.Scope{Permissions: []string{"file:read", "file:write"}}, ""},
 		{[]string{"provider=b", "provider=a", "label:team=x=y"}, &brokerv1.Scope{Providers: []string{"a", "b"}, Labels: map[string]string{"team": "x=y"}}, ""},
 		{[]string{"any"}, nil, `"any" is not a permission`},
-		{[]string{"Exec"}, nil, `want one of cost, exec, file, host, key, port, provider, sandbox, server, tenant, volume`},
+		{[]string{"Exec"}, nil, `want one of activity, cost, exec, file, host, key, port, provider, sandbox, server, tenant, volume`},
 		{[]string{"provider="}, nil, `"" is not the name of a provider`},
 		{[]string{"label:team"}, nil, `want label:NAME=VALUE`},
 		{[]string{"label:=x"}, nil, `cannot be`},

@@ -37,6 +37,10 @@ const (
 	// KeyRead and KeyWrite are about API keys of the tenant.
 	KeyRead  Permission = "key:read"
 	KeyWrite Permission = "key:write"
+	// WebhookRead and WebhookWrite are about webhooks of the tenant, which are told of
+	// all that happens in it.
+	WebhookRead  Permission = "webhook:read"
+	WebhookWrite Permission = "webhook:write"
 	// TenantRead sees the caller's own tenant, TenantWrite makes, changes and deletes
 	// tenants.
 	TenantRead  Permission = "tenant:read"
@@ -46,6 +50,8 @@ const (
 	ServerWrite Permission = "server:write"
 	// CostRead sees what the tenant's sandboxes used and cost.
 	CostRead Permission = "cost:read"
+	// ActivityRead sees what happens at the providers, of all tenants together.
+	ActivityRead Permission = "activity:read"
 	// HostMount shows folders of the provider's machine to a sandbox. No call takes
 	// it by itself: a request to make a sandbox does if it has such a mount.
 	HostMount Permission = "host:mount"
@@ -58,23 +64,26 @@ var permissions = map[brokerv1.Role][]Permission{
 	brokerv1.Role_ROLE_ADMIN: {
 		SandboxRead, SandboxWrite, Exec, FileRead, FileWrite, Port, VolumeRead, VolumeWrite, ProviderRead, ProviderWrite,
 		KeyRead, KeyWrite, TenantRead, TenantWrite, ServerRead, ServerWrite, HostMount, CostRead,
+		WebhookRead, WebhookWrite, ActivityRead,
 	},
 	brokerv1.Role_ROLE_OPERATOR: {
 		SandboxRead, SandboxWrite, Exec, FileRead, FileWrite, Port, VolumeRead, VolumeWrite, ProviderRead,
 		KeyRead, KeyWrite, TenantRead, ServerRead, CostRead,
+		WebhookRead, WebhookWrite,
 	},
 	brokerv1.Role_ROLE_USER: {
 		SandboxRead, SandboxWrite, Exec, FileRead, FileWrite, Port, VolumeRead, VolumeWrite, TenantRead, ServerRead, CostRead,
 	},
 	brokerv1.Role_ROLE_AUDITOR: {
 		SandboxRead, VolumeRead, ProviderRead, KeyRead, TenantRead, ServerRead, CostRead,
+		WebhookRead,
 	},
 }
 
 // unconfined are permissions that a scope of providers or labels takes away:
 // whoever is kept to a part of a tenant administers none of it, and sees no sums
 // over all of it.
-var unconfined = []Permission{KeyRead, KeyWrite, TenantWrite, ProviderWrite, ServerWrite, HostMount, CostRead}
+var unconfined = []Permission{KeyRead, KeyWrite, TenantWrite, ProviderWrite, ServerWrite, HostMount, CostRead, WebhookRead, WebhookWrite, ActivityRead}
 
 // RoleName returns a role as people write it.
 func RoleName(r brokerv1.Role) string {

@@ -31,6 +31,8 @@ type Config struct {
 	Log       Log       `yaml:"log"`
 	// Telemetry says who learns how the broker fares.
 	Telemetry Telemetry `yaml:"telemetry"`
+	// Webhooks says where tenants' webhooks may go.
+	Webhooks Webhooks `yaml:"webhooks"`
 	// APIKeys may call over TCP, beside those that `sandbar key create` makes.
 	APIKeys []APIKey `yaml:"api_keys"`
 	// OIDC are the issuers whose tokens may call over TCP.
@@ -145,6 +147,15 @@ type Traces struct {
 	// Sample is the share in percent of calls that are traced, among those whose
 	// caller does not say; nil: 100.
 	Sample *int `yaml:"sample_percent"`
+}
+
+// Webhooks says where tenants' webhooks may go beside https in the public network.
+type Webhooks struct {
+	// AllowHTTP lets plain http in.
+	AllowHTTP bool `yaml:"allow_http"`
+	// AllowNetworks are networks such as 10.1.0.0/16 that are not the public's and
+	// may be reached all the same.
+	AllowNetworks []string `yaml:"allow_networks"`
 }
 
 // Load reads a file. A missing file is an error: the caller knows whether it

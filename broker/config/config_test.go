@@ -53,6 +53,7 @@ defaults: {lifetime: 24h, idle: {timeout: 10m, action: pause}}
 reaper: {grace: 15m, interval: 1m}
 log: {level: debug, format: json}
 telemetry: {prometheus: {listen: "127.0.0.1:9464"}, traces: {endpoint: "http://127.0.0.1:4318", sample_percent: 0}}
+webhooks: {allow_http: true, allow_networks: [10.1.0.0/16, "fd00::/8"]}
 api_keys:
   - {name: ci, sha256: "` + sum + `"}
 `
@@ -81,7 +82,8 @@ api_keys:
 			Prometheus: config.Prometheus{Listen: "127.0.0.1:9464"},
 			Traces:     config.Traces{Endpoint: "http://127.0.0.1:4318", Sample: new(int)},
 		},
-		APIKeys: []config.APIKey{{Name: "ci", SHA256: sum}},
+		Webhooks: config.Webhooks{AllowHTTP: true, AllowNetworks: []string{"10.1.0.0/16", "fd00::/8"}},
+		APIKeys:  []config.APIKey{{Name: "ci", SHA256: sum}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
@@ -129,7 +131,7 @@ func TestCallers(t *testing.T) {
 func TestErrorsNameFileLineFieldValueAndRemedy(t *testing.T) {
 	for _, tc := range []struct{ name, text, want string }{
 		{"unknown key", "log:\n  levle: info\n", `c.yaml:2: log.levle is not a setting: want one of format, level`},
-		{"unknown at top", "\nlistn: {}\n", `c.yaml:2: listn is not a setting: want one of api_keys, database, defaults, listen, log, oidc, placement, plugin_dirs, providers, reaper, runtime_dir, state_dir, telemetry`},
+		{"unknown at top", "\nlistn: {}\n", `c.yaml:2: listn is not a setting: want one of api_keys, database, defaults, listen, log, oidc, placement, plugin_dirs, providers, reaper, runtime_dir, state_dir, telemetry, webhooks`},
 		{"duration", "defaults:\n  lifetime: 24\n", `c.yaml:2: defaults.lifetime is "24": want a time such as 90s, 15m or 24h`},
 		{"list", "providers: local\n", `c.yaml:1: providers is "local": want a list`},
 		{"boolean", "providers:\n- name: a\n  default: maybe\n", `c.yaml:3: providers[0].default is "maybe": want true or false`},
@@ -156,9 +158,10 @@ func TestErrorsNameFileLineFieldValueAndRemedy(t *testing.T) {
 		{"traces", "telemetry: {traces: {endpoint: 'collector:4317'}}\n", `c.yaml:1: telemetry.traces.endpoint is "collector:4317": want a URL such as http://127.0.0.1:4318`},
 		{"password", "telemetry: {traces: {endpoint: 'http://me:hush@c:1'}}\n", `c.yaml:1: telemetry.traces.endpoint has a user in it, and every plugin is told it: want a collector beside the broker, which knows the password`},
 		{"sample", "telemetry: {traces: {sample_percent: 101}}\n", `c.yaml:1: telemetry.traces.sample_percent is "101": want 0 to 100`},
+		{"network", "webhooks: {allow_networks: [10.1.2.3/8]}\n", `c.yaml:1: webhooks.allow_networks[0] is "10.1.2.3/8": want a network such as 10.1.0.0/16 or fd00:1::/64`},
 		{"tenant of a key", key + "  tenant: Acme\n", `c.yaml:4: api_keys[0].tenant is "Acme": want up to 31 lower-case letters, digits and dashes, the first not a dash`},
 		{"role of a key", key + "  role: king\n", `c.yaml:4: api_keys[0].role is "king": want one of ["admin" "operator" "user" "auditor"]`},
-		{"scope of a key", key + "  scope: [exec, fly]\n", `c.yaml:4: api_keys[0].scope cannot be: "fly" is not a permission: want one of cost, exec, file, host, key, port, provider, sandbox, server, tenant, volume, or one with :read or :write`},
+		{"scope of a key", key + "  scope: [exec, fly]\n", `c.yaml:4: api_keys[0].scope cannot be: "fly" is not a permission: want one of activity, cost, exec, file, host, key, port, provider, sandbox, server, tenant, volume, webhook, or one with :read or :write`},
 		{"end of a key", key + "  expires: tomorrow\n", `c.yaml:4: api_keys[0].expires is "tomorrow": want a time such as 2027-01-31T00:00:00Z`},
 		{"issuer", "oidc:\n- {issuer: 'http://a.example', audience: b, tenant: c, role: user}\n", `c.yaml:2: oidc[0].issuer is "http://a.example": want an https address, as the tokens have it; http is for this machine only`},
 		{"audience", "oidc:\n- {issuer: 'http://localhost:1', tenant: c, role: user}\n", `c.yaml:2: oidc[0].audience is missing: want what the issuer's tokens for this broker have as audience, or tokens for anybody would do`},
@@ -202,7 +205,7 @@ func TestAllErrorsAtOnce(t *testing.T) {
 		}},
 		{"names and values", "listen:\n  tcp: \"99\"\nlisten_on: x\nproviders:\n- name: a\n  binary: b\n  setings: {}\n", []string{
 			`c.yaml:2: listen.tcp is "99": want host:port, such as 127.0.0.1:7300`,
-			`c.yaml:3: listen_on is not a setting: want one of api_keys, database, defaults, listen, log, oidc, placement, plugin_dirs, providers, reaper, runtime_dir, state_dir, telemetry`,
+			`c.yaml:3: listen_on is not a setting: want one of api_keys, database, defaults, listen, log, oidc, placement, plugin_dirs, providers, reaper, runtime_dir, state_dir, telemetry, webhooks`,
 			`c.yaml:6: providers[0].binary is "b": want an absolute path`,
 			`c.yaml:7: providers[0].setings is not a setting: want one of assumed, binary, default, labels, name, price, region, secrets, settings, shared, weight`,
 		}},

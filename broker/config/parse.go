@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"net"
+	"net/netip"
 	"net/url"
 	"path/filepath"
 	"reflect"
@@ -57,6 +58,7 @@ func (d *decoder) check(c *Config) {
 	d.checkDatabase(c)
 	d.checkProviders(c)
 	d.checkTelemetry(c.Telemetry)
+	d.checkWebhooks(c.Webhooks)
 	d.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	d.oneOf("log.format", c.Log.Format, "text", "json")
 	d.oneOf("defaults.idle.action", c.Defaults.Idle.Action, "delete", "pause")
@@ -129,6 +131,14 @@ func (d *decoder) checkTelemetry(t Telemetry) {
 	}
 	if s := t.Traces.Sample; s != nil && (*s < 0 || *s > 100) {
 		d.reject("telemetry.traces.sample_percent", strconv.Itoa(*s), "0 to 100")
+	}
+}
+
+func (d *decoder) checkWebhooks(w Webhooks) {
+	for i, n := range w.AllowNetworks {
+		if p, err := netip.ParsePrefix(n); err != nil || p != p.Masked() {
+			d.reject("webhooks.allow_networks["+strconv.Itoa(i)+"]", n, "a network such as 10.1.0.0/16 or fd00:1::/64")
+		}
 	}
 }
 

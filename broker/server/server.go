@@ -19,6 +19,7 @@ import (
 	"github.com/sandbar-dev/sandbar/broker/authn"
 	"github.com/sandbar-dev/sandbar/broker/state"
 	"github.com/sandbar-dev/sandbar/broker/telemetry"
+	"github.com/sandbar-dev/sandbar/broker/webhook"
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	brokerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
@@ -35,6 +36,7 @@ type server struct {
 	store    state.Store
 	service  *broker.Service
 	access   *authn.Directory
+	webhooks *webhook.Service
 	activity activity
 	observed *observed
 	started  time.Time
@@ -125,6 +127,11 @@ func (s *server) run(ctx context.Context) (err error) {
 		s.closeService(ctx)
 		return err
 	}
+	if s.webhooks, err = s.deliver(owner); err != nil {
+		s.closeService(ctx)
+		return err
+	}
+	defer s.webhooks.Close()
 	return s.serve(ctx)
 }
 
@@ -205,7 +212,7 @@ func (s *server) listen(ctx context.Context) (out []listening, err error) {
 
 func (s *server) httpServer(auth api.Authenticator) *http.Server {
 	h := api.New(s.service, admin{s}, api.Options{
-		Auth: auth, Access: s.access, Log: s.opts.Log, Metrics: s.observed.metrics, Tracer: s.observed.tracer,
+		Auth: auth, Access: s.access, Webhooks: s.webhooks, Log: s.opts.Log, Metrics: s.observed.metrics, Tracer: s.observed.tracer,
 	})
 	return newHTTP(s.activity.counted(h), &slogErrors{s.opts.Log})
 }
@@ -247,6 +254,9 @@ func (s *server) untilIdle(ctx context.Context) time.Duration {
 	}
 	if rest := s.opts.IdleExit - time.Since(since); rest > 0 {
 		return rest
+	}
+	if s.webhooks.Busy() {
+		return s.opts.IdleExit
 	}
 	needed, err := s.service.Needed(ctx)
 	if err != nil {

@@ -300,6 +300,7 @@ type Store interface {
 	Tenants
 	Keys
 	Locks
+	Webhooks
 	// Owner returns the broker's own id, which is made at the first call and
 	// stays for the life of the store.
 	Owner(ctx context.Context) (string, error)

@@ -52,6 +52,8 @@ const (
 	nameRPCOpen       = "sandbar.rpc.open"
 	nameQueue         = "sandbar.queue.depth"
 	nameBuild         = "sandbar.build.info"
+	nameWebhooks      = "sandbar.webhook.attempts"
+	nameWebhookTime   = "sandbar.webhook.attempt.duration"
 )
 
 // The names of labels.
@@ -168,6 +170,16 @@ var definitions = []Definition{
 		nameQueue, Gauge, "{entry}",
 		[]string{labelQueue},
 		"What waits for the reconciler: due (its time has come), recheck (somebody saw that it is not as stored), snapshots (providers with unsettled ones).",
+	},
+	{
+		nameWebhooks, Counter, "{attempt}",
+		[]string{labelOutcome},
+		"Attempts to deliver a message to a webhook: ok, refused (a status that is no success), timeout, unreachable, forbidden (an address that the configuration does not allow).",
+	},
+	{
+		nameWebhookTime, Histogram, "s",
+		[]string{labelOutcome},
+		"How long they took. The outcome is ok or failed.",
 	},
 	{
 		nameBuild, Gauge, "",

@@ -31,20 +31,22 @@ const failed = "failed"
 
 // Metrics are the instruments. All methods are safe for concurrent use.
 type Metrics struct {
-	meter metric.Meter
+	meter  metric.Meter
+	recent *recent
 
-	operations, orphans, calls, execs, streamBytes, rpcs metric.Int64Counter
-	operationTime, callTime, execTime, rpcTime           metric.Float64Histogram
-	streams, rpcOpen                                     metric.Int64UpDownCounter
+	operations, orphans, calls, execs, streamBytes, rpcs, webhooks metric.Int64Counter
+	operationTime, callTime, execTime, rpcTime, webhookTime        metric.Float64Histogram
+	streams, rpcOpen                                               metric.Int64UpDownCounter
 }
 
 // New makes the instruments of a provider of meters.
 func New(p metric.MeterProvider) (*Metrics, error) {
-	m := &Metrics{meter: p.Meter(scope)}
+	m := &Metrics{meter: p.Meter(scope), recent: newRecent()}
 	var errs []error
 	for name, at := range map[string]*metric.Int64Counter{
 		nameOperations: &m.operations, nameOrphans: &m.orphans, nameCalls: &m.calls,
 		nameExecs: &m.execs, nameStreamBytes: &m.streamBytes, nameRPCs: &m.rpcs,
+		nameWebhooks: &m.webhooks,
 	} {
 		d := definition(name)
 		c, err := m.meter.Int64Counter(name, metric.WithUnit(d.Unit), metric.WithDescription(d.Help))
@@ -52,6 +54,7 @@ func New(p metric.MeterProvider) (*Metrics, error) {
 	}
 	for name, at := range map[string]*metric.Float64Histogram{
 		nameOperationTime: &m.operationTime, nameCallTime: &m.callTime, nameExecTime: &m.execTime, nameRPCTime: &m.rpcTime,
+		nameWebhookTime: &m.webhookTime,
 	} {
 		d := definition(name)
 		h, err := m.meter.Float64Histogram(name, metric.WithUnit(d.Unit), metric.WithDescription(d.Help), metric.WithExplicitBucketBoundaries(seconds...))
@@ -68,7 +71,8 @@ func New(p metric.MeterProvider) (*Metrics, error) {
 	return m, nil
 }
 
-// Discard returns metrics that nobody reads.
+// Discard returns metrics that nobody reads. What happened lately is remembered
+// all the same.
 func Discard() *Metrics {
 	m, err := New(noop.NewMeterProvider())
 	if err != nil { // it makes what it is asked for
@@ -111,8 +115,19 @@ const (
 	Snapshot Operation = "snapshot"
 )
 
+// Activity returns what happened at each provider within the last minute, or since
+// m was made; window is how long that is.
+func (m *Metrics) Activity() (window time.Duration, _ map[string]Activity) {
+	return m.recent.activity()
+}
+
 // Operation counts a change that was asked of a provider.
 func (m *Metrics) Operation(ctx context.Context, provider string, op Operation, took time.Duration, err error) {
+	k := changing
+	if op == Create || op == Restore || op == Fork {
+		k = creating
+	}
+	m.recent.add(provider, k, took, err == nil)
 	on, what := attribute.String(labelProvider, provider), attribute.String(labelOperation, string(op))
 	m.operations.Add(ctx, 1, metric.WithAttributes(on, what, attribute.String(labelOutcome, Outcome(err))))
 	m.operationTime.Record(ctx, took.Seconds(), metric.WithAttributes(on, what, attribute.String(labelOutcome, okOrFailed(err))))
@@ -126,6 +141,9 @@ func (m *Metrics) OrphanDeleted(ctx context.Context, provider string) {
 // Call counts an attempt of a unary call to a provider; method is the full one of
 // gRPC.
 func (m *Metrics) Call(ctx context.Context, provider, method string, took time.Duration, err error) {
+	if short(method) == "StartExec" {
+		m.recent.add(provider, starting, took, err == nil)
+	}
 	on, what := attribute.String(labelProvider, provider), attribute.String(labelMethod, short(method))
 	m.calls.Add(ctx, 1, metric.WithAttributes(on, what, attribute.String(labelOutcome, Outcome(err))))
 	m.callTime.Record(ctx, took.Seconds(), metric.WithAttributes(on, what, attribute.String(labelOutcome, okOrFailed(err))))
@@ -150,6 +168,16 @@ func (m *Metrics) RPC(ctx context.Context, procedure string) (end func(err error
 	}
 }
 
+// Webhook counts an attempt to deliver a message to a webhook; outcome is OK or
+// one of few words.
+func (m *Metrics) Webhook(ctx context.Context, outcome string, took time.Duration) {
+	m.webhooks.Add(ctx, 1, metric.WithAttributes(attribute.String(labelOutcome, outcome)))
+	if outcome != OK {
+		outcome = failed
+	}
+	m.webhookTime.Record(ctx, took.Seconds(), metric.WithAttributes(attribute.String(labelOutcome, outcome)))
+}
+
 // StreamKind is what a stream through the broker carries.
 type StreamKind string
 
@@ -167,6 +195,7 @@ type Stream struct {
 	m        *Metrics
 	ctx      context.Context //nolint:containedctx // of the stream
 	began    time.Time
+	name     string
 	provider attribute.KeyValue
 	of       metric.MeasurementOption
 	in, out  metric.MeasurementOption
@@ -176,11 +205,12 @@ type Stream struct {
 func (m *Metrics) Stream(ctx context.Context, provider string, kind StreamKind) *Stream {
 	on, what := attribute.String(labelProvider, provider), attribute.String(labelStream, string(kind))
 	s := &Stream{
-		m: m, ctx: ctx, began: time.Now(), provider: on, of: metric.WithAttributeSet(attribute.NewSet(on, what)),
+		m: m, ctx: ctx, began: time.Now(), name: provider, provider: on, of: metric.WithAttributeSet(attribute.NewSet(on, what)),
 		in:  metric.WithAttributeSet(attribute.NewSet(on, what, attribute.String(labelDirection, "in"))),
 		out: metric.WithAttributeSet(attribute.NewSet(on, what, attribute.String(labelDirection, "out"))),
 	}
 	m.streams.Add(ctx, 1, s.of)
+	m.recent.stream(provider, 1)
 	return s
 }
 
@@ -191,7 +221,10 @@ func (s *Stream) In(bytes int) { s.m.streamBytes.Add(s.ctx, int64(bytes), s.in) 
 func (s *Stream) Out(bytes int) { s.m.streamBytes.Add(s.ctx, int64(bytes), s.out) }
 
 // Close ends the stream.
-func (s *Stream) Close() { s.m.streams.Add(s.ctx, -1, s.of) }
+func (s *Stream) Close() {
+	s.m.streams.Add(s.ctx, -1, s.of)
+	s.m.recent.stream(s.name, -1)
+}
 
 var causes = map[providerv1.ExitCause]string{
 	providerv1.ExitCause_EXIT_CAUSE_TASK: "task", providerv1.ExitCause_EXIT_CAUSE_SIGNALED: "signaled",

@@ -141,6 +141,8 @@ func TestEveryMetricIsAsDefined(t *testing.T) {
 	s.Ended(providerv1.ExitCause_EXIT_CAUSE_TASK)
 	s.Ended(providerv1.ExitCause(77)) // a plugin from the future
 	m.Stream(ctx, "fake", telemetry.ExecStream).Close()
+	m.Webhook(ctx, "ok", time.Second)
+	m.Webhook(ctx, "timeout", time.Second)
 	stop, err := m.Observe(func(context.Context) (telemetry.Observation, error) {
 		return telemetry.Observation{
 			Version: "v1",
@@ -168,16 +170,18 @@ func TestEveryMetricIsAsDefined(t *testing.T) {
 			"provider=fake state=stopped": 0, "provider=fake state=starting": 0, "provider=fake state=configuring": 0, "provider=fake state=ready": 1,
 			"provider=fake state=degraded": 0, "provider=fake state=backoff": 0, "provider=fake state=quarantined": 0,
 		},
-		"sandbar.plugin.starts":          {"provider=fake": 4},
-		"sandbar.execs":                  {"provider=fake cause=task": 1, "provider=fake cause=unknown": 1},
-		"sandbar.exec.attached.duration": {"provider=fake": 2},
-		"sandbar.streams.open":           {"provider=fake stream=exec": 1},
-		"sandbar.stream.transferred":     {"provider=fake stream=exec direction=in": 3, "provider=fake stream=exec direction=out": 9},
-		"sandbar.rpc.calls":              {"method=GetSandbox outcome=ok": 1},
-		"sandbar.rpc.duration":           {"method=GetSandbox outcome=ok": 1},
-		"sandbar.rpc.open":               {"method=GetSandbox": 1},
-		"sandbar.queue.depth":            {"queue=due": 5},
-		"sandbar.build.info":             {"version=v1": 1},
+		"sandbar.plugin.starts":            {"provider=fake": 4},
+		"sandbar.execs":                    {"provider=fake cause=task": 1, "provider=fake cause=unknown": 1},
+		"sandbar.exec.attached.duration":   {"provider=fake": 2},
+		"sandbar.streams.open":             {"provider=fake stream=exec": 1},
+		"sandbar.stream.transferred":       {"provider=fake stream=exec direction=in": 3, "provider=fake stream=exec direction=out": 9},
+		"sandbar.rpc.calls":                {"method=GetSandbox outcome=ok": 1},
+		"sandbar.rpc.duration":             {"method=GetSandbox outcome=ok": 1},
+		"sandbar.rpc.open":                 {"method=GetSandbox": 1},
+		"sandbar.queue.depth":              {"queue=due": 5},
+		"sandbar.webhook.attempts":         {"outcome=ok": 1, "outcome=timeout": 1},
+		"sandbar.webhook.attempt.duration": {"outcome=ok": 1, "outcome=failed": 1},
+		"sandbar.build.info":               {"version=v1": 1},
 	}
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("-want +got:\n%s", d)

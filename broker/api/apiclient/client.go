@@ -25,6 +25,9 @@ type Client struct {
 	// Access is about callers.
 	Access brokerv1connect.AccessServiceClient
 
+	// Webhooks is about URLs that are told of events.
+	Webhooks brokerv1connect.WebhookServiceClient
+
 	transport *http.Transport
 }
 
@@ -94,6 +97,7 @@ func newClient(t *http.Transport, base, key string) *Client {
 		SandboxServiceClient: brokerv1connect.NewSandboxServiceClient(hc, base, opts...),
 		Admin:                brokerv1connect.NewAdminServiceClient(hc, base, opts...),
 		Access:               brokerv1connect.NewAccessServiceClient(hc, base, opts...),
+		Webhooks:             brokerv1connect.NewWebhookServiceClient(hc, base, opts...),
 		transport:            t,
 	}
 }

@@ -66,6 +66,8 @@ func Run(t *testing.T, open func(testing.TB) state.Store) {
 		"tenant update":    tenantUpdate,
 		"used":             used,
 		"used adds up":     usedAddsUp,
+		"webhooks":         webhooks,
+		"held webhooks":    holds,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, open(t)) })
 	}

@@ -124,6 +124,7 @@ func history(t *testing.T, d Database) []chapter {
 		return body
 	}
 	place := &brokerv1.Placement{Provider: "p"}
+	hook := webhook(1, "default")
 	return []chapter{
 		{since: 1, store: func() {
 			exec(`INSERT INTO meta (key, value) VALUES ('owner', 'brk_old')`)
@@ -176,6 +177,10 @@ func history(t *testing.T, d Database) []chapter {
 			exec(`INSERT INTO used_days (tenant, day, provider, currency, basis, running_ms, paused_ms, cpu_us, memory_mib_ms, disk_mib_ms, starts, micros)
 				VALUES ('spender', 20000, 'p', 'USD', 1, 2, 3, 4, 5, 6, 7, 8)`)
 		}, verify: verifyUsed},
+		{since: 6, store: func() {
+			exec(`INSERT INTO webhooks (id, tenant, disabled, secret, previous_secret, holder, held_until, version, body)
+				VALUES (?, 'default', 0, ?, ?, '', 0, 1, ?)`, hook.ID(), hook.Secret, hook.Previous, encode(hook.Body))
+		}, verify: func(t *testing.T, s state.Store, stored bool) { verifyWebhook(t, s, hook, stored) }},
 	}
 }
 
@@ -292,5 +297,17 @@ func verifyTenants(t *testing.T, s state.Store, tenanted *state.Sandbox, key *br
 	check(t, err)
 	if diff := cmp.Diff(key, k.Body, protocmp.Transform()); diff != "" || k.Hash[0] != 7 {
 		t.Errorf("key, hash %x: -want +got:\n%s", k.Hash, diff)
+	}
+}
+
+func verifyWebhook(t *testing.T, s state.Store, hook *state.Webhook, stored bool) {
+	t.Helper()
+	if !stored {
+		check(t, s.InsertWebhook(t.Context(), hook))
+	}
+	got, err := s.Webhook(t.Context(), hook.ID())
+	check(t, err)
+	if diff := cmp.Diff(hook, got, protocmp.Transform()); diff != "" {
+		t.Errorf("webhook: -want +got:\n%s", diff)
 	}
 }

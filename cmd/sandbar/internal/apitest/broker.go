@@ -331,8 +331,11 @@ func (b *Broker) GetServer(context.Context, *connect.Request[brokerv1.GetServerR
 	}), nil
 }
 
+// Stop ends Serve.
+func (b *Broker) Stop() { b.stopped.Do(func() { close(b.stop) }) }
+
 // StopServer ends Serve.
 func (b *Broker) StopServer(context.Context, *connect.Request[brokerv1.StopServerRequest]) (*connect.Response[brokerv1.StopServerResponse], error) {
-	b.stopped.Do(func() { close(b.stop) })
+	b.Stop()
 	return connect.NewResponse(&brokerv1.StopServerResponse{}), nil
 }

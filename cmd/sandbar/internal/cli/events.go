@@ -110,7 +110,11 @@ func eventLine(e *brokerv1.Event) string {
 	if e.GetType() == brokerv1.EventType_EVENT_TYPE_SANDBOX_STATE_CHANGED {
 		what = lifecycle.Name(e.GetPreviousState()) + " -> " + lifecycle.Name(e.GetState())
 	}
-	line := e.GetAt().AsTime().Local().Format("2006-01-02 15:04:05.000") + "  " + e.GetSandboxId() + "  " + e.GetProvider() + "  " + strings.ReplaceAll(what, "_", " ")
+	at := e.GetAt().AsTime().Local().Format("2006-01-02 15:04:05.000") + "  "
+	line := at + e.GetSandboxId() + "  " + e.GetProvider() + "  " + strings.ReplaceAll(what, "_", " ")
+	if id := e.GetWebhookId(); id != "" {
+		line = at + id + "  " + strings.ToLower(strings.TrimPrefix(e.GetType().String(), "EVENT_TYPE_WEBHOOK_"))
+	}
 	if e.GetName() != "" {
 		line += "  " + e.GetName()
 	}

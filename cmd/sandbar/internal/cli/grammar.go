@@ -39,6 +39,8 @@ type grammar struct {
 
 	Cost        costCmd        `cmd:"" group:"System" help:"Show what sandboxes used and cost."`
 	Events      eventsCmd      `cmd:"" group:"System" help:"Show what happens to sandboxes."`
+	Webhook     webhookCmd     `cmd:"" group:"System" help:"Tell URLs what happens: make, list, test and remove webhooks."`
+	Top         topCmd         `cmd:"" group:"System" help:"Show how providers fare, live: sandboxes, rates, failures, times."`
 	Providers   providersCmd   `cmd:"" group:"System" help:"List providers."`
 	Doctor      doctorCmd      `cmd:"" group:"System" help:"Check whether sandboxes can work here."`
 	Serve       serveCmd       `cmd:"" group:"System" help:"Run a broker."`

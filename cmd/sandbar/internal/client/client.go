@@ -24,6 +24,8 @@ type Client struct {
 	Admin brokerv1connect.AdminServiceClient
 	// Access is about callers.
 	Access brokerv1connect.AccessServiceClient
+	// Webhooks is about URLs that are told of events.
+	Webhooks brokerv1connect.WebhookServiceClient
 
 	address   Address
 	transport *http.Transport
@@ -81,6 +83,7 @@ func New(address Address, options Options) *Client {
 		SandboxServiceClient: brokerv1connect.NewSandboxServiceClient(h, base, opts...),
 		Admin:                brokerv1connect.NewAdminServiceClient(h, base, opts...),
 		Access:               brokerv1connect.NewAccessServiceClient(h, base, opts...),
+		Webhooks:             brokerv1connect.NewWebhookServiceClient(h, base, opts...),
 		address:              address,
 		transport:            t,
 		spans:                spans,

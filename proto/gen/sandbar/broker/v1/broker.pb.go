@@ -274,16 +274,20 @@ const (
 	EventType_EVENT_TYPE_SANDBOX_DELETED EventType = 3
 	// It was never made, which is known for sure now.
 	EventType_EVENT_TYPE_SANDBOX_NOT_MADE EventType = 4
+	// A webhook of the tenant was disabled, because its URL could not be reached for
+	// days or did not want it any more. 20 and on are of webhooks.
+	EventType_EVENT_TYPE_WEBHOOK_DISABLED EventType = 20
 )
 
 // Enum value maps for EventType.
 var (
 	EventType_name = map[int32]string{
-		0: "EVENT_TYPE_UNSPECIFIED",
-		1: "EVENT_TYPE_SANDBOX_CREATING",
-		2: "EVENT_TYPE_SANDBOX_STATE_CHANGED",
-		3: "EVENT_TYPE_SANDBOX_DELETED",
-		4: "EVENT_TYPE_SANDBOX_NOT_MADE",
+		0:  "EVENT_TYPE_UNSPECIFIED",
+		1:  "EVENT_TYPE_SANDBOX_CREATING",
+		2:  "EVENT_TYPE_SANDBOX_STATE_CHANGED",
+		3:  "EVENT_TYPE_SANDBOX_DELETED",
+		4:  "EVENT_TYPE_SANDBOX_NOT_MADE",
+		20: "EVENT_TYPE_WEBHOOK_DISABLED",
 	}
 	EventType_value = map[string]int32{
 		"EVENT_TYPE_UNSPECIFIED":           0,
@@ -291,6 +295,7 @@ var (
 		"EVENT_TYPE_SANDBOX_STATE_CHANGED": 2,
 		"EVENT_TYPE_SANDBOX_DELETED":       3,
 		"EVENT_TYPE_SANDBOX_NOT_MADE":      4,
+		"EVENT_TYPE_WEBHOOK_DISABLED":      20,
 	}
 )
 
@@ -4025,7 +4030,7 @@ func (x *EventGap) GetReason() string {
 	return ""
 }
 
-// Event is a change of a sandbox.
+// Event is a change of a sandbox, or of a webhook.
 type Event struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Where to go on after this event.
@@ -4047,7 +4052,9 @@ type Event struct {
 	// Tenant that owns the sandbox.
 	Tenant string `protobuf:"bytes,11,opt,name=tenant,proto3" json:"tenant,omitempty"`
 	// Labels of the sandbox.
-	Labels        map[string]string `protobuf:"bytes,12,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Labels map[string]string `protobuf:"bytes,12,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// The webhook, of events that are about one; sandbox_id is empty then.
+	WebhookId     string `protobuf:"bytes,20,opt,name=webhook_id,json=webhookId,proto3" json:"webhook_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -4166,6 +4173,360 @@ func (x *Event) GetLabels() map[string]string {
 	return nil
 }
 
+func (x *Event) GetWebhookId() string {
+	if x != nil {
+		return x.WebhookId
+	}
+	return ""
+}
+
+type GetActivityRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetActivityRequest) Reset() {
+	*x = GetActivityRequest{}
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetActivityRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetActivityRequest) ProtoMessage() {}
+
+func (x *GetActivityRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetActivityRequest.ProtoReflect.Descriptor instead.
+func (*GetActivityRequest) Descriptor() ([]byte, []int) {
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{59}
+}
+
+type GetActivityResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	At    *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=at,proto3" json:"at,omitempty"`
+	// How long before at the tallies begin: a minute, or since the broker started.
+	Window *durationpb.Duration `protobuf:"bytes,2,opt,name=window,proto3" json:"window,omitempty"`
+	// In the order of the configuration.
+	Providers     []*ProviderActivity `protobuf:"bytes,3,rep,name=providers,proto3" json:"providers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetActivityResponse) Reset() {
+	*x = GetActivityResponse{}
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[60]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetActivityResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetActivityResponse) ProtoMessage() {}
+
+func (x *GetActivityResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[60]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetActivityResponse.ProtoReflect.Descriptor instead.
+func (*GetActivityResponse) Descriptor() ([]byte, []int) {
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{60}
+}
+
+func (x *GetActivityResponse) GetAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.At
+	}
+	return nil
+}
+
+func (x *GetActivityResponse) GetWindow() *durationpb.Duration {
+	if x != nil {
+		return x.Window
+	}
+	return nil
+}
+
+func (x *GetActivityResponse) GetProviders() []*ProviderActivity {
+	if x != nil {
+		return x.Providers
+	}
+	return nil
+}
+
+// ProviderActivity is how one provider fares.
+type ProviderActivity struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Provider string                 `protobuf:"bytes,1,opt,name=provider,proto3" json:"provider,omitempty"`
+	State    PluginState            `protobuf:"varint,2,opt,name=state,proto3,enum=sandbar.broker.v1.PluginState" json:"state,omitempty"`
+	// Why it is not READY.
+	StatusReason string `protobuf:"bytes,3,opt,name=status_reason,json=statusReason,proto3" json:"status_reason,omitempty"`
+	// Starts of its plugin since the broker started, the first included.
+	Starts int32 `protobuf:"varint,4,opt,name=starts,proto3" json:"starts,omitempty"`
+	// State of its circuit: closed, open or half_open.
+	Circuit string `protobuf:"bytes,5,opt,name=circuit,proto3" json:"circuit,omitempty"`
+	// Sandboxes that are not gone, by state; none has no entry.
+	Sandboxes []*SandboxCount `protobuf:"bytes,6,rep,name=sandboxes,proto3" json:"sandboxes,omitempty"`
+	// Streams that are open through this broker: commands, tunnels, files, archives.
+	Streams int32 `protobuf:"varint,7,opt,name=streams,proto3" json:"streams,omitempty"`
+	// Sandboxes that were asked for: created, restored, forked.
+	Creates *CallTally `protobuf:"bytes,8,opt,name=creates,proto3" json:"creates,omitempty"`
+	// Other operations on sandboxes: pause, resume, delete, snapshot.
+	Changes *CallTally `protobuf:"bytes,9,opt,name=changes,proto3" json:"changes,omitempty"`
+	// Commands that were started; how long it took to start them.
+	Execs         *CallTally `protobuf:"bytes,10,opt,name=execs,proto3" json:"execs,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ProviderActivity) Reset() {
+	*x = ProviderActivity{}
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[61]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ProviderActivity) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ProviderActivity) ProtoMessage() {}
+
+func (x *ProviderActivity) ProtoReflect() protoreflect.Message {
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[61]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ProviderActivity.ProtoReflect.Descriptor instead.
+func (*ProviderActivity) Descriptor() ([]byte, []int) {
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{61}
+}
+
+func (x *ProviderActivity) GetProvider() string {
+	if x != nil {
+		return x.Provider
+	}
+	return ""
+}
+
+func (x *ProviderActivity) GetState() PluginState {
+	if x != nil {
+		return x.State
+	}
+	return PluginState_PLUGIN_STATE_UNSPECIFIED
+}
+
+func (x *ProviderActivity) GetStatusReason() string {
+	if x != nil {
+		return x.StatusReason
+	}
+	return ""
+}
+
+func (x *ProviderActivity) GetStarts() int32 {
+	if x != nil {
+		return x.Starts
+	}
+	return 0
+}
+
+func (x *ProviderActivity) GetCircuit() string {
+	if x != nil {
+		return x.Circuit
+	}
+	return ""
+}
+
+func (x *ProviderActivity) GetSandboxes() []*SandboxCount {
+	if x != nil {
+		return x.Sandboxes
+	}
+	return nil
+}
+
+func (x *ProviderActivity) GetStreams() int32 {
+	if x != nil {
+		return x.Streams
+	}
+	return 0
+}
+
+func (x *ProviderActivity) GetCreates() *CallTally {
+	if x != nil {
+		return x.Creates
+	}
+	return nil
+}
+
+func (x *ProviderActivity) GetChanges() *CallTally {
+	if x != nil {
+		return x.Changes
+	}
+	return nil
+}
+
+func (x *ProviderActivity) GetExecs() *CallTally {
+	if x != nil {
+		return x.Execs
+	}
+	return nil
+}
+
+// SandboxCount is how many sandboxes are in a state.
+type SandboxCount struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	State         v1.SandboxState        `protobuf:"varint,1,opt,name=state,proto3,enum=sandbar.provider.v1.SandboxState" json:"state,omitempty"`
+	Count         int64                  `protobuf:"varint,2,opt,name=count,proto3" json:"count,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SandboxCount) Reset() {
+	*x = SandboxCount{}
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[62]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SandboxCount) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SandboxCount) ProtoMessage() {}
+
+func (x *SandboxCount) ProtoReflect() protoreflect.Message {
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[62]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SandboxCount.ProtoReflect.Descriptor instead.
+func (*SandboxCount) Descriptor() ([]byte, []int) {
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{62}
+}
+
+func (x *SandboxCount) GetState() v1.SandboxState {
+	if x != nil {
+		return x.State
+	}
+	return v1.SandboxState(0)
+}
+
+func (x *SandboxCount) GetCount() int64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+// CallTally counts calls of one kind.
+type CallTally struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Succeeded int64                  `protobuf:"varint,1,opt,name=succeeded,proto3" json:"succeeded,omitempty"`
+	Failed    int64                  `protobuf:"varint,2,opt,name=failed,proto3" json:"failed,omitempty"`
+	// How long half of those that succeeded took at most, and nineteen of twenty, as
+	// far as buckets tell; absent if none did.
+	P50           *durationpb.Duration `protobuf:"bytes,3,opt,name=p50,proto3" json:"p50,omitempty"`
+	P95           *durationpb.Duration `protobuf:"bytes,4,opt,name=p95,proto3" json:"p95,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CallTally) Reset() {
+	*x = CallTally{}
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[63]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CallTally) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CallTally) ProtoMessage() {}
+
+func (x *CallTally) ProtoReflect() protoreflect.Message {
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[63]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CallTally.ProtoReflect.Descriptor instead.
+func (*CallTally) Descriptor() ([]byte, []int) {
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{63}
+}
+
+func (x *CallTally) GetSucceeded() int64 {
+	if x != nil {
+		return x.Succeeded
+	}
+	return 0
+}
+
+func (x *CallTally) GetFailed() int64 {
+	if x != nil {
+		return x.Failed
+	}
+	return 0
+}
+
+func (x *CallTally) GetP50() *durationpb.Duration {
+	if x != nil {
+		return x.P50
+	}
+	return nil
+}
+
+func (x *CallTally) GetP95() *durationpb.Duration {
+	if x != nil {
+		return x.P95
+	}
+	return nil
+}
+
 // Rate is what a sandbox is counted and priced by.
 type Rate struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -4182,7 +4543,7 @@ type Rate struct {
 
 func (x *Rate) Reset() {
 	*x = Rate{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[59]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[64]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4194,7 +4555,7 @@ func (x *Rate) String() string {
 func (*Rate) ProtoMessage() {}
 
 func (x *Rate) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[59]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[64]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4207,7 +4568,7 @@ func (x *Rate) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rate.ProtoReflect.Descriptor instead.
 func (*Rate) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{59}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{64}
 }
 
 func (x *Rate) GetCpuMillis() int64 {
@@ -4255,7 +4616,7 @@ type Price struct {
 
 func (x *Price) Reset() {
 	*x = Price{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[60]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[65]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4267,7 +4628,7 @@ func (x *Price) String() string {
 func (*Price) ProtoMessage() {}
 
 func (x *Price) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[60]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[65]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4280,7 +4641,7 @@ func (x *Price) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Price.ProtoReflect.Descriptor instead.
 func (*Price) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{60}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{65}
 }
 
 func (x *Price) GetCurrency() string {
@@ -4334,7 +4695,7 @@ type MaxPrice struct {
 
 func (x *MaxPrice) Reset() {
 	*x = MaxPrice{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[61]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[66]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4346,7 +4707,7 @@ func (x *MaxPrice) String() string {
 func (*MaxPrice) ProtoMessage() {}
 
 func (x *MaxPrice) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[61]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[66]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4359,7 +4720,7 @@ func (x *MaxPrice) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MaxPrice.ProtoReflect.Descriptor instead.
 func (*MaxPrice) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{61}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{66}
 }
 
 func (x *MaxPrice) GetCurrency() string {
@@ -4401,7 +4762,7 @@ type GetCostRequest struct {
 
 func (x *GetCostRequest) Reset() {
 	*x = GetCostRequest{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[62]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[67]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4413,7 +4774,7 @@ func (x *GetCostRequest) String() string {
 func (*GetCostRequest) ProtoMessage() {}
 
 func (x *GetCostRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[62]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[67]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4426,7 +4787,7 @@ func (x *GetCostRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCostRequest.ProtoReflect.Descriptor instead.
 func (*GetCostRequest) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{62}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{67}
 }
 
 func (x *GetCostRequest) GetFirstDay() string {
@@ -4480,7 +4841,7 @@ type GetCostResponse struct {
 
 func (x *GetCostResponse) Reset() {
 	*x = GetCostResponse{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[63]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[68]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4492,7 +4853,7 @@ func (x *GetCostResponse) String() string {
 func (*GetCostResponse) ProtoMessage() {}
 
 func (x *GetCostResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[63]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[68]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4505,7 +4866,7 @@ func (x *GetCostResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetCostResponse.ProtoReflect.Descriptor instead.
 func (*GetCostResponse) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{63}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{68}
 }
 
 func (x *GetCostResponse) GetFirstDay() string {
@@ -4563,7 +4924,7 @@ type CostLine struct {
 
 func (x *CostLine) Reset() {
 	*x = CostLine{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[64]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[69]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4575,7 +4936,7 @@ func (x *CostLine) String() string {
 func (*CostLine) ProtoMessage() {}
 
 func (x *CostLine) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[64]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[69]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4588,7 +4949,7 @@ func (x *CostLine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CostLine.ProtoReflect.Descriptor instead.
 func (*CostLine) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{64}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{69}
 }
 
 func (x *CostLine) GetTenant() string {
@@ -4662,7 +5023,7 @@ type CostPart struct {
 
 func (x *CostPart) Reset() {
 	*x = CostPart{}
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[65]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[70]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -4674,7 +5035,7 @@ func (x *CostPart) String() string {
 func (*CostPart) ProtoMessage() {}
 
 func (x *CostPart) ProtoReflect() protoreflect.Message {
-	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[65]
+	mi := &file_sandbar_broker_v1_broker_proto_msgTypes[70]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -4687,7 +5048,7 @@ func (x *CostPart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CostPart.ProtoReflect.Descriptor instead.
 func (*CostPart) Descriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{65}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{70}
 }
 
 func (x *CostPart) GetCurrency() string {
@@ -5053,7 +5414,7 @@ const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"\x06cursor\x18\x02 \x01(\tR\x06cursor\x12-\n" +
 	"\x03gap\x18\x03 \x01(\v2\x1b.sandbar.broker.v1.EventGapR\x03gap\"\"\n" +
 	"\bEventGap\x12\x16\n" +
-	"\x06reason\x18\x01 \x01(\tR\x06reason\"\x93\x04\n" +
+	"\x06reason\x18\x01 \x01(\tR\x06reason\"\xb2\x04\n" +
 	"\x05Event\x12\x16\n" +
 	"\x06cursor\x18\x01 \x01(\tR\x06cursor\x12*\n" +
 	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x120\n" +
@@ -5068,10 +5429,37 @@ const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"\btrace_id\x18\n" +
 	" \x01(\tR\atraceId\x12\x16\n" +
 	"\x06tenant\x18\v \x01(\tR\x06tenant\x12<\n" +
-	"\x06labels\x18\f \x03(\v2$.sandbar.broker.v1.Event.LabelsEntryR\x06labels\x1a9\n" +
+	"\x06labels\x18\f \x03(\v2$.sandbar.broker.v1.Event.LabelsEntryR\x06labels\x12\x1d\n" +
+	"\n" +
+	"webhook_id\x18\x14 \x01(\tR\twebhookId\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x97\x01\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x14\n" +
+	"\x12GetActivityRequest\"\xb7\x01\n" +
+	"\x13GetActivityResponse\x12*\n" +
+	"\x02at\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x121\n" +
+	"\x06window\x18\x02 \x01(\v2\x19.google.protobuf.DurationR\x06window\x12A\n" +
+	"\tproviders\x18\x03 \x03(\v2#.sandbar.broker.v1.ProviderActivityR\tproviders\"\xb8\x03\n" +
+	"\x10ProviderActivity\x12\x1a\n" +
+	"\bprovider\x18\x01 \x01(\tR\bprovider\x124\n" +
+	"\x05state\x18\x02 \x01(\x0e2\x1e.sandbar.broker.v1.PluginStateR\x05state\x12#\n" +
+	"\rstatus_reason\x18\x03 \x01(\tR\fstatusReason\x12\x16\n" +
+	"\x06starts\x18\x04 \x01(\x05R\x06starts\x12\x18\n" +
+	"\acircuit\x18\x05 \x01(\tR\acircuit\x12=\n" +
+	"\tsandboxes\x18\x06 \x03(\v2\x1f.sandbar.broker.v1.SandboxCountR\tsandboxes\x12\x18\n" +
+	"\astreams\x18\a \x01(\x05R\astreams\x126\n" +
+	"\acreates\x18\b \x01(\v2\x1c.sandbar.broker.v1.CallTallyR\acreates\x126\n" +
+	"\achanges\x18\t \x01(\v2\x1c.sandbar.broker.v1.CallTallyR\achanges\x122\n" +
+	"\x05execs\x18\n" +
+	" \x01(\v2\x1c.sandbar.broker.v1.CallTallyR\x05execs\"]\n" +
+	"\fSandboxCount\x127\n" +
+	"\x05state\x18\x01 \x01(\x0e2!.sandbar.provider.v1.SandboxStateR\x05state\x12\x14\n" +
+	"\x05count\x18\x02 \x01(\x03R\x05count\"\x9b\x01\n" +
+	"\tCallTally\x12\x1c\n" +
+	"\tsucceeded\x18\x01 \x01(\x03R\tsucceeded\x12\x16\n" +
+	"\x06failed\x18\x02 \x01(\x03R\x06failed\x12+\n" +
+	"\x03p50\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\x03p50\x12+\n" +
+	"\x03p95\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\x03p95\"\x97\x01\n" +
 	"\x04Rate\x12\x1d\n" +
 	"\n" +
 	"cpu_millis\x18\x01 \x01(\x03R\tcpuMillis\x12!\n" +
@@ -5153,13 +5541,14 @@ const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"\x12PLUGIN_STATE_READY\x10\x04\x12\x19\n" +
 	"\x15PLUGIN_STATE_DEGRADED\x10\x05\x12\x18\n" +
 	"\x14PLUGIN_STATE_BACKOFF\x10\x06\x12\x1c\n" +
-	"\x18PLUGIN_STATE_QUARANTINED\x10\a*\xaf\x01\n" +
+	"\x18PLUGIN_STATE_QUARANTINED\x10\a*\xd0\x01\n" +
 	"\tEventType\x12\x1a\n" +
 	"\x16EVENT_TYPE_UNSPECIFIED\x10\x00\x12\x1f\n" +
 	"\x1bEVENT_TYPE_SANDBOX_CREATING\x10\x01\x12$\n" +
 	" EVENT_TYPE_SANDBOX_STATE_CHANGED\x10\x02\x12\x1e\n" +
 	"\x1aEVENT_TYPE_SANDBOX_DELETED\x10\x03\x12\x1f\n" +
-	"\x1bEVENT_TYPE_SANDBOX_NOT_MADE\x10\x04*\x89\x01\n" +
+	"\x1bEVENT_TYPE_SANDBOX_NOT_MADE\x10\x04\x12\x1f\n" +
+	"\x1bEVENT_TYPE_WEBHOOK_DISABLED\x10\x14*\x89\x01\n" +
 	"\n" +
 	"PriceBasis\x12\x1b\n" +
 	"\x17PRICE_BASIS_UNSPECIFIED\x10\x00\x12\x1d\n" +
@@ -5214,14 +5603,15 @@ const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"\vListVolumes\x12%.sandbar.broker.v1.ListVolumesRequest\x1a&.sandbar.broker.v1.ListVolumesResponse\x12_\n" +
 	"\fDeleteVolume\x12&.sandbar.broker.v1.DeleteVolumeRequest\x1a'.sandbar.broker.v1.DeleteVolumeResponse\x12^\n" +
 	"\vWatchEvents\x12%.sandbar.broker.v1.WatchEventsRequest\x1a&.sandbar.broker.v1.WatchEventsResponse0\x01\x12P\n" +
-	"\aGetCost\x12!.sandbar.broker.v1.GetCostRequest\x1a\".sandbar.broker.v1.GetCostResponse2\xf3\x03\n" +
+	"\aGetCost\x12!.sandbar.broker.v1.GetCostRequest\x1a\".sandbar.broker.v1.GetCostResponse2\xd1\x04\n" +
 	"\fAdminService\x12V\n" +
 	"\tGetServer\x12#.sandbar.broker.v1.GetServerRequest\x1a$.sandbar.broker.v1.GetServerResponse\x12Y\n" +
 	"\n" +
 	"StopServer\x12$.sandbar.broker.v1.StopServerRequest\x1a%.sandbar.broker.v1.StopServerResponse\x12b\n" +
 	"\rListProviders\x12'.sandbar.broker.v1.ListProvidersRequest\x1a(.sandbar.broker.v1.ListProvidersResponse\x12b\n" +
 	"\rProbeProvider\x12'.sandbar.broker.v1.ProbeProviderRequest\x1a(.sandbar.broker.v1.ProbeProviderResponse\x12h\n" +
-	"\x0fRestartProvider\x12).sandbar.broker.v1.RestartProviderRequest\x1a*.sandbar.broker.v1.RestartProviderResponseBEZCgithub.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1;brokerv1b\x06proto3"
+	"\x0fRestartProvider\x12).sandbar.broker.v1.RestartProviderRequest\x1a*.sandbar.broker.v1.RestartProviderResponse\x12\\\n" +
+	"\vGetActivity\x12%.sandbar.broker.v1.GetActivityRequest\x1a&.sandbar.broker.v1.GetActivityResponseBEZCgithub.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1;brokerv1b\x06proto3"
 
 var (
 	file_sandbar_broker_v1_broker_proto_rawDescOnce sync.Once
@@ -5236,7 +5626,7 @@ func file_sandbar_broker_v1_broker_proto_rawDescGZIP() []byte {
 }
 
 var file_sandbar_broker_v1_broker_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_sandbar_broker_v1_broker_proto_msgTypes = make([]protoimpl.MessageInfo, 77)
+var file_sandbar_broker_v1_broker_proto_msgTypes = make([]protoimpl.MessageInfo, 82)
 var file_sandbar_broker_v1_broker_proto_goTypes = []any{
 	(IdleAction)(0),                    // 0: sandbar.broker.v1.IdleAction
 	(PlacementRule)(0),                 // 1: sandbar.broker.v1.PlacementRule
@@ -5303,250 +5693,268 @@ var file_sandbar_broker_v1_broker_proto_goTypes = []any{
 	(*WatchEventsResponse)(nil),        // 62: sandbar.broker.v1.WatchEventsResponse
 	(*EventGap)(nil),                   // 63: sandbar.broker.v1.EventGap
 	(*Event)(nil),                      // 64: sandbar.broker.v1.Event
-	(*Rate)(nil),                       // 65: sandbar.broker.v1.Rate
-	(*Price)(nil),                      // 66: sandbar.broker.v1.Price
-	(*MaxPrice)(nil),                   // 67: sandbar.broker.v1.MaxPrice
-	(*GetCostRequest)(nil),             // 68: sandbar.broker.v1.GetCostRequest
-	(*GetCostResponse)(nil),            // 69: sandbar.broker.v1.GetCostResponse
-	(*CostLine)(nil),                   // 70: sandbar.broker.v1.CostLine
-	(*CostPart)(nil),                   // 71: sandbar.broker.v1.CostPart
-	nil,                                // 72: sandbar.broker.v1.Sandbox.LabelsEntry
-	nil,                                // 73: sandbar.broker.v1.CreateSandboxRequest.LabelsEntry
-	nil,                                // 74: sandbar.broker.v1.CreateSandboxRequest.ProviderLabelsEntry
-	nil,                                // 75: sandbar.broker.v1.ListSandboxesRequest.LabelsEntry
-	nil,                                // 76: sandbar.broker.v1.ForkSandboxRequest.LabelsEntry
-	nil,                                // 77: sandbar.broker.v1.Snapshot.LabelsEntry
-	nil,                                // 78: sandbar.broker.v1.CreateSnapshotRequest.LabelsEntry
-	nil,                                // 79: sandbar.broker.v1.RestoreSnapshotRequest.LabelsEntry
-	nil,                                // 80: sandbar.broker.v1.CreateVolumeRequest.LabelsEntry
-	nil,                                // 81: sandbar.broker.v1.ListVolumesResponse.UnreachableEntry
-	nil,                                // 82: sandbar.broker.v1.Event.LabelsEntry
-	(v1.SandboxState)(0),               // 83: sandbar.provider.v1.SandboxState
-	(*v1.SandboxSpec)(nil),             // 84: sandbar.provider.v1.SandboxSpec
-	(*v1.Sandbox)(nil),                 // 85: sandbar.provider.v1.Sandbox
-	(*timestamppb.Timestamp)(nil),      // 86: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),        // 87: google.protobuf.Duration
-	(*v1.Keeps)(nil),                   // 88: sandbar.provider.v1.Keeps
-	(v1.EgressStrength)(0),             // 89: sandbar.provider.v1.EgressStrength
-	(*v1.Volume)(nil),                  // 90: sandbar.provider.v1.Volume
-	(*v1.Capability)(nil),              // 91: sandbar.provider.v1.Capability
-	(*v1.ProbeResponse)(nil),           // 92: sandbar.provider.v1.ProbeResponse
-	(*v1.StartExecRequest)(nil),        // 93: sandbar.provider.v1.StartExecRequest
-	(*v1.AttachExecRequest)(nil),       // 94: sandbar.provider.v1.AttachExecRequest
-	(*v1.GetExecRequest)(nil),          // 95: sandbar.provider.v1.GetExecRequest
-	(*v1.SignalExecRequest)(nil),       // 96: sandbar.provider.v1.SignalExecRequest
-	(*v1.ListExecsRequest)(nil),        // 97: sandbar.provider.v1.ListExecsRequest
-	(*v1.ReadFileRequest)(nil),         // 98: sandbar.provider.v1.ReadFileRequest
-	(*v1.WriteFileRequest)(nil),        // 99: sandbar.provider.v1.WriteFileRequest
-	(*v1.StatFileRequest)(nil),         // 100: sandbar.provider.v1.StatFileRequest
-	(*v1.ListFilesRequest)(nil),        // 101: sandbar.provider.v1.ListFilesRequest
-	(*v1.MakeDirectoryRequest)(nil),    // 102: sandbar.provider.v1.MakeDirectoryRequest
-	(*v1.RemoveFileRequest)(nil),       // 103: sandbar.provider.v1.RemoveFileRequest
-	(*v1.MoveFileRequest)(nil),         // 104: sandbar.provider.v1.MoveFileRequest
-	(*v1.DiffFilesRequest)(nil),        // 105: sandbar.provider.v1.DiffFilesRequest
-	(*v1.DownloadArchiveRequest)(nil),  // 106: sandbar.provider.v1.DownloadArchiveRequest
-	(*v1.UploadArchiveRequest)(nil),    // 107: sandbar.provider.v1.UploadArchiveRequest
-	(*v1.ListPortsRequest)(nil),        // 108: sandbar.provider.v1.ListPortsRequest
-	(*v1.OpenTunnelRequest)(nil),       // 109: sandbar.provider.v1.OpenTunnelRequest
-	(*v1.GetUsageRequest)(nil),         // 110: sandbar.provider.v1.GetUsageRequest
-	(*v1.StartExecResponse)(nil),       // 111: sandbar.provider.v1.StartExecResponse
-	(*v1.AttachExecResponse)(nil),      // 112: sandbar.provider.v1.AttachExecResponse
-	(*v1.GetExecResponse)(nil),         // 113: sandbar.provider.v1.GetExecResponse
-	(*v1.SignalExecResponse)(nil),      // 114: sandbar.provider.v1.SignalExecResponse
-	(*v1.ListExecsResponse)(nil),       // 115: sandbar.provider.v1.ListExecsResponse
-	(*v1.ReadFileResponse)(nil),        // 116: sandbar.provider.v1.ReadFileResponse
-	(*v1.WriteFileResponse)(nil),       // 117: sandbar.provider.v1.WriteFileResponse
-	(*v1.StatFileResponse)(nil),        // 118: sandbar.provider.v1.StatFileResponse
-	(*v1.ListFilesResponse)(nil),       // 119: sandbar.provider.v1.ListFilesResponse
-	(*v1.MakeDirectoryResponse)(nil),   // 120: sandbar.provider.v1.MakeDirectoryResponse
-	(*v1.RemoveFileResponse)(nil),      // 121: sandbar.provider.v1.RemoveFileResponse
-	(*v1.MoveFileResponse)(nil),        // 122: sandbar.provider.v1.MoveFileResponse
-	(*v1.DiffFilesResponse)(nil),       // 123: sandbar.provider.v1.DiffFilesResponse
-	(*v1.DownloadArchiveResponse)(nil), // 124: sandbar.provider.v1.DownloadArchiveResponse
-	(*v1.UploadArchiveResponse)(nil),   // 125: sandbar.provider.v1.UploadArchiveResponse
-	(*v1.ListPortsResponse)(nil),       // 126: sandbar.provider.v1.ListPortsResponse
-	(*v1.OpenTunnelResponse)(nil),      // 127: sandbar.provider.v1.OpenTunnelResponse
-	(*v1.GetUsageResponse)(nil),        // 128: sandbar.provider.v1.GetUsageResponse
+	(*GetActivityRequest)(nil),         // 65: sandbar.broker.v1.GetActivityRequest
+	(*GetActivityResponse)(nil),        // 66: sandbar.broker.v1.GetActivityResponse
+	(*ProviderActivity)(nil),           // 67: sandbar.broker.v1.ProviderActivity
+	(*SandboxCount)(nil),               // 68: sandbar.broker.v1.SandboxCount
+	(*CallTally)(nil),                  // 69: sandbar.broker.v1.CallTally
+	(*Rate)(nil),                       // 70: sandbar.broker.v1.Rate
+	(*Price)(nil),                      // 71: sandbar.broker.v1.Price
+	(*MaxPrice)(nil),                   // 72: sandbar.broker.v1.MaxPrice
+	(*GetCostRequest)(nil),             // 73: sandbar.broker.v1.GetCostRequest
+	(*GetCostResponse)(nil),            // 74: sandbar.broker.v1.GetCostResponse
+	(*CostLine)(nil),                   // 75: sandbar.broker.v1.CostLine
+	(*CostPart)(nil),                   // 76: sandbar.broker.v1.CostPart
+	nil,                                // 77: sandbar.broker.v1.Sandbox.LabelsEntry
+	nil,                                // 78: sandbar.broker.v1.CreateSandboxRequest.LabelsEntry
+	nil,                                // 79: sandbar.broker.v1.CreateSandboxRequest.ProviderLabelsEntry
+	nil,                                // 80: sandbar.broker.v1.ListSandboxesRequest.LabelsEntry
+	nil,                                // 81: sandbar.broker.v1.ForkSandboxRequest.LabelsEntry
+	nil,                                // 82: sandbar.broker.v1.Snapshot.LabelsEntry
+	nil,                                // 83: sandbar.broker.v1.CreateSnapshotRequest.LabelsEntry
+	nil,                                // 84: sandbar.broker.v1.RestoreSnapshotRequest.LabelsEntry
+	nil,                                // 85: sandbar.broker.v1.CreateVolumeRequest.LabelsEntry
+	nil,                                // 86: sandbar.broker.v1.ListVolumesResponse.UnreachableEntry
+	nil,                                // 87: sandbar.broker.v1.Event.LabelsEntry
+	(v1.SandboxState)(0),               // 88: sandbar.provider.v1.SandboxState
+	(*v1.SandboxSpec)(nil),             // 89: sandbar.provider.v1.SandboxSpec
+	(*v1.Sandbox)(nil),                 // 90: sandbar.provider.v1.Sandbox
+	(*timestamppb.Timestamp)(nil),      // 91: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),        // 92: google.protobuf.Duration
+	(*v1.Keeps)(nil),                   // 93: sandbar.provider.v1.Keeps
+	(v1.EgressStrength)(0),             // 94: sandbar.provider.v1.EgressStrength
+	(*v1.Volume)(nil),                  // 95: sandbar.provider.v1.Volume
+	(*v1.Capability)(nil),              // 96: sandbar.provider.v1.Capability
+	(*v1.ProbeResponse)(nil),           // 97: sandbar.provider.v1.ProbeResponse
+	(*v1.StartExecRequest)(nil),        // 98: sandbar.provider.v1.StartExecRequest
+	(*v1.AttachExecRequest)(nil),       // 99: sandbar.provider.v1.AttachExecRequest
+	(*v1.GetExecRequest)(nil),          // 100: sandbar.provider.v1.GetExecRequest
+	(*v1.SignalExecRequest)(nil),       // 101: sandbar.provider.v1.SignalExecRequest
+	(*v1.ListExecsRequest)(nil),        // 102: sandbar.provider.v1.ListExecsRequest
+	(*v1.ReadFileRequest)(nil),         // 103: sandbar.provider.v1.ReadFileRequest
+	(*v1.WriteFileRequest)(nil),        // 104: sandbar.provider.v1.WriteFileRequest
+	(*v1.StatFileRequest)(nil),         // 105: sandbar.provider.v1.StatFileRequest
+	(*v1.ListFilesRequest)(nil),        // 106: sandbar.provider.v1.ListFilesRequest
+	(*v1.MakeDirectoryRequest)(nil),    // 107: sandbar.provider.v1.MakeDirectoryRequest
+	(*v1.RemoveFileRequest)(nil),       // 108: sandbar.provider.v1.RemoveFileRequest
+	(*v1.MoveFileRequest)(nil),         // 109: sandbar.provider.v1.MoveFileRequest
+	(*v1.DiffFilesRequest)(nil),        // 110: sandbar.provider.v1.DiffFilesRequest
+	(*v1.DownloadArchiveRequest)(nil),  // 111: sandbar.provider.v1.DownloadArchiveRequest
+	(*v1.UploadArchiveRequest)(nil),    // 112: sandbar.provider.v1.UploadArchiveRequest
+	(*v1.ListPortsRequest)(nil),        // 113: sandbar.provider.v1.ListPortsRequest
+	(*v1.OpenTunnelRequest)(nil),       // 114: sandbar.provider.v1.OpenTunnelRequest
+	(*v1.GetUsageRequest)(nil),         // 115: sandbar.provider.v1.GetUsageRequest
+	(*v1.StartExecResponse)(nil),       // 116: sandbar.provider.v1.StartExecResponse
+	(*v1.AttachExecResponse)(nil),      // 117: sandbar.provider.v1.AttachExecResponse
+	(*v1.GetExecResponse)(nil),         // 118: sandbar.provider.v1.GetExecResponse
+	(*v1.SignalExecResponse)(nil),      // 119: sandbar.provider.v1.SignalExecResponse
+	(*v1.ListExecsResponse)(nil),       // 120: sandbar.provider.v1.ListExecsResponse
+	(*v1.ReadFileResponse)(nil),        // 121: sandbar.provider.v1.ReadFileResponse
+	(*v1.WriteFileResponse)(nil),       // 122: sandbar.provider.v1.WriteFileResponse
+	(*v1.StatFileResponse)(nil),        // 123: sandbar.provider.v1.StatFileResponse
+	(*v1.ListFilesResponse)(nil),       // 124: sandbar.provider.v1.ListFilesResponse
+	(*v1.MakeDirectoryResponse)(nil),   // 125: sandbar.provider.v1.MakeDirectoryResponse
+	(*v1.RemoveFileResponse)(nil),      // 126: sandbar.provider.v1.RemoveFileResponse
+	(*v1.MoveFileResponse)(nil),        // 127: sandbar.provider.v1.MoveFileResponse
+	(*v1.DiffFilesResponse)(nil),       // 128: sandbar.provider.v1.DiffFilesResponse
+	(*v1.DownloadArchiveResponse)(nil), // 129: sandbar.provider.v1.DownloadArchiveResponse
+	(*v1.UploadArchiveResponse)(nil),   // 130: sandbar.provider.v1.UploadArchiveResponse
+	(*v1.ListPortsResponse)(nil),       // 131: sandbar.provider.v1.ListPortsResponse
+	(*v1.OpenTunnelResponse)(nil),      // 132: sandbar.provider.v1.OpenTunnelResponse
+	(*v1.GetUsageResponse)(nil),        // 133: sandbar.provider.v1.GetUsageResponse
 }
 var file_sandbar_broker_v1_broker_proto_depIdxs = []int32{
-	83,  // 0: sandbar.broker.v1.Sandbox.state:type_name -> sandbar.provider.v1.SandboxState
-	72,  // 1: sandbar.broker.v1.Sandbox.labels:type_name -> sandbar.broker.v1.Sandbox.LabelsEntry
-	84,  // 2: sandbar.broker.v1.Sandbox.spec:type_name -> sandbar.provider.v1.SandboxSpec
-	85,  // 3: sandbar.broker.v1.Sandbox.observed:type_name -> sandbar.provider.v1.Sandbox
-	86,  // 4: sandbar.broker.v1.Sandbox.observed_at:type_name -> google.protobuf.Timestamp
-	86,  // 5: sandbar.broker.v1.Sandbox.created_at:type_name -> google.protobuf.Timestamp
-	86,  // 6: sandbar.broker.v1.Sandbox.expires_at:type_name -> google.protobuf.Timestamp
+	88,  // 0: sandbar.broker.v1.Sandbox.state:type_name -> sandbar.provider.v1.SandboxState
+	77,  // 1: sandbar.broker.v1.Sandbox.labels:type_name -> sandbar.broker.v1.Sandbox.LabelsEntry
+	89,  // 2: sandbar.broker.v1.Sandbox.spec:type_name -> sandbar.provider.v1.SandboxSpec
+	90,  // 3: sandbar.broker.v1.Sandbox.observed:type_name -> sandbar.provider.v1.Sandbox
+	91,  // 4: sandbar.broker.v1.Sandbox.observed_at:type_name -> google.protobuf.Timestamp
+	91,  // 5: sandbar.broker.v1.Sandbox.created_at:type_name -> google.protobuf.Timestamp
+	91,  // 6: sandbar.broker.v1.Sandbox.expires_at:type_name -> google.protobuf.Timestamp
 	7,   // 7: sandbar.broker.v1.Sandbox.idle:type_name -> sandbar.broker.v1.Idle
-	86,  // 8: sandbar.broker.v1.Sandbox.last_active_at:type_name -> google.protobuf.Timestamp
-	65,  // 9: sandbar.broker.v1.Sandbox.rate:type_name -> sandbar.broker.v1.Rate
-	87,  // 10: sandbar.broker.v1.Idle.timeout:type_name -> google.protobuf.Duration
+	91,  // 8: sandbar.broker.v1.Sandbox.last_active_at:type_name -> google.protobuf.Timestamp
+	70,  // 9: sandbar.broker.v1.Sandbox.rate:type_name -> sandbar.broker.v1.Rate
+	92,  // 10: sandbar.broker.v1.Idle.timeout:type_name -> google.protobuf.Duration
 	0,   // 11: sandbar.broker.v1.Idle.action:type_name -> sandbar.broker.v1.IdleAction
-	84,  // 12: sandbar.broker.v1.CreateSandboxRequest.spec:type_name -> sandbar.provider.v1.SandboxSpec
-	73,  // 13: sandbar.broker.v1.CreateSandboxRequest.labels:type_name -> sandbar.broker.v1.CreateSandboxRequest.LabelsEntry
-	87,  // 14: sandbar.broker.v1.CreateSandboxRequest.lifetime:type_name -> google.protobuf.Duration
+	89,  // 12: sandbar.broker.v1.CreateSandboxRequest.spec:type_name -> sandbar.provider.v1.SandboxSpec
+	78,  // 13: sandbar.broker.v1.CreateSandboxRequest.labels:type_name -> sandbar.broker.v1.CreateSandboxRequest.LabelsEntry
+	92,  // 14: sandbar.broker.v1.CreateSandboxRequest.lifetime:type_name -> google.protobuf.Duration
 	7,   // 15: sandbar.broker.v1.CreateSandboxRequest.idle:type_name -> sandbar.broker.v1.Idle
-	74,  // 16: sandbar.broker.v1.CreateSandboxRequest.provider_labels:type_name -> sandbar.broker.v1.CreateSandboxRequest.ProviderLabelsEntry
-	88,  // 17: sandbar.broker.v1.CreateSandboxRequest.pause_keeps:type_name -> sandbar.provider.v1.Keeps
-	88,  // 18: sandbar.broker.v1.CreateSandboxRequest.snapshot_keeps:type_name -> sandbar.provider.v1.Keeps
-	88,  // 19: sandbar.broker.v1.CreateSandboxRequest.fork_keeps:type_name -> sandbar.provider.v1.Keeps
-	87,  // 20: sandbar.broker.v1.CreateSandboxRequest.max_start_latency:type_name -> google.protobuf.Duration
-	89,  // 21: sandbar.broker.v1.CreateSandboxRequest.min_egress_strength:type_name -> sandbar.provider.v1.EgressStrength
-	67,  // 22: sandbar.broker.v1.CreateSandboxRequest.max_price:type_name -> sandbar.broker.v1.MaxPrice
+	79,  // 16: sandbar.broker.v1.CreateSandboxRequest.provider_labels:type_name -> sandbar.broker.v1.CreateSandboxRequest.ProviderLabelsEntry
+	93,  // 17: sandbar.broker.v1.CreateSandboxRequest.pause_keeps:type_name -> sandbar.provider.v1.Keeps
+	93,  // 18: sandbar.broker.v1.CreateSandboxRequest.snapshot_keeps:type_name -> sandbar.provider.v1.Keeps
+	93,  // 19: sandbar.broker.v1.CreateSandboxRequest.fork_keeps:type_name -> sandbar.provider.v1.Keeps
+	92,  // 20: sandbar.broker.v1.CreateSandboxRequest.max_start_latency:type_name -> google.protobuf.Duration
+	94,  // 21: sandbar.broker.v1.CreateSandboxRequest.min_egress_strength:type_name -> sandbar.provider.v1.EgressStrength
+	72,  // 22: sandbar.broker.v1.CreateSandboxRequest.max_price:type_name -> sandbar.broker.v1.MaxPrice
 	6,   // 23: sandbar.broker.v1.CreateSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
 	8,   // 24: sandbar.broker.v1.PlanSandboxRequest.create:type_name -> sandbar.broker.v1.CreateSandboxRequest
 	14,  // 25: sandbar.broker.v1.PlanSandboxResponse.placement:type_name -> sandbar.broker.v1.Placement
 	14,  // 26: sandbar.broker.v1.ExplainSandboxResponse.placement:type_name -> sandbar.broker.v1.Placement
-	86,  // 27: sandbar.broker.v1.Placement.decided_at:type_name -> google.protobuf.Timestamp
+	91,  // 27: sandbar.broker.v1.Placement.decided_at:type_name -> google.protobuf.Timestamp
 	15,  // 28: sandbar.broker.v1.Placement.candidates:type_name -> sandbar.broker.v1.PlacementCandidate
 	19,  // 29: sandbar.broker.v1.Placement.attempts:type_name -> sandbar.broker.v1.PlacementAttempt
 	17,  // 30: sandbar.broker.v1.PlacementCandidate.obstacles:type_name -> sandbar.broker.v1.PlacementObstacle
 	18,  // 31: sandbar.broker.v1.PlacementCandidate.score:type_name -> sandbar.broker.v1.PlacementScore
-	66,  // 32: sandbar.broker.v1.PlacementCandidate.price:type_name -> sandbar.broker.v1.Price
+	71,  // 32: sandbar.broker.v1.PlacementCandidate.price:type_name -> sandbar.broker.v1.Price
 	16,  // 33: sandbar.broker.v1.PlacementCandidate.adjustments:type_name -> sandbar.broker.v1.PlacementAdjustment
 	1,   // 34: sandbar.broker.v1.PlacementObstacle.rule:type_name -> sandbar.broker.v1.PlacementRule
-	86,  // 35: sandbar.broker.v1.PlacementObstacle.until:type_name -> google.protobuf.Timestamp
-	87,  // 36: sandbar.broker.v1.PlacementScore.latency:type_name -> google.protobuf.Duration
-	86,  // 37: sandbar.broker.v1.PlacementAttempt.at:type_name -> google.protobuf.Timestamp
+	91,  // 35: sandbar.broker.v1.PlacementObstacle.until:type_name -> google.protobuf.Timestamp
+	92,  // 36: sandbar.broker.v1.PlacementScore.latency:type_name -> google.protobuf.Duration
+	91,  // 37: sandbar.broker.v1.PlacementAttempt.at:type_name -> google.protobuf.Timestamp
 	6,   // 38: sandbar.broker.v1.GetSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
-	75,  // 39: sandbar.broker.v1.ListSandboxesRequest.labels:type_name -> sandbar.broker.v1.ListSandboxesRequest.LabelsEntry
-	83,  // 40: sandbar.broker.v1.ListSandboxesRequest.states:type_name -> sandbar.provider.v1.SandboxState
+	80,  // 39: sandbar.broker.v1.ListSandboxesRequest.labels:type_name -> sandbar.broker.v1.ListSandboxesRequest.LabelsEntry
+	88,  // 40: sandbar.broker.v1.ListSandboxesRequest.states:type_name -> sandbar.provider.v1.SandboxState
 	6,   // 41: sandbar.broker.v1.ListSandboxesResponse.sandboxes:type_name -> sandbar.broker.v1.Sandbox
-	88,  // 42: sandbar.broker.v1.PauseSandboxRequest.minimum:type_name -> sandbar.provider.v1.Keeps
+	93,  // 42: sandbar.broker.v1.PauseSandboxRequest.minimum:type_name -> sandbar.provider.v1.Keeps
 	6,   // 43: sandbar.broker.v1.PauseSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
 	6,   // 44: sandbar.broker.v1.ResumeSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
-	86,  // 45: sandbar.broker.v1.ExtendSandboxRequest.expires_at:type_name -> google.protobuf.Timestamp
+	91,  // 45: sandbar.broker.v1.ExtendSandboxRequest.expires_at:type_name -> google.protobuf.Timestamp
 	6,   // 46: sandbar.broker.v1.ExtendSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
-	88,  // 47: sandbar.broker.v1.ForkSandboxRequest.minimum:type_name -> sandbar.provider.v1.Keeps
-	76,  // 48: sandbar.broker.v1.ForkSandboxRequest.labels:type_name -> sandbar.broker.v1.ForkSandboxRequest.LabelsEntry
+	93,  // 47: sandbar.broker.v1.ForkSandboxRequest.minimum:type_name -> sandbar.provider.v1.Keeps
+	81,  // 48: sandbar.broker.v1.ForkSandboxRequest.labels:type_name -> sandbar.broker.v1.ForkSandboxRequest.LabelsEntry
 	6,   // 49: sandbar.broker.v1.ForkSandboxResponse.sandboxes:type_name -> sandbar.broker.v1.Sandbox
-	88,  // 50: sandbar.broker.v1.Snapshot.kept:type_name -> sandbar.provider.v1.Keeps
-	86,  // 51: sandbar.broker.v1.Snapshot.created_at:type_name -> google.protobuf.Timestamp
-	77,  // 52: sandbar.broker.v1.Snapshot.labels:type_name -> sandbar.broker.v1.Snapshot.LabelsEntry
-	88,  // 53: sandbar.broker.v1.CreateSnapshotRequest.minimum:type_name -> sandbar.provider.v1.Keeps
-	78,  // 54: sandbar.broker.v1.CreateSnapshotRequest.labels:type_name -> sandbar.broker.v1.CreateSnapshotRequest.LabelsEntry
+	93,  // 50: sandbar.broker.v1.Snapshot.kept:type_name -> sandbar.provider.v1.Keeps
+	91,  // 51: sandbar.broker.v1.Snapshot.created_at:type_name -> google.protobuf.Timestamp
+	82,  // 52: sandbar.broker.v1.Snapshot.labels:type_name -> sandbar.broker.v1.Snapshot.LabelsEntry
+	93,  // 53: sandbar.broker.v1.CreateSnapshotRequest.minimum:type_name -> sandbar.provider.v1.Keeps
+	83,  // 54: sandbar.broker.v1.CreateSnapshotRequest.labels:type_name -> sandbar.broker.v1.CreateSnapshotRequest.LabelsEntry
 	34,  // 55: sandbar.broker.v1.CreateSnapshotResponse.snapshot:type_name -> sandbar.broker.v1.Snapshot
 	34,  // 56: sandbar.broker.v1.ListSnapshotsResponse.snapshots:type_name -> sandbar.broker.v1.Snapshot
-	88,  // 57: sandbar.broker.v1.RestoreSnapshotRequest.minimum:type_name -> sandbar.provider.v1.Keeps
-	79,  // 58: sandbar.broker.v1.RestoreSnapshotRequest.labels:type_name -> sandbar.broker.v1.RestoreSnapshotRequest.LabelsEntry
-	87,  // 59: sandbar.broker.v1.RestoreSnapshotRequest.lifetime:type_name -> google.protobuf.Duration
+	93,  // 57: sandbar.broker.v1.RestoreSnapshotRequest.minimum:type_name -> sandbar.provider.v1.Keeps
+	84,  // 58: sandbar.broker.v1.RestoreSnapshotRequest.labels:type_name -> sandbar.broker.v1.RestoreSnapshotRequest.LabelsEntry
+	92,  // 59: sandbar.broker.v1.RestoreSnapshotRequest.lifetime:type_name -> google.protobuf.Duration
 	7,   // 60: sandbar.broker.v1.RestoreSnapshotRequest.idle:type_name -> sandbar.broker.v1.Idle
 	6,   // 61: sandbar.broker.v1.RestoreSnapshotResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
-	80,  // 62: sandbar.broker.v1.CreateVolumeRequest.labels:type_name -> sandbar.broker.v1.CreateVolumeRequest.LabelsEntry
+	85,  // 62: sandbar.broker.v1.CreateVolumeRequest.labels:type_name -> sandbar.broker.v1.CreateVolumeRequest.LabelsEntry
 	45,  // 63: sandbar.broker.v1.CreateVolumeResponse.volume:type_name -> sandbar.broker.v1.Volume
-	90,  // 64: sandbar.broker.v1.Volume.volume:type_name -> sandbar.provider.v1.Volume
+	95,  // 64: sandbar.broker.v1.Volume.volume:type_name -> sandbar.provider.v1.Volume
 	45,  // 65: sandbar.broker.v1.ListVolumesResponse.volumes:type_name -> sandbar.broker.v1.Volume
-	81,  // 66: sandbar.broker.v1.ListVolumesResponse.unreachable:type_name -> sandbar.broker.v1.ListVolumesResponse.UnreachableEntry
-	86,  // 67: sandbar.broker.v1.GetServerResponse.started_at:type_name -> google.protobuf.Timestamp
-	87,  // 68: sandbar.broker.v1.GetServerResponse.idle_exit:type_name -> google.protobuf.Duration
+	86,  // 66: sandbar.broker.v1.ListVolumesResponse.unreachable:type_name -> sandbar.broker.v1.ListVolumesResponse.UnreachableEntry
+	91,  // 67: sandbar.broker.v1.GetServerResponse.started_at:type_name -> google.protobuf.Timestamp
+	92,  // 68: sandbar.broker.v1.GetServerResponse.idle_exit:type_name -> google.protobuf.Duration
 	56,  // 69: sandbar.broker.v1.ListProvidersResponse.providers:type_name -> sandbar.broker.v1.Provider
 	2,   // 70: sandbar.broker.v1.Provider.state:type_name -> sandbar.broker.v1.PluginState
-	91,  // 71: sandbar.broker.v1.Provider.capabilities:type_name -> sandbar.provider.v1.Capability
-	92,  // 72: sandbar.broker.v1.ProbeProviderResponse.probe:type_name -> sandbar.provider.v1.ProbeResponse
+	96,  // 71: sandbar.broker.v1.Provider.capabilities:type_name -> sandbar.provider.v1.Capability
+	97,  // 72: sandbar.broker.v1.ProbeProviderResponse.probe:type_name -> sandbar.provider.v1.ProbeResponse
 	56,  // 73: sandbar.broker.v1.RestartProviderResponse.provider:type_name -> sandbar.broker.v1.Provider
 	64,  // 74: sandbar.broker.v1.WatchEventsResponse.events:type_name -> sandbar.broker.v1.Event
 	63,  // 75: sandbar.broker.v1.WatchEventsResponse.gap:type_name -> sandbar.broker.v1.EventGap
-	86,  // 76: sandbar.broker.v1.Event.at:type_name -> google.protobuf.Timestamp
+	91,  // 76: sandbar.broker.v1.Event.at:type_name -> google.protobuf.Timestamp
 	3,   // 77: sandbar.broker.v1.Event.type:type_name -> sandbar.broker.v1.EventType
-	83,  // 78: sandbar.broker.v1.Event.state:type_name -> sandbar.provider.v1.SandboxState
-	83,  // 79: sandbar.broker.v1.Event.previous_state:type_name -> sandbar.provider.v1.SandboxState
-	82,  // 80: sandbar.broker.v1.Event.labels:type_name -> sandbar.broker.v1.Event.LabelsEntry
-	66,  // 81: sandbar.broker.v1.Rate.price:type_name -> sandbar.broker.v1.Price
-	4,   // 82: sandbar.broker.v1.Price.basis:type_name -> sandbar.broker.v1.PriceBasis
-	5,   // 83: sandbar.broker.v1.GetCostRequest.group:type_name -> sandbar.broker.v1.CostGroup
-	86,  // 84: sandbar.broker.v1.GetCostResponse.at:type_name -> google.protobuf.Timestamp
-	70,  // 85: sandbar.broker.v1.GetCostResponse.lines:type_name -> sandbar.broker.v1.CostLine
-	70,  // 86: sandbar.broker.v1.GetCostResponse.total:type_name -> sandbar.broker.v1.CostLine
-	71,  // 87: sandbar.broker.v1.CostLine.parts:type_name -> sandbar.broker.v1.CostPart
-	4,   // 88: sandbar.broker.v1.CostPart.basis:type_name -> sandbar.broker.v1.PriceBasis
-	8,   // 89: sandbar.broker.v1.SandboxService.CreateSandbox:input_type -> sandbar.broker.v1.CreateSandboxRequest
-	10,  // 90: sandbar.broker.v1.SandboxService.PlanSandbox:input_type -> sandbar.broker.v1.PlanSandboxRequest
-	12,  // 91: sandbar.broker.v1.SandboxService.ExplainSandbox:input_type -> sandbar.broker.v1.ExplainSandboxRequest
-	20,  // 92: sandbar.broker.v1.SandboxService.GetSandbox:input_type -> sandbar.broker.v1.GetSandboxRequest
-	22,  // 93: sandbar.broker.v1.SandboxService.ListSandboxes:input_type -> sandbar.broker.v1.ListSandboxesRequest
-	24,  // 94: sandbar.broker.v1.SandboxService.DeleteSandbox:input_type -> sandbar.broker.v1.DeleteSandboxRequest
-	26,  // 95: sandbar.broker.v1.SandboxService.PauseSandbox:input_type -> sandbar.broker.v1.PauseSandboxRequest
-	28,  // 96: sandbar.broker.v1.SandboxService.ResumeSandbox:input_type -> sandbar.broker.v1.ResumeSandboxRequest
-	30,  // 97: sandbar.broker.v1.SandboxService.ExtendSandbox:input_type -> sandbar.broker.v1.ExtendSandboxRequest
-	32,  // 98: sandbar.broker.v1.SandboxService.ForkSandbox:input_type -> sandbar.broker.v1.ForkSandboxRequest
-	35,  // 99: sandbar.broker.v1.SandboxService.CreateSnapshot:input_type -> sandbar.broker.v1.CreateSnapshotRequest
-	37,  // 100: sandbar.broker.v1.SandboxService.ListSnapshots:input_type -> sandbar.broker.v1.ListSnapshotsRequest
-	39,  // 101: sandbar.broker.v1.SandboxService.DeleteSnapshot:input_type -> sandbar.broker.v1.DeleteSnapshotRequest
-	41,  // 102: sandbar.broker.v1.SandboxService.RestoreSnapshot:input_type -> sandbar.broker.v1.RestoreSnapshotRequest
-	93,  // 103: sandbar.broker.v1.SandboxService.StartExec:input_type -> sandbar.provider.v1.StartExecRequest
-	94,  // 104: sandbar.broker.v1.SandboxService.AttachExec:input_type -> sandbar.provider.v1.AttachExecRequest
-	95,  // 105: sandbar.broker.v1.SandboxService.GetExec:input_type -> sandbar.provider.v1.GetExecRequest
-	96,  // 106: sandbar.broker.v1.SandboxService.SignalExec:input_type -> sandbar.provider.v1.SignalExecRequest
-	97,  // 107: sandbar.broker.v1.SandboxService.ListExecs:input_type -> sandbar.provider.v1.ListExecsRequest
-	98,  // 108: sandbar.broker.v1.SandboxService.ReadFile:input_type -> sandbar.provider.v1.ReadFileRequest
-	99,  // 109: sandbar.broker.v1.SandboxService.WriteFile:input_type -> sandbar.provider.v1.WriteFileRequest
-	100, // 110: sandbar.broker.v1.SandboxService.StatFile:input_type -> sandbar.provider.v1.StatFileRequest
-	101, // 111: sandbar.broker.v1.SandboxService.ListFiles:input_type -> sandbar.provider.v1.ListFilesRequest
-	102, // 112: sandbar.broker.v1.SandboxService.MakeDirectory:input_type -> sandbar.provider.v1.MakeDirectoryRequest
-	103, // 113: sandbar.broker.v1.SandboxService.RemoveFile:input_type -> sandbar.provider.v1.RemoveFileRequest
-	104, // 114: sandbar.broker.v1.SandboxService.MoveFile:input_type -> sandbar.provider.v1.MoveFileRequest
-	105, // 115: sandbar.broker.v1.SandboxService.DiffFiles:input_type -> sandbar.provider.v1.DiffFilesRequest
-	106, // 116: sandbar.broker.v1.SandboxService.DownloadArchive:input_type -> sandbar.provider.v1.DownloadArchiveRequest
-	107, // 117: sandbar.broker.v1.SandboxService.UploadArchive:input_type -> sandbar.provider.v1.UploadArchiveRequest
-	108, // 118: sandbar.broker.v1.SandboxService.ListPorts:input_type -> sandbar.provider.v1.ListPortsRequest
-	109, // 119: sandbar.broker.v1.SandboxService.OpenTunnel:input_type -> sandbar.provider.v1.OpenTunnelRequest
-	110, // 120: sandbar.broker.v1.SandboxService.GetUsage:input_type -> sandbar.provider.v1.GetUsageRequest
-	43,  // 121: sandbar.broker.v1.SandboxService.CreateVolume:input_type -> sandbar.broker.v1.CreateVolumeRequest
-	46,  // 122: sandbar.broker.v1.SandboxService.ListVolumes:input_type -> sandbar.broker.v1.ListVolumesRequest
-	48,  // 123: sandbar.broker.v1.SandboxService.DeleteVolume:input_type -> sandbar.broker.v1.DeleteVolumeRequest
-	61,  // 124: sandbar.broker.v1.SandboxService.WatchEvents:input_type -> sandbar.broker.v1.WatchEventsRequest
-	68,  // 125: sandbar.broker.v1.SandboxService.GetCost:input_type -> sandbar.broker.v1.GetCostRequest
-	50,  // 126: sandbar.broker.v1.AdminService.GetServer:input_type -> sandbar.broker.v1.GetServerRequest
-	52,  // 127: sandbar.broker.v1.AdminService.StopServer:input_type -> sandbar.broker.v1.StopServerRequest
-	54,  // 128: sandbar.broker.v1.AdminService.ListProviders:input_type -> sandbar.broker.v1.ListProvidersRequest
-	57,  // 129: sandbar.broker.v1.AdminService.ProbeProvider:input_type -> sandbar.broker.v1.ProbeProviderRequest
-	59,  // 130: sandbar.broker.v1.AdminService.RestartProvider:input_type -> sandbar.broker.v1.RestartProviderRequest
-	9,   // 131: sandbar.broker.v1.SandboxService.CreateSandbox:output_type -> sandbar.broker.v1.CreateSandboxResponse
-	11,  // 132: sandbar.broker.v1.SandboxService.PlanSandbox:output_type -> sandbar.broker.v1.PlanSandboxResponse
-	13,  // 133: sandbar.broker.v1.SandboxService.ExplainSandbox:output_type -> sandbar.broker.v1.ExplainSandboxResponse
-	21,  // 134: sandbar.broker.v1.SandboxService.GetSandbox:output_type -> sandbar.broker.v1.GetSandboxResponse
-	23,  // 135: sandbar.broker.v1.SandboxService.ListSandboxes:output_type -> sandbar.broker.v1.ListSandboxesResponse
-	25,  // 136: sandbar.broker.v1.SandboxService.DeleteSandbox:output_type -> sandbar.broker.v1.DeleteSandboxResponse
-	27,  // 137: sandbar.broker.v1.SandboxService.PauseSandbox:output_type -> sandbar.broker.v1.PauseSandboxResponse
-	29,  // 138: sandbar.broker.v1.SandboxService.ResumeSandbox:output_type -> sandbar.broker.v1.ResumeSandboxResponse
-	31,  // 139: sandbar.broker.v1.SandboxService.ExtendSandbox:output_type -> sandbar.broker.v1.ExtendSandboxResponse
-	33,  // 140: sandbar.broker.v1.SandboxService.ForkSandbox:output_type -> sandbar.broker.v1.ForkSandboxResponse
-	36,  // 141: sandbar.broker.v1.SandboxService.CreateSnapshot:output_type -> sandbar.broker.v1.CreateSnapshotResponse
-	38,  // 142: sandbar.broker.v1.SandboxService.ListSnapshots:output_type -> sandbar.broker.v1.ListSnapshotsResponse
-	40,  // 143: sandbar.broker.v1.SandboxService.DeleteSnapshot:output_type -> sandbar.broker.v1.DeleteSnapshotResponse
-	42,  // 144: sandbar.broker.v1.SandboxService.RestoreSnapshot:output_type -> sandbar.broker.v1.RestoreSnapshotResponse
-	111, // 145: sandbar.broker.v1.SandboxService.StartExec:output_type -> sandbar.provider.v1.StartExecResponse
-	112, // 146: sandbar.broker.v1.SandboxService.AttachExec:output_type -> sandbar.provider.v1.AttachExecResponse
-	113, // 147: sandbar.broker.v1.SandboxService.GetExec:output_type -> sandbar.provider.v1.GetExecResponse
-	114, // 148: sandbar.broker.v1.SandboxService.SignalExec:output_type -> sandbar.provider.v1.SignalExecResponse
-	115, // 149: sandbar.broker.v1.SandboxService.ListExecs:output_type -> sandbar.provider.v1.ListExecsResponse
-	116, // 150: sandbar.broker.v1.SandboxService.ReadFile:output_type -> sandbar.provider.v1.ReadFileResponse
-	117, // 151: sandbar.broker.v1.SandboxService.WriteFile:output_type -> sandbar.provider.v1.WriteFileResponse
-	118, // 152: sandbar.broker.v1.SandboxService.StatFile:output_type -> sandbar.provider.v1.StatFileResponse
-	119, // 153: sandbar.broker.v1.SandboxService.ListFiles:output_type -> sandbar.provider.v1.ListFilesResponse
-	120, // 154: sandbar.broker.v1.SandboxService.MakeDirectory:output_type -> sandbar.provider.v1.MakeDirectoryResponse
-	121, // 155: sandbar.broker.v1.SandboxService.RemoveFile:output_type -> sandbar.provider.v1.RemoveFileResponse
-	122, // 156: sandbar.broker.v1.SandboxService.MoveFile:output_type -> sandbar.provider.v1.MoveFileResponse
-	123, // 157: sandbar.broker.v1.SandboxService.DiffFiles:output_type -> sandbar.provider.v1.DiffFilesResponse
-	124, // 158: sandbar.broker.v1.SandboxService.DownloadArchive:output_type -> sandbar.provider.v1.DownloadArchiveResponse
-	125, // 159: sandbar.broker.v1.SandboxService.UploadArchive:output_type -> sandbar.provider.v1.UploadArchiveResponse
-	126, // 160: sandbar.broker.v1.SandboxService.ListPorts:output_type -> sandbar.provider.v1.ListPortsResponse
-	127, // 161: sandbar.broker.v1.SandboxService.OpenTunnel:output_type -> sandbar.provider.v1.OpenTunnelResponse
-	128, // 162: sandbar.broker.v1.SandboxService.GetUsage:output_type -> sandbar.provider.v1.GetUsageResponse
-	44,  // 163: sandbar.broker.v1.SandboxService.CreateVolume:output_type -> sandbar.broker.v1.CreateVolumeResponse
-	47,  // 164: sandbar.broker.v1.SandboxService.ListVolumes:output_type -> sandbar.broker.v1.ListVolumesResponse
-	49,  // 165: sandbar.broker.v1.SandboxService.DeleteVolume:output_type -> sandbar.broker.v1.DeleteVolumeResponse
-	62,  // 166: sandbar.broker.v1.SandboxService.WatchEvents:output_type -> sandbar.broker.v1.WatchEventsResponse
-	69,  // 167: sandbar.broker.v1.SandboxService.GetCost:output_type -> sandbar.broker.v1.GetCostResponse
-	51,  // 168: sandbar.broker.v1.AdminService.GetServer:output_type -> sandbar.broker.v1.GetServerResponse
-	53,  // 169: sandbar.broker.v1.AdminService.StopServer:output_type -> sandbar.broker.v1.StopServerResponse
-	55,  // 170: sandbar.broker.v1.AdminService.ListProviders:output_type -> sandbar.broker.v1.ListProvidersResponse
-	58,  // 171: sandbar.broker.v1.AdminService.ProbeProvider:output_type -> sandbar.broker.v1.ProbeProviderResponse
-	60,  // 172: sandbar.broker.v1.AdminService.RestartProvider:output_type -> sandbar.broker.v1.RestartProviderResponse
-	131, // [131:173] is the sub-list for method output_type
-	89,  // [89:131] is the sub-list for method input_type
-	89,  // [89:89] is the sub-list for extension type_name
-	89,  // [89:89] is the sub-list for extension extendee
-	0,   // [0:89] is the sub-list for field type_name
+	88,  // 78: sandbar.broker.v1.Event.state:type_name -> sandbar.provider.v1.SandboxState
+	88,  // 79: sandbar.broker.v1.Event.previous_state:type_name -> sandbar.provider.v1.SandboxState
+	87,  // 80: sandbar.broker.v1.Event.labels:type_name -> sandbar.broker.v1.Event.LabelsEntry
+	91,  // 81: sandbar.broker.v1.GetActivityResponse.at:type_name -> google.protobuf.Timestamp
+	92,  // 82: sandbar.broker.v1.GetActivityResponse.window:type_name -> google.protobuf.Duration
+	67,  // 83: sandbar.broker.v1.GetActivityResponse.providers:type_name -> sandbar.broker.v1.ProviderActivity
+	2,   // 84: sandbar.broker.v1.ProviderActivity.state:type_name -> sandbar.broker.v1.PluginState
+	68,  // 85: sandbar.broker.v1.ProviderActivity.sandboxes:type_name -> sandbar.broker.v1.SandboxCount
+	69,  // 86: sandbar.broker.v1.ProviderActivity.creates:type_name -> sandbar.broker.v1.CallTally
+	69,  // 87: sandbar.broker.v1.ProviderActivity.changes:type_name -> sandbar.broker.v1.CallTally
+	69,  // 88: sandbar.broker.v1.ProviderActivity.execs:type_name -> sandbar.broker.v1.CallTally
+	88,  // 89: sandbar.broker.v1.SandboxCount.state:type_name -> sandbar.provider.v1.SandboxState
+	92,  // 90: sandbar.broker.v1.CallTally.p50:type_name -> google.protobuf.Duration
+	92,  // 91: sandbar.broker.v1.CallTally.p95:type_name -> google.protobuf.Duration
+	71,  // 92: sandbar.broker.v1.Rate.price:type_name -> sandbar.broker.v1.Price
+	4,   // 93: sandbar.broker.v1.Price.basis:type_name -> sandbar.broker.v1.PriceBasis
+	5,   // 94: sandbar.broker.v1.GetCostRequest.group:type_name -> sandbar.broker.v1.CostGroup
+	91,  // 95: sandbar.broker.v1.GetCostResponse.at:type_name -> google.protobuf.Timestamp
+	75,  // 96: sandbar.broker.v1.GetCostResponse.lines:type_name -> sandbar.broker.v1.CostLine
+	75,  // 97: sandbar.broker.v1.GetCostResponse.total:type_name -> sandbar.broker.v1.CostLine
+	76,  // 98: sandbar.broker.v1.CostLine.parts:type_name -> sandbar.broker.v1.CostPart
+	4,   // 99: sandbar.broker.v1.CostPart.basis:type_name -> sandbar.broker.v1.PriceBasis
+	8,   // 100: sandbar.broker.v1.SandboxService.CreateSandbox:input_type -> sandbar.broker.v1.CreateSandboxRequest
+	10,  // 101: sandbar.broker.v1.SandboxService.PlanSandbox:input_type -> sandbar.broker.v1.PlanSandboxRequest
+	12,  // 102: sandbar.broker.v1.SandboxService.ExplainSandbox:input_type -> sandbar.broker.v1.ExplainSandboxRequest
+	20,  // 103: sandbar.broker.v1.SandboxService.GetSandbox:input_type -> sandbar.broker.v1.GetSandboxRequest
+	22,  // 104: sandbar.broker.v1.SandboxService.ListSandboxes:input_type -> sandbar.broker.v1.ListSandboxesRequest
+	24,  // 105: sandbar.broker.v1.SandboxService.DeleteSandbox:input_type -> sandbar.broker.v1.DeleteSandboxRequest
+	26,  // 106: sandbar.broker.v1.SandboxService.PauseSandbox:input_type -> sandbar.broker.v1.PauseSandboxRequest
+	28,  // 107: sandbar.broker.v1.SandboxService.ResumeSandbox:input_type -> sandbar.broker.v1.ResumeSandboxRequest
+	30,  // 108: sandbar.broker.v1.SandboxService.ExtendSandbox:input_type -> sandbar.broker.v1.ExtendSandboxRequest
+	32,  // 109: sandbar.broker.v1.SandboxService.ForkSandbox:input_type -> sandbar.broker.v1.ForkSandboxRequest
+	35,  // 110: sandbar.broker.v1.SandboxService.CreateSnapshot:input_type -> sandbar.broker.v1.CreateSnapshotRequest
+	37,  // 111: sandbar.broker.v1.SandboxService.ListSnapshots:input_type -> sandbar.broker.v1.ListSnapshotsRequest
+	39,  // 112: sandbar.broker.v1.SandboxService.DeleteSnapshot:input_type -> sandbar.broker.v1.DeleteSnapshotRequest
+	41,  // 113: sandbar.broker.v1.SandboxService.RestoreSnapshot:input_type -> sandbar.broker.v1.RestoreSnapshotRequest
+	98,  // 114: sandbar.broker.v1.SandboxService.StartExec:input_type -> sandbar.provider.v1.StartExecRequest
+	99,  // 115: sandbar.broker.v1.SandboxService.AttachExec:input_type -> sandbar.provider.v1.AttachExecRequest
+	100, // 116: sandbar.broker.v1.SandboxService.GetExec:input_type -> sandbar.provider.v1.GetExecRequest
+	101, // 117: sandbar.broker.v1.SandboxService.SignalExec:input_type -> sandbar.provider.v1.SignalExecRequest
+	102, // 118: sandbar.broker.v1.SandboxService.ListExecs:input_type -> sandbar.provider.v1.ListExecsRequest
+	103, // 119: sandbar.broker.v1.SandboxService.ReadFile:input_type -> sandbar.provider.v1.ReadFileRequest
+	104, // 120: sandbar.broker.v1.SandboxService.WriteFile:input_type -> sandbar.provider.v1.WriteFileRequest
+	105, // 121: sandbar.broker.v1.SandboxService.StatFile:input_type -> sandbar.provider.v1.StatFileRequest
+	106, // 122: sandbar.broker.v1.SandboxService.ListFiles:input_type -> sandbar.provider.v1.ListFilesRequest
+	107, // 123: sandbar.broker.v1.SandboxService.MakeDirectory:input_type -> sandbar.provider.v1.MakeDirectoryRequest
+	108, // 124: sandbar.broker.v1.SandboxService.RemoveFile:input_type -> sandbar.provider.v1.RemoveFileRequest
+	109, // 125: sandbar.broker.v1.SandboxService.MoveFile:input_type -> sandbar.provider.v1.MoveFileRequest
+	110, // 126: sandbar.broker.v1.SandboxService.DiffFiles:input_type -> sandbar.provider.v1.DiffFilesRequest
+	111, // 127: sandbar.broker.v1.SandboxService.DownloadArchive:input_type -> sandbar.provider.v1.DownloadArchiveRequest
+	112, // 128: sandbar.broker.v1.SandboxService.UploadArchive:input_type -> sandbar.provider.v1.UploadArchiveRequest
+	113, // 129: sandbar.broker.v1.SandboxService.ListPorts:input_type -> sandbar.provider.v1.ListPortsRequest
+	114, // 130: sandbar.broker.v1.SandboxService.OpenTunnel:input_type -> sandbar.provider.v1.OpenTunnelRequest
+	115, // 131: sandbar.broker.v1.SandboxService.GetUsage:input_type -> sandbar.provider.v1.GetUsageRequest
+	43,  // 132: sandbar.broker.v1.SandboxService.CreateVolume:input_type -> sandbar.broker.v1.CreateVolumeRequest
+	46,  // 133: sandbar.broker.v1.SandboxService.ListVolumes:input_type -> sandbar.broker.v1.ListVolumesRequest
+	48,  // 134: sandbar.broker.v1.SandboxService.DeleteVolume:input_type -> sandbar.broker.v1.DeleteVolumeRequest
+	61,  // 135: sandbar.broker.v1.SandboxService.WatchEvents:input_type -> sandbar.broker.v1.WatchEventsRequest
+	73,  // 136: sandbar.broker.v1.SandboxService.GetCost:input_type -> sandbar.broker.v1.GetCostRequest
+	50,  // 137: sandbar.broker.v1.AdminService.GetServer:input_type -> sandbar.broker.v1.GetServerRequest
+	52,  // 138: sandbar.broker.v1.AdminService.StopServer:input_type -> sandbar.broker.v1.StopServerRequest
+	54,  // 139: sandbar.broker.v1.AdminService.ListProviders:input_type -> sandbar.broker.v1.ListProvidersRequest
+	57,  // 140: sandbar.broker.v1.AdminService.ProbeProvider:input_type -> sandbar.broker.v1.ProbeProviderRequest
+	59,  // 141: sandbar.broker.v1.AdminService.RestartProvider:input_type -> sandbar.broker.v1.RestartProviderRequest
+	65,  // 142: sandbar.broker.v1.AdminService.GetActivity:input_type -> sandbar.broker.v1.GetActivityRequest
+	9,   // 143: sandbar.broker.v1.SandboxService.CreateSandbox:output_type -> sandbar.broker.v1.CreateSandboxResponse
+	11,  // 144: sandbar.broker.v1.SandboxService.PlanSandbox:output_type -> sandbar.broker.v1.PlanSandboxResponse
+	13,  // 145: sandbar.broker.v1.SandboxService.ExplainSandbox:output_type -> sandbar.broker.v1.ExplainSandboxResponse
+	21,  // 146: sandbar.broker.v1.SandboxService.GetSandbox:output_type -> sandbar.broker.v1.GetSandboxResponse
+	23,  // 147: sandbar.broker.v1.SandboxService.ListSandboxes:output_type -> sandbar.broker.v1.ListSandboxesResponse
+	25,  // 148: sandbar.broker.v1.SandboxService.DeleteSandbox:output_type -> sandbar.broker.v1.DeleteSandboxResponse
+	27,  // 149: sandbar.broker.v1.SandboxService.PauseSandbox:output_type -> sandbar.broker.v1.PauseSandboxResponse
+	29,  // 150: sandbar.broker.v1.SandboxService.ResumeSandbox:output_type -> sandbar.broker.v1.ResumeSandboxResponse
+	31,  // 151: sandbar.broker.v1.SandboxService.ExtendSandbox:output_type -> sandbar.broker.v1.ExtendSandboxResponse
+	33,  // 152: sandbar.broker.v1.SandboxService.ForkSandbox:output_type -> sandbar.broker.v1.ForkSandboxResponse
+	36,  // 153: sandbar.broker.v1.SandboxService.CreateSnapshot:output_type -> sandbar.broker.v1.CreateSnapshotResponse
+	38,  // 154: sandbar.broker.v1.SandboxService.ListSnapshots:output_type -> sandbar.broker.v1.ListSnapshotsResponse
+	40,  // 155: sandbar.broker.v1.SandboxService.DeleteSnapshot:output_type -> sandbar.broker.v1.DeleteSnapshotResponse
+	42,  // 156: sandbar.broker.v1.SandboxService.RestoreSnapshot:output_type -> sandbar.broker.v1.RestoreSnapshotResponse
+	116, // 157: sandbar.broker.v1.SandboxService.StartExec:output_type -> sandbar.provider.v1.StartExecResponse
+	117, // 158: sandbar.broker.v1.SandboxService.AttachExec:output_type -> sandbar.provider.v1.AttachExecResponse
+	118, // 159: sandbar.broker.v1.SandboxService.GetExec:output_type -> sandbar.provider.v1.GetExecResponse
+	119, // 160: sandbar.broker.v1.SandboxService.SignalExec:output_type -> sandbar.provider.v1.SignalExecResponse
+	120, // 161: sandbar.broker.v1.SandboxService.ListExecs:output_type -> sandbar.provider.v1.ListExecsResponse
+	121, // 162: sandbar.broker.v1.SandboxService.ReadFile:output_type -> sandbar.provider.v1.ReadFileResponse
+	122, // 163: sandbar.broker.v1.SandboxService.WriteFile:output_type -> sandbar.provider.v1.WriteFileResponse
+	123, // 164: sandbar.broker.v1.SandboxService.StatFile:output_type -> sandbar.provider.v1.StatFileResponse
+	124, // 165: sandbar.broker.v1.SandboxService.ListFiles:output_type -> sandbar.provider.v1.ListFilesResponse
+	125, // 166: sandbar.broker.v1.SandboxService.MakeDirectory:output_type -> sandbar.provider.v1.MakeDirectoryResponse
+	126, // 167: sandbar.broker.v1.SandboxService.RemoveFile:output_type -> sandbar.provider.v1.RemoveFileResponse
+	127, // 168: sandbar.broker.v1.SandboxService.MoveFile:output_type -> sandbar.provider.v1.MoveFileResponse
+	128, // 169: sandbar.broker.v1.SandboxService.DiffFiles:output_type -> sandbar.provider.v1.DiffFilesResponse
+	129, // 170: sandbar.broker.v1.SandboxService.DownloadArchive:output_type -> sandbar.provider.v1.DownloadArchiveResponse
+	130, // 171: sandbar.broker.v1.SandboxService.UploadArchive:output_type -> sandbar.provider.v1.UploadArchiveResponse
+	131, // 172: sandbar.broker.v1.SandboxService.ListPorts:output_type -> sandbar.provider.v1.ListPortsResponse
+	132, // 173: sandbar.broker.v1.SandboxService.OpenTunnel:output_type -> sandbar.provider.v1.OpenTunnelResponse
+	133, // 174: sandbar.broker.v1.SandboxService.GetUsage:output_type -> sandbar.provider.v1.GetUsageResponse
+	44,  // 175: sandbar.broker.v1.SandboxService.CreateVolume:output_type -> sandbar.broker.v1.CreateVolumeResponse
+	47,  // 176: sandbar.broker.v1.SandboxService.ListVolumes:output_type -> sandbar.broker.v1.ListVolumesResponse
+	49,  // 177: sandbar.broker.v1.SandboxService.DeleteVolume:output_type -> sandbar.broker.v1.DeleteVolumeResponse
+	62,  // 178: sandbar.broker.v1.SandboxService.WatchEvents:output_type -> sandbar.broker.v1.WatchEventsResponse
+	74,  // 179: sandbar.broker.v1.SandboxService.GetCost:output_type -> sandbar.broker.v1.GetCostResponse
+	51,  // 180: sandbar.broker.v1.AdminService.GetServer:output_type -> sandbar.broker.v1.GetServerResponse
+	53,  // 181: sandbar.broker.v1.AdminService.StopServer:output_type -> sandbar.broker.v1.StopServerResponse
+	55,  // 182: sandbar.broker.v1.AdminService.ListProviders:output_type -> sandbar.broker.v1.ListProvidersResponse
+	58,  // 183: sandbar.broker.v1.AdminService.ProbeProvider:output_type -> sandbar.broker.v1.ProbeProviderResponse
+	60,  // 184: sandbar.broker.v1.AdminService.RestartProvider:output_type -> sandbar.broker.v1.RestartProviderResponse
+	66,  // 185: sandbar.broker.v1.AdminService.GetActivity:output_type -> sandbar.broker.v1.GetActivityResponse
+	143, // [143:186] is the sub-list for method output_type
+	100, // [100:143] is the sub-list for method input_type
+	100, // [100:100] is the sub-list for extension type_name
+	100, // [100:100] is the sub-list for extension extendee
+	0,   // [0:100] is the sub-list for field type_name
 }
 
 func init() { file_sandbar_broker_v1_broker_proto_init() }
@@ -5561,7 +5969,7 @@ func file_sandbar_broker_v1_broker_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sandbar_broker_v1_broker_proto_rawDesc), len(file_sandbar_broker_v1_broker_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   77,
+			NumMessages:   82,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -162,6 +162,9 @@ const (
 	// AdminServiceRestartProviderProcedure is the fully-qualified name of the AdminService's
 	// RestartProvider RPC.
 	AdminServiceRestartProviderProcedure = "/sandbar.broker.v1.AdminService/RestartProvider"
+	// AdminServiceGetActivityProcedure is the fully-qualified name of the AdminService's GetActivity
+	// RPC.
+	AdminServiceGetActivityProcedure = "/sandbar.broker.v1.AdminService/GetActivity"
 )
 
 // SandboxServiceClient is a client for the sandbar.broker.v1.SandboxService service.
@@ -1211,6 +1214,9 @@ type AdminServiceClient interface {
 	// RestartProvider ends a plugin process and starts a new one; it also lifts a
 	// quarantine.
 	RestartProvider(context.Context, *connect.Request[v1.RestartProviderRequest]) (*connect.Response[v1.RestartProviderResponse], error)
+	// GetActivity says how the providers fare: what is there now, and what happened
+	// within the last minute through this broker. It is about all tenants.
+	GetActivity(context.Context, *connect.Request[v1.GetActivityRequest]) (*connect.Response[v1.GetActivityResponse], error)
 }
 
 // NewAdminServiceClient constructs a client for the sandbar.broker.v1.AdminService service. By
@@ -1254,6 +1260,12 @@ func NewAdminServiceClient(httpClient connect.HTTPClient, baseURL string, opts .
 			connect.WithSchema(adminServiceMethods.ByName("RestartProvider")),
 			connect.WithClientOptions(opts...),
 		),
+		getActivity: connect.NewClient[v1.GetActivityRequest, v1.GetActivityResponse](
+			httpClient,
+			baseURL+AdminServiceGetActivityProcedure,
+			connect.WithSchema(adminServiceMethods.ByName("GetActivity")),
+			connect.WithClientOptions(opts...),
+		),
 	}
 }
 
@@ -1264,6 +1276,7 @@ type adminServiceClient struct {
 	listProviders   *connect.Client[v1.ListProvidersRequest, v1.ListProvidersResponse]
 	probeProvider   *connect.Client[v1.ProbeProviderRequest, v1.ProbeProviderResponse]
 	restartProvider *connect.Client[v1.RestartProviderRequest, v1.RestartProviderResponse]
+	getActivity     *connect.Client[v1.GetActivityRequest, v1.GetActivityResponse]
 }
 
 // GetServer calls sandbar.broker.v1.AdminService.GetServer.
@@ -1291,6 +1304,11 @@ func (c *adminServiceClient) RestartProvider(ctx context.Context, req *connect.R
 	return c.restartProvider.CallUnary(ctx, req)
 }
 
+// GetActivity calls sandbar.broker.v1.AdminService.GetActivity.
+func (c *adminServiceClient) GetActivity(ctx context.Context, req *connect.Request[v1.GetActivityRequest]) (*connect.Response[v1.GetActivityResponse], error) {
+	return c.getActivity.CallUnary(ctx, req)
+}
+
 // AdminServiceHandler is an implementation of the sandbar.broker.v1.AdminService service.
 type AdminServiceHandler interface {
 	GetServer(context.Context, *connect.Request[v1.GetServerRequest]) (*connect.Response[v1.GetServerResponse], error)
@@ -1302,6 +1320,9 @@ type AdminServiceHandler interface {
 	// RestartProvider ends a plugin process and starts a new one; it also lifts a
 	// quarantine.
 	RestartProvider(context.Context, *connect.Request[v1.RestartProviderRequest]) (*connect.Response[v1.RestartProviderResponse], error)
+	// GetActivity says how the providers fare: what is there now, and what happened
+	// within the last minute through this broker. It is about all tenants.
+	GetActivity(context.Context, *connect.Request[v1.GetActivityRequest]) (*connect.Response[v1.GetActivityResponse], error)
 }
 
 // NewAdminServiceHandler builds an HTTP handler from the service implementation. It returns the
@@ -1341,6 +1362,12 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 		connect.WithSchema(adminServiceMethods.ByName("RestartProvider")),
 		connect.WithHandlerOptions(opts...),
 	)
+	adminServiceGetActivityHandler := connect.NewUnaryHandler(
+		AdminServiceGetActivityProcedure,
+		svc.GetActivity,
+		connect.WithSchema(adminServiceMethods.ByName("GetActivity")),
+		connect.WithHandlerOptions(opts...),
+	)
 	return "/sandbar.broker.v1.AdminService/", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case AdminServiceGetServerProcedure:
@@ -1353,6 +1380,8 @@ func NewAdminServiceHandler(svc AdminServiceHandler, opts ...connect.HandlerOpti
 			adminServiceProbeProviderHandler.ServeHTTP(w, r)
 		case AdminServiceRestartProviderProcedure:
 			adminServiceRestartProviderHandler.ServeHTTP(w, r)
+		case AdminServiceGetActivityProcedure:
+			adminServiceGetActivityHandler.ServeHTTP(w, r)
 		default:
 			http.NotFound(w, r)
 		}
@@ -1380,4 +1409,8 @@ func (UnimplementedAdminServiceHandler) ProbeProvider(context.Context, *connect.
 
 func (UnimplementedAdminServiceHandler) RestartProvider(context.Context, *connect.Request[v1.RestartProviderRequest]) (*connect.Response[v1.RestartProviderResponse], error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sandbar.broker.v1.AdminService.RestartProvider is not implemented"))
+}
+
+func (UnimplementedAdminServiceHandler) GetActivity(context.Context, *connect.Request[v1.GetActivityRequest]) (*connect.Response[v1.GetActivityResponse], error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("sandbar.broker.v1.AdminService.GetActivity is not implemented"))
 }
