@@ -156,11 +156,7 @@ func history(t *testing.T, d Database) []chapter {
 		{since: 4, store: func() {
 			exec(`INSERT INTO events (at, body) VALUES (?, ?)`, start.UnixNano(), encode(&brokerv1.Event{Reason: "old"}))
 			exec(`INSERT INTO meta (key, value) VALUES ('events_floor', '0 0')`)
-		}, verify: func(t *testing.T, s state.Store, stored bool) {
-			if got := from(t, s, false).next(); stored != (len(got) > 0 && got[0] == "old") {
-				t.Errorf("events are %q; one was stored: %t", got, stored)
-			}
-		}},
+		}, verify: verifyEvents},
 		{since: 3, store: func() {
 			exec(`INSERT INTO tenants (name, body) VALUES ('acme', ?)`, encode(&brokerv1.Tenant{Name: "acme", Description: "d"}))
 			exec(`INSERT INTO api_keys (id, tenant, hash, body) VALUES (?, 'acme', ?, ?)`, key.GetKeyId(), []byte{7}, encode(key))
@@ -181,6 +177,13 @@ func history(t *testing.T, d Database) []chapter {
 			exec(`INSERT INTO webhooks (id, tenant, disabled, secret, previous_secret, holder, held_until, version, body)
 				VALUES (?, 'default', 0, ?, ?, '', 0, 1, ?)`, hook.ID(), hook.Secret, hook.Previous, encode(hook.Body))
 		}, verify: func(t *testing.T, s state.Store, stored bool) { verifyWebhook(t, s, hook, stored) }},
+	}
+}
+
+func verifyEvents(t *testing.T, s state.Store, stored bool) {
+	t.Helper()
+	if got := from(t, s, false).next(); stored != (len(got) > 0 && got[0] == "old") {
+		t.Errorf("events are %q; one was stored: %t", got, stored)
 	}
 }
 
