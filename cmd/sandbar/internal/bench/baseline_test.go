@@ -232,8 +232,6 @@ var processMeaning = map[string]string{
 	"guest":   "the address spaces of the agent and of what runs, where they are not the kernel's",
 }
 
-func mebibytes(n int64) string { return strconv.FormatFloat(float64(n)/(1<<20), 'f', 1, 64) + " MiB" }
-
 // chunks cuts b into pieces.
 func chunks(b []byte, size int) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {

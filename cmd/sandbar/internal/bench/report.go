@@ -42,6 +42,9 @@ func Milliseconds(d time.Duration) string {
 	return fmt.Sprintf("%.0f ms", ms)
 }
 
+// mebibytes formats a size for a table.
+func mebibytes(n int64) string { return strconv.FormatFloat(float64(n)/(1<<20), 'f', 1, 64) + " MiB" }
+
 // Row is one measured thing. Cells are as they stand in the table.
 type Row struct {
 	What, Target, P50, P99, Rounds, Meaning string

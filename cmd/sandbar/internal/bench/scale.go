@@ -47,7 +47,7 @@ func (p *ScalePage) Markdown(plot string) string {
 	for _, s := range p.Sizes {
 		fmt.Fprintf(&b, "| %d | %.0f | %s | %s | %s | %s | %s | %s | %s | %s | %s | %d |\n", s.Sandboxes, float64(s.Made)/s.Filled.Seconds(),
 			q(s.Get, .5), q(s.Get, .99), q(s.List, .5), q(s.List, .99), q(s.Life, .5), q(s.Life, .99),
-			mib(s.Broker), mib(s.Provider), mib(s.Disk), s.Rows)
+			mebibytes(s.Broker), mebibytes(s.Provider), mebibytes(s.Disk), s.Rows)
 	}
 	fmt.Fprintf(&b, "\nTargets with 100,000: get p99 at most 10 ms, broker at most 1 GiB.\n\n![Memory and database by number of sandboxes](%s)\n", plot)
 	if n := len(p.Sizes); n > 1 {
@@ -61,12 +61,10 @@ func (p *ScalePage) Markdown(plot string) string {
 	fmt.Fprintf(&b, "\n## Streams\n\n%d commands are followed at once in the filled broker; each gets a line a second and sends it back.\n\n"+
 		"| streams | opened in | line there and back p50 | p99 | lines | get p50 | get p99 | broker | a stream | provider |\n|---|---|---|---|---|---|---|---|---|---|\n"+
 		"| %d | %.1f s | %s | %s | %d | %s | %s | %s | %.0f KiB | %s |\n", s.Streams, s.Streams, s.Opened.Seconds(),
-		q(s.Echo, .5), q(s.Echo, .99), len(s.Echo), q(s.Get, .5), q(s.Get, .99), mib(s.Broker), float64(s.Each)/(1<<10), mib(s.Provider))
+		q(s.Echo, .5), q(s.Echo, .99), len(s.Echo), q(s.Get, .5), q(s.Get, .99), mebibytes(s.Broker), float64(s.Each)/(1<<10), mebibytes(s.Provider))
 	b.WriteString("\nThe client of all streams, the broker and the provider share the processors of one machine.\n")
 	return b.String()
 }
-
-func mib(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
 
 // Size and borders of the plot.
 const (
