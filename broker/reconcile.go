@@ -22,8 +22,8 @@ const (
 	dueBatch = 256
 	// dueParallel is how many are tended at once.
 	dueParallel = 16
-	// busyWait is how long a sandbox that is being operated on is left alone.
-	busyWait = time.Second
+	// maxBusyWait is how long a sandbox that is being operated on is left alone.
+	maxBusyWait = time.Second
 	// verifyRetry is how often a provider that could not tell is asked again, also
 	// about snapshots.
 	verifyRetry = 30 * time.Second
@@ -132,9 +132,18 @@ func (s *Service) untilNext(ctx context.Context, busy bool, next time.Time) time
 	}
 	wait := time.Until(next)
 	if busy {
-		wait = max(wait, busyWait)
+		wait = max(wait, s.busyWait())
 	}
 	return max(wait, 0)
+}
+
+// busyWait is how long what is due and could not be tended is left alone. Brokers that
+// share a store look again before another takes a sandbox for idle that is in use here.
+func (s *Service) busyWait() time.Duration {
+	if !s.store.Shared() {
+		return maxBusyWait
+	}
+	return min(maxBusyWait, s.opts.ReplicaLag)
 }
 
 // tendDue tends all that is due. It reports whether something due was left.
@@ -186,7 +195,7 @@ func (s *Service) dueIDs(ctx context.Context, tended int) []string {
 func (s *Service) tend(ctx context.Context, id string) error {
 	unlock, ok, err := s.locks.tryLock(ctx, id)
 	if !ok {
-		return err
+		return errors.Join(err, s.storeLastUse(ctx, id))
 	}
 	defer unlock()
 	sb, err := s.store.Sandbox(ctx, id)
@@ -212,6 +221,16 @@ func (s *Service) tend(ctx context.Context, id string) error {
 		}
 		return err
 	}
+}
+
+// storeLastUse stores when a sandbox was used last through this broker, for another
+// that has its lock and may be looking whether it is idle.
+func (s *Service) storeLastUse(ctx context.Context, id string) error {
+	last := s.uses.lastUse(id, time.Now())
+	if last.IsZero() || !s.store.Shared() {
+		return nil
+	}
+	return s.store.TouchSandbox(ctx, id, last)
 }
 
 // tendIdle acts on a sandbox that looks idle, unless it is in use after all: a

@@ -33,7 +33,9 @@ type replicaStore struct {
 	held *held
 	// refused counts locks that another broker had.
 	refused atomic.Int64
-	dead    atomic.Bool
+	// late is a broker that others are always quicker than.
+	late atomic.Bool
+	dead atomic.Bool
 }
 
 var errDead = errors.New("the broker was killed")
@@ -48,7 +50,7 @@ func (s *replicaStore) TryLock(_ context.Context, name string) (func(), bool, er
 		return nil, false, errDead
 	case by == s:
 		panic("a broker locks " + name + " twice")
-	case by != nil:
+	case by != nil || s.late.Load():
 		s.refused.Add(1)
 		return nil, false, nil
 	}
@@ -248,10 +250,11 @@ func (s *sending) Receive() (*providerv1.WriteFileRequest, error) {
 }
 
 // TestUseAtAnotherReplica: a sandbox that is in use through one broker is not idle
-// for another, however long the use takes, and is when it is over.
+// for another, however long the use takes and though the other has the lock whenever
+// somebody looks; it is idle when the use is over.
 func TestUseAtAnotherReplica(t *testing.T) {
 	t.Parallel()
-	const timeout, lag = 50 * time.Millisecond, 300 * time.Millisecond
+	const timeout, lag = 50 * time.Millisecond, time.Second
 	opts := broker.Options{Idle: idle(timeout, brokerv1.IdleAction_IDLE_ACTION_DELETE), ReplicaLag: lag}
 	a, b := newReplicas(t, opts, "fs.read", "fs.write") // commands cannot be listed
 	ref := &providerv1.SandboxRef{SandboxId: a.create(t, &brokerv1.CreateSandboxRequest{}).GetSandboxId()}
@@ -260,6 +263,7 @@ func TestUseAtAnotherReplica(t *testing.T) {
 		{Frame: &providerv1.WriteFileRequest_Commit{Commit: &providerv1.WriteFileCommit{}}},
 	})
 	check(t, err)
+	a.store.late.Store(true)
 	r := slowReader{make(chan struct{})}
 	done := make(chan error, 1)
 	go func() {
