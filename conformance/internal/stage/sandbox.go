@@ -23,6 +23,8 @@ type Box struct {
 	// Ref addresses it; Sandbox is what creating it answered.
 	Ref     *providerv1.SandboxRef
 	Sandbox *providerv1.Sandbox
+	// Took is how long creating it took, until it ran; 0 for one that was found.
+	Took time.Duration
 }
 
 // insurance ends a sandbox that a suite which was killed left at a vendor.
@@ -103,7 +105,8 @@ func CreateWith(t *engine.T, client providerv1.ProviderServiceClient, change ...
 	}
 	b := Found(t, client, resp.GetSandbox())
 	b.AwaitRunning()
-	t.Measure("create", time.Since(start))
+	b.Took = time.Since(start)
+	t.Measure("create", b.Took)
 	return b
 }
 
@@ -118,7 +121,7 @@ func Found(t *engine.T, client providerv1.ProviderServiceClient, sb *providerv1.
 
 // By is the same sandbox through another client.
 func (b *Box) By(client providerv1.ProviderServiceClient) *Box {
-	return &Box{t: b.t, client: client, Ref: b.Ref, Sandbox: b.Sandbox}
+	return &Box{t: b.t, client: client, Ref: b.Ref, Sandbox: b.Sandbox, Took: b.Took}
 }
 
 // Client is the one the sandbox is spoken to through.
