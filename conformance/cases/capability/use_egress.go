@@ -43,8 +43,9 @@ func egress(e *providerv1.Egress, further func(*engine.T)) use {
 // has enough.
 func watchFlows(t *engine.T) {
 	const enough = 300 * time.Millisecond
-	ctx, cancel := context.WithTimeout(t.Context(), enough)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
+	defer time.AfterFunc(enough, cancel).Stop() // a deadline would end it in the plugin too, and sooner at times
 	stream, err := t.Client().WatchFlows(ctx, &providerv1.WatchFlowsRequest{Owner: t.Owner()})
 	for err == nil {
 		_, err = stream.Recv()
