@@ -18,6 +18,14 @@ import (
 	"github.com/sandbar-dev/sandbar/conformance/report"
 )
 
+// slowness is what a report says of Options.Slow: nothing if the times were the usual ones.
+func slowness(slow int) int {
+	if slow <= 1 {
+		return 0
+	}
+	return slow
+}
+
 // newReport is a report without results.
 func newReport(opts Options, about subject.About, kind subject.Kind) *report.Report {
 	r := &report.Report{
@@ -30,7 +38,7 @@ func newReport(opts Options, about subject.About, kind subject.Kind) *report.Rep
 		Environment: environment(),
 		Run: report.Run{
 			ID: newRunID(), Started: time.Now().UTC().Truncate(time.Millisecond), Seed: strconv.FormatUint(opts.Seed, 10),
-			Parallel: opts.Parallel, Profiles: selected(opts.Profiles), Patterns: list(opts.Cases),
+			Parallel: opts.Parallel, Slow: slowness(opts.Slow), Profiles: selected(opts.Profiles), Patterns: list(opts.Cases),
 		},
 		KnownFailures: []report.KnownFailure{}, Measurements: []report.Measurement{}, Cases: []report.Case{},
 	}

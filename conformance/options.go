@@ -34,6 +34,9 @@ type Options struct {
 	Seed uint64
 	// Parallel is how many cases run at once; 0: 4.
 	Parallel int
+	// Slow is how many times longer than on a usual machine everything may take; 0: 1.
+	// What the contract says about time holds as it is. The report names it.
+	Slow int
 	// Trace keeps every call of every case in the report, not of failures only.
 	Trace bool
 	// MaxCost refuses to run cases that could take more sandbox-seconds than this

@@ -82,7 +82,7 @@ func runCases(ctx context.Context, target Target, subj subject.Target, all []eng
 	done, seed := 0, strconv.FormatUint(opts.Seed, 10)
 	declared := &describer{Target: subj}
 	results, err := engine.Run(ctx, engine.Options{
-		Target: declared, Cases: all, Run: run, Parallel: opts.Parallel, Seed: opts.Seed, Select: opts.selects,
+		Target: declared, Cases: all, Run: run, Parallel: opts.Parallel, Slow: opts.Slow, Seed: opts.Seed, Select: opts.selects,
 		Known: opts.known(), Inputs: opts.Inputs, Trace: opts.Trace,
 		Observe: func(result engine.Result) {
 			done++

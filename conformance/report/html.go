@@ -179,7 +179,7 @@ func sectionOf(i int, r *Report) section {
 		{"Suite", r.Suite.Version},
 		{"On", fmt.Sprintf("%s/%s, kernel %s, as %s", r.Environment.OS, r.Environment.Arch, r.Environment.Kernel, userWords(r))},
 		{"When", fmt.Sprintf("%s, for %s", r.Run.Started.UTC().Format("2006-01-02 15:04 UTC"), took)},
-		{"Seed", r.Run.Seed},
+		{"Seed", r.Run.Seed + waited(r)},
 		{"Binary", r.Plugin.SHA256},
 	}
 	for _, p := range r.Profiles {

@@ -109,6 +109,8 @@ type Run struct {
 	// Seed is text, because not every reader of JSON keeps 64 bits.
 	Seed     string `json:"seed"`
 	Parallel int    `json:"parallel"`
+	// Slow is how many times longer than usual everything was waited for; 0: as usual.
+	Slow int `json:"slow,omitempty"`
 	// Profiles are those that were selected.
 	Profiles []string `json:"profiles"`
 	// Patterns select cases; empty: all.

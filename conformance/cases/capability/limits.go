@@ -93,7 +93,7 @@ func (l limit) check(t *engine.T) {
 
 // ask asks for n, and returns the key it did that with.
 func (l limit) ask(t *engine.T, n int64) (string, error) {
-	ctx, cancel := context.WithTimeout(t.Context(), engine.DefaultBudget)
+	ctx, cancel := context.WithTimeout(t.Context(), t.Slowly(engine.DefaultBudget))
 	defer cancel()
 	if l.spec == nil {
 		return askCopies(ctx, t, n)
@@ -140,7 +140,7 @@ func refusesExcluded(t *engine.T) {
 			if err != nil {
 				t.Broken("no request uses %s: %v", g, err)
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			ctx, cancel := context.WithTimeout(t.Context(), t.Slowly(patience))
 			err = request.Send(ctx, t.Conn(), g.Method, req)
 			cancel()
 			f := stage.Refused(t, g.String(), err, providerv1.ErrorReason_ERROR_REASON_CAPABILITY_NOT_SUPPORTED)

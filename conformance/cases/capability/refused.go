@@ -125,7 +125,7 @@ func attempts(t *engine.T, g request.Guard, values request.Values) []attempt {
 func refuseOne(t *engine.T, g request.Guard, what string, req proto.Message) {
 	undeclared := request.Undeclared(g.Method, defaulted(req), t.Has)
 	t.Step("use %s", what)
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), t.Slowly(patience))
 	defer cancel()
 	took, err := fastest(func() error { return request.Send(ctx, t.Conn(), g.Method, req) })
 	if err == nil {

@@ -49,8 +49,8 @@ func goesOn(t *engine.T, through func(*engine.T, *stage.Box, *providerv1.Keeps) 
 func await(t *engine.T, box *stage.Box, is func(*stage.Box) bool) {
 	const often = 50 * time.Millisecond
 	for start := time.Now(); !is(box); stage.Pause(t, often) {
-		if time.Since(start) > patience {
-			t.Fatalf("the process has not written %s for %s: want it to go on", file, patience)
+		if time.Since(start) > t.Slowly(patience) {
+			t.Fatalf("the process has not written %s for %s: want it to go on", file, t.Slowly(patience))
 		}
 	}
 }

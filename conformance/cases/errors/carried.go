@@ -93,7 +93,7 @@ var disturbing = map[string]bool{
 // judge sends a request and looks at the error, of which there must be one if it
 // is wrong in any case.
 func judge(t *engine.T, md protoreflect.MethodDescriptor, req proto.Message, how string, must bool) {
-	patience := 5 * time.Second
+	patience := t.Slowly(5 * time.Second)
 	if md.IsStreamingServer() && !must {
 		patience = 500 * time.Millisecond // it may be right after all, and go on
 	}
@@ -102,8 +102,8 @@ func judge(t *engine.T, md protoreflect.MethodDescriptor, req proto.Message, how
 	what := string(md.Name()) + " " + how
 	err := request.Send(ctx, t.Conn(), md, req)
 	switch {
-	case md.IsStreamingServer() && !must && (status.Code(err) == codes.DeadlineExceeded || ctx.Err() != nil):
-		// It goes on, until our own deadline ended it.
+	case !must && (status.Code(err) == codes.DeadlineExceeded || ctx.Err() != nil):
+		// It is right after all and goes on, until our own deadline ended it.
 	case err != nil:
 		stage.ProperError(t, what, err)
 		f := fault.From(err)

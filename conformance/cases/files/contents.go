@@ -158,7 +158,7 @@ func replaceIsAtomic(t *engine.T) {
 			t.Errorf("after a write that ended %s the file is %s: want %q", name, stage.Excerpt(got), "old")
 		}
 	}
-	stage.Eventually(t, patience, "no trace of the writes that were cut: "+before, func(context.Context) bool {
+	stage.Eventually(t, t.Slowly(patience), "no trace of the writes that were cut: "+before, func(context.Context) bool {
 		return box.Line("ls -a /tmp") == before
 	})
 }

@@ -96,14 +96,14 @@ func pids(t *engine.T) {
 		[ "$!" = "$last" ] || : > /tmp/ran/$n
 		last=$! n=$((n+1))
 	done); echo tried; exec sleep 600`))
-	stage.Eventually(t, 3*patience, "the limit to be met", func(ctx) bool {
+	stage.Eventually(t, t.Slowly(3*patience), "the limit to be met", func(ctx) bool {
 		e := cmd.Get()
 		return e.GetStdoutTotal() > 0 || e.GetStderrTotal() > 0 || e.GetState() == providerv1.ExecState_EXEC_STATE_EXITED
 	})
 	cmd.Signal(providerv1.ExecSignal_EXEC_SIGNAL_KILL) // the children too: no other process can be started for that
 	cmd.Wait()
 	ran := 0
-	stage.Eventually(t, patience, "the sandbox to be usable again", func(ctx) bool {
+	stage.Eventually(t, t.Slowly(patience), "the sandbox to be usable again", func(ctx) bool {
 		req := box.NewExec(stage.Script("ls /tmp/ran | wc -l"))
 		if _, err := t.Client().StartExec(t.Context(), req); err != nil {
 			return false

@@ -76,7 +76,7 @@ func volumeShared(t *engine.T) {
 	volume := newVolume(t)
 	one, two := stage.Create(t, at("/data", volume, rw)), stage.Create(t, at("/data", volume, ro))
 	one.Sh("echo seen > /data/file").Code(0)
-	stage.Eventually(t, patience, "the second sandbox to see what the first wrote", func(ctx) bool {
+	stage.Eventually(t, t.Slowly(patience), "the second sandbox to see what the first wrote", func(ctx) bool {
 		return string(two.Sh("cat /data/file 2>/dev/null").Stdout) == "seen\n"
 	})
 	if out := two.Sh("echo no > /data/file"); out.Exit.GetCode() == 0 {

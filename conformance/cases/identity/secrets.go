@@ -29,7 +29,7 @@ func secrets() []engine.Case {
 const patience = 10 * time.Second
 
 func withPatience(t *engine.T) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(t.Context(), patience)
+	return context.WithTimeout(t.Context(), t.Slowly(patience))
 }
 
 // notEchoed gives each secret a value that is nowhere else, asks for everything

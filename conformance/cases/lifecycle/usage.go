@@ -61,12 +61,12 @@ func grows(t *engine.T) {
 	}
 	if first.GetActive() != nil && second.GetActive().AsDuration() <= first.GetActive().AsDuration() {
 		// A vendor may count whole seconds, or tell later.
-		stage.Eventually(t, settling, "active to grow while the sandbox runs", func(context.Context) bool {
+		stage.Eventually(t, t.Slowly(settling), "active to grow while the sandbox runs", func(context.Context) bool {
 			return plausible(t, box, asked).GetActive().AsDuration() > first.GetActive().AsDuration()
 		})
 	}
 	if first.CpuNanos != nil && second.GetCpuNanos() <= first.GetCpuNanos() {
-		stage.Eventually(t, settling, "cpu_nanos to grow with work", func(context.Context) bool {
+		stage.Eventually(t, t.Slowly(settling), "cpu_nanos to grow with work", func(context.Context) bool {
 			return plausible(t, box, asked).GetCpuNanos() > first.GetCpuNanos()
 		})
 	}

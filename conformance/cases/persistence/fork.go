@@ -203,11 +203,11 @@ func forkEntropy(t *engine.T) {
 	box := stage.Create(t)
 	box.Start(stage.Script(`cd /tmp; exec 3< /dev/urandom; head -c 16 <&3 > /dev/null; : > ready
 while [ ! -e go ]; do sleep 0.05; done; head -c 16 <&3 | od -An -tx1 > numbers.new; mv numbers.new numbers`))
-	stage.Eventually(t, patience, "the process to start", func(context.Context) bool { return exists(box, "/tmp/ready") })
+	stage.Eventually(t, t.Slowly(patience), "the process to start", func(context.Context) bool { return exists(box, "/tmp/ready") })
 	seen := map[string]string{}
 	for _, sb := range append(box.Fork(2, stage.Processes), box) {
 		sb.Sh(": > /tmp/go").Code(0)
-		stage.Eventually(t, patience, "random numbers", func(context.Context) bool { return exists(sb, "/tmp/numbers") })
+		stage.Eventually(t, t.Slowly(patience), "random numbers", func(context.Context) bool { return exists(sb, "/tmp/numbers") })
 		numbers := sb.Line("cat /tmp/numbers")
 		if other, same := seen[numbers]; same {
 			t.Errorf("sandboxes %s and %s read the same random numbers, %s", other, sb.ID(), numbers)

@@ -22,6 +22,9 @@ type Options struct {
 	Run string
 	// Parallel is how many cases run at once; 0: 4.
 	Parallel int
+	// Slow is how many times longer than on a usual machine everything may take; 0: 1.
+	// What the contract says about time holds as it is.
+	Slow int
 	// Seed orders the cases and seeds their random numbers.
 	Seed uint64
 	// Select says why a case is not to run, or "".
@@ -58,6 +61,7 @@ func Run(ctx context.Context, opts Options) ([]Result, error) {
 	if opts.Parallel <= 0 {
 		opts.Parallel = defaultParallel
 	}
+	opts.Slow = max(opts.Slow, 1)
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
@@ -67,7 +71,7 @@ func Run(ctx context.Context, opts Options) ([]Result, error) {
 	}
 	r := &runner{
 		opts: opts, shared: shared, results: map[string]Result{},
-		env: &environment{target: opts.Target, run: opts.Run, inputs: opts.Inputs, ledger: subject.NewLedger()},
+		env: &environment{slow: opts.Slow, target: opts.Target, run: opts.Run, inputs: opts.Inputs, ledger: subject.NewLedger()},
 	}
 	r.phases(ctx)
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanBudget)
@@ -200,7 +204,8 @@ func (r *runner) inapplicable(c Case) (SkipReason, string) {
 
 // run runs one case to its end, or to the end of its budget.
 func (r *runner) run(ctx context.Context, c Case, inst *subject.Instance) Result {
-	budgeted, cancel := context.WithTimeoutCause(ctx, c.budget(), errBudget)
+	budget := r.env.slowly(c.budget())
+	budgeted, cancel := context.WithTimeoutCause(ctx, budget, errBudget)
 	defer cancel()
 	t := newT(budgeted, c, r.env, inst, r.opts.Seed)
 	done := make(chan struct{})
@@ -214,7 +219,7 @@ func (r *runner) run(ctx context.Context, c Case, inst *subject.Instance) Result
 	case <-done:
 	case <-budgeted.Done():
 		if errors.Is(context.Cause(budgeted), errBudget) {
-			t.Errorf("it was not done after its budget of %s", c.budget())
+			t.Errorf("it was not done after its budget of %s", budget)
 		}
 		timer := time.NewTimer(grace)
 		defer timer.Stop()

@@ -176,6 +176,22 @@ func TestBudget(t *testing.T) {
 	})
 }
 
+// TestSlow: on a slow machine everything may take longer.
+func TestSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var waits time.Duration
+		got := runCases(t, &target{kind: subject.InProcess}, func(o *engine.Options) { o.Slow = 3 },
+			makeCase("a/slow", func(t *engine.T) {
+				waits = t.Slowly(time.Second)
+				<-t.Context().Done()
+			}, func(c *engine.Case) { c.Budget = time.Second }),
+		)
+		if r := got["a/slow"]; r.Elapsed != 3*time.Second || waits != 3*time.Second {
+			t.Errorf("it had %s, and waits %s for a second: want 3s", r.Elapsed, waits)
+		}
+	})
+}
+
 func TestKnownFailures(t *testing.T) {
 	now := time.Date(2030, 1, 2, 0, 0, 0, 0, time.UTC)
 	known := func(o *engine.Options) {

@@ -44,7 +44,13 @@ type environment struct {
 	run    string
 	inputs map[string]string
 	ledger *subject.Ledger
+	// slow is Options.Slow.
+	slow int
 }
+
+// slowly is how long something may take on this machine that takes so long at most on
+// a usual one.
+func (e *environment) slowly(d time.Duration) time.Duration { return d * time.Duration(e.slow) }
 
 func newT(ctx context.Context, c Case, env *environment, inst *subject.Instance, seed uint64) *T {
 	h := fnv.New64a()
@@ -82,6 +88,10 @@ func (t *T) Target() subject.Target { return t.env.target }
 
 // Ledger knows everything that was made in this run.
 func (t *T) Ledger() *subject.Ledger { return t.env.ledger }
+
+// Slowly is how long to wait on this machine for something that takes so long at most
+// on a usual one. What the contract says about time is not for it.
+func (t *T) Slowly(d time.Duration) time.Duration { return t.env.slowly(d) }
 
 // Owner is the owner under which the case makes things; it is its own.
 func (t *T) Owner() string { return t.env.run + "/" + t.who.ID }

@@ -222,7 +222,7 @@ func Patience(t *engine.T) time.Duration {
 	if err != nil || d <= 0 {
 		t.Broken("input patience is %q: want a duration such as %s", text, defaultPatience)
 	}
-	return d
+	return t.Slowly(d)
 }
 
 // BulkMiB is how much a case moves that is about large amounts.

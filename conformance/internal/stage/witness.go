@@ -67,9 +67,9 @@ func (w *Witness) Command() *Command { return w.cmd }
 
 // Ask asks it, and waits for the answer.
 func (w *Witness) Ask() Testimony {
-	const patience = 5 * time.Second
+	looks := int(w.box.t.Slowly(5*time.Second) / (50 * time.Millisecond))
 	out := w.box.Sh(`cd /tmp; rm -f answer; : > ask
-for n in $(seq ` + strconv.Itoa(int(patience/(50*time.Millisecond))) + `); do
+for n in $(seq ` + strconv.Itoa(looks) + `); do
   if [ -e answer ]; then cat answer; exit 0; fi
   sleep 0.05
 done

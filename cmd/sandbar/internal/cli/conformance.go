@@ -49,6 +49,7 @@ type conformanceRunCmd struct {
 	Report   []string `placeholder:"KIND=FILE,…" help:"Files to write: json, junit, md, html, badge."`
 	SignKey  string   `type:"path" placeholder:"FILE" help:"Private key to sign the report with; see sandbar conformance key."`
 	Parallel int      `default:"4" help:"How many cases run at once."`
+	Slow     int      `default:"1" help:"Wait so many times longer than usual for everything, on a machine that is slow or busy." placeholder:"TIMES"`
 	Seed     uint64   `help:"Repeats the order and the random numbers of an earlier run; default: random."`
 	Trace    bool     `help:"Keep every call in the report, not only those of failures."`
 	MaxCost  int      `placeholder:"SECONDS" help:"Refuse to run cases that could take more sandbox-seconds than this."`
@@ -148,11 +149,14 @@ func (c *conformanceRunCmd) target(ctx context.Context, a *app, setup conformanc
 // options reads what the flags say.
 func (c *conformanceRunCmd) options(a *app) (conformance.Options, conformance.Setup, error) {
 	opts := conformance.Options{
-		Profiles: c.Profile, Cases: c.Case, Skip: map[string]string{}, Seed: c.Seed, Parallel: c.Parallel, Trace: c.Trace,
+		Profiles: c.Profile, Cases: c.Case, Skip: map[string]string{}, Seed: c.Seed, Parallel: c.Parallel, Slow: c.Slow, Trace: c.Trace,
 		MaxCost: c.MaxCost, Inputs: map[string]string{},
 	}
 	if c.Parallel < 1 {
 		return opts, conformance.Setup{}, badFlag("parallel", strconv.Itoa(c.Parallel), "is no number of cases; write 1 or more")
+	}
+	if c.Slow < 1 {
+		return opts, conformance.Setup{}, badFlag("slow", strconv.Itoa(c.Slow), "is no number of times; write 1 or more")
 	}
 	var setup conformance.Setup
 	if c.Config != "" {
@@ -273,8 +277,12 @@ func (a *app) printReport(r *report.Report) error {
 	if all.Warn > 0 {
 		warned = fmt.Sprintf(", %d of the failures only warn", all.Warn)
 	}
-	return a.out("\n%s %s (%s): %s\n%d MUST cases executed%s, in %s with seed %s",
-		render.Cell(r.Plugin.Name), render.Cell(r.Plugin.Version), r.Plugin.Target, r.Summary(), executed, warned, took, r.Run.Seed)
+	waited := ""
+	if r.Run.Slow > 1 {
+		waited = fmt.Sprintf(", waiting %d times as long as usual", r.Run.Slow)
+	}
+	return a.out("\n%s %s (%s): %s\n%d MUST cases executed%s, in %s with seed %s%s",
+		render.Cell(r.Plugin.Name), render.Cell(r.Plugin.Version), r.Plugin.Target, r.Summary(), executed, warned, took, r.Run.Seed, waited)
 }
 
 type conformanceKeyCmd struct {
