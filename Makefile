@@ -29,7 +29,7 @@ help: ## Show what can be made
 .PHONY: build
 build: ## Build all binaries into bin/
 	@mkdir -p bin
-	go build $(BUILDFLAGS) -o bin/ ./cmd/sandbar ./cmd/sandbar-provider-local ./cmd/sandbar-provider-fake
+	go build $(BUILDFLAGS) -o bin/ ./cmd/sandbar ./cmd/sandbar/sandbar-broker ./cmd/sandbar-provider-local ./cmd/sandbar-provider-fake
 
 # One package at a time: several of them start dozens of real sandboxes each,
 # and side by side they would measure each other's load.

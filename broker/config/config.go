@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"time"
+
+	"github.com/sandbar-dev/sandbar/broker/secrets"
 )
 
 // Config is what a configuration file says. The yaml tags are the file's keys.
@@ -91,13 +93,8 @@ type Provider struct {
 	Assumed Assumed `yaml:"assumed"`
 }
 
-// Secret says where a secret is; exactly one field is set.
-type Secret struct {
-	// Env is the name of an environment variable of the broker.
-	Env string `yaml:"env"`
-	// File is a path; one newline at the end is not part of the secret.
-	File string `yaml:"file"`
-}
+// Secret says where a secret is.
+type Secret = secrets.Source
 
 // Defaults hold for sandboxes whose request says nothing.
 type Defaults struct {
@@ -171,31 +168,6 @@ func Load(path string) (*Config, error) {
 // Default returns the configuration without a file.
 func Default() *Config {
 	return &Config{Providers: []Provider{{Name: "local", Default: true}}}
-}
-
-// maxSecret is far above any key, and keeps a wrong path from filling memory.
-const maxSecret = 64 << 10
-
-// Value returns the secret itself. lookup reads the environment.
-func (s Secret) Value(lookup func(string) (string, bool)) ([]byte, error) {
-	if s.Env != "" {
-		v, ok := lookup(s.Env)
-		if !ok {
-			return nil, fmt.Errorf("environment variable %s is not set", s.Env)
-		}
-		return []byte(v), nil
-	}
-	data, err := os.ReadFile(s.File)
-	if err != nil {
-		return nil, err
-	}
-	if len(data) > maxSecret {
-		return nil, fmt.Errorf("%s has %d bytes: want at most %d", s.File, len(data), maxSecret)
-	}
-	if n := len(data); n > 0 && data[n-1] == '\n' {
-		data = data[:n-1]
-	}
-	return data, nil
 }
 
 // SecretValues returns all secrets of a provider.

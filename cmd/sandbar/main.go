@@ -1,4 +1,5 @@
-// Command sandbar makes and uses sandboxes, and runs the broker that makes them.
+// Command sandbar makes and uses sandboxes. The broker that makes them is a program of
+// its own, sandbar-broker.
 package main
 
 import (
@@ -19,6 +20,5 @@ func main() {
 		Stderr:  os.Stderr,
 		Environ: os.Environ(),
 		Version: version,
-		Serve:   cli.RunBroker,
 	}))
 }

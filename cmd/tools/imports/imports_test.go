@@ -50,6 +50,13 @@ var rules = []rule{
 		from: module, to: "connectrpc.com/connect", direct: true, why: "Connect is known to the API's two ends only",
 		except: []string{module + "broker/api", module + "broker/server", module + "cmd/sandbar", module + "proto/gen"},
 	},
+	{from: module + "cmd/sandbar/internal/cli", to: module + "broker/server", why: "commands start quickly; the broker is sandbar-broker's"},
+	{from: module + "cmd/sandbar/internal/cli", to: module + "broker/config", why: "commands start quickly; the broker is sandbar-broker's"},
+	{
+		from: module + "cmd/sandbar/internal/cli", to: "database/sql", why: "commands start quickly; the broker is sandbar-broker's",
+		allow: []string{"database/sql/driver"}, // of package uuid, which no database comes with
+	},
+	{from: module + "cmd/sandbar/internal/cli", to: "github.com/prometheus", why: "commands start quickly; the broker is sandbar-broker's"},
 	{from: module + "broker", to: "github.com/alecthomas/kong", why: "only cmd reads flags"},
 	{from: module + "plugins", to: "github.com/alecthomas/kong", why: "only cmd reads flags"},
 	{from: module + "plugins", to: "go.opentelemetry.io", why: "a plugin that makes no spans links nothing for them"},

@@ -197,7 +197,7 @@ func (m *meter) footprint() []Row {
 		What: "memory of an idle sandbox", P50: mebibytes(total << 10), Rounds: "1",
 		Meaning: "the sum; pages shared with other sandboxes count in parts",
 	})
-	for _, name := range []string{"sandbar", "sandbar-provider-local", "sandbar-provider-fake"} {
+	for _, name := range []string{"sandbar", "sandbar-broker", "sandbar-provider-local", "sandbar-provider-fake"} {
 		info, err := os.Stat(filepath.Join(m.bin, name))
 		if err != nil {
 			m.t.Fatal(err)

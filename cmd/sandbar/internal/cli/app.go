@@ -34,7 +34,7 @@ type app struct {
 	stdin, stdout, stderr *os.File
 	environ               []string
 	signals               *signalRouter
-	serve                 Server
+	broker                Broker
 	version               string
 	model                 *kong.Application
 	failCode, usageCode   int
@@ -53,7 +53,7 @@ func newApp(p Process, signals *signalRouter) *app {
 	return &app{
 		version: cmp.Or(p.Version, buildVersion()),
 		args:    p.Args, stdin: p.Stdin, stdout: p.Stdout, stderr: p.Stderr,
-		environ: p.Environ, serve: p.Serve, signals: signals, now: time.Now,
+		environ: p.Environ, broker: p.Broker, signals: signals, now: time.Now,
 	}
 }
 
@@ -111,7 +111,7 @@ func (a *app) ensure(ctx context.Context) error {
 		return nil
 	}
 	defer a.progress("starting the broker")()
-	started, err := daemon.Ensure(ctx, *a.place, []string{"serve", "--on-demand", fmt.Sprintf("--ready-fd=%d", daemon.ReadyFD)}, a.environ)
+	started, err := daemon.Ensure(ctx, *a.place, a.brokerPath, []string{"serve", "--on-demand", fmt.Sprintf("--ready-fd=%d", daemon.ReadyFD)}, a.environ)
 	if err != nil || started {
 		return err
 	}

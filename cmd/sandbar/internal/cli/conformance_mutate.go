@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/daemon"
 	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/render"
 	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/terminal"
 	"github.com/sandbar-dev/sandbar/conformance"
@@ -68,7 +69,7 @@ func (c *conformanceMutateCmd) Run(ctx context.Context, a *app) error {
 
 // providersBeside finds the providers that lie beside this program.
 func providersBeside() (map[string]string, error) {
-	dir, err := ownFolder()
+	dir, err := daemon.OwnFolder()
 	if err != nil {
 		return nil, err
 	}

@@ -7,7 +7,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
-	"github.com/sandbar-dev/sandbar/broker/config"
+	"github.com/sandbar-dev/sandbar/broker/secrets"
 )
 
 // plan is the file of sandbar conformance run --config.
@@ -63,7 +63,7 @@ func readPlan(file string, lookup func(string) (string, bool)) (plan, error) {
 
 // secret reads one, from a file or the environment, as brokers do.
 func (p plan) secret(name string, n *yaml.Node, fail func(*yaml.Node, string, ...any), lookup func(string) (string, bool)) {
-	var s config.Secret
+	var s secrets.Source
 	eachPair(n, "secrets."+name, fail, func(k, v *yaml.Node) {
 		switch k.Value {
 		case "file":

@@ -20,8 +20,8 @@ type Process struct {
 	Environ               []string
 	// Version of the binary; empty: what the module was built as.
 	Version string
-	// Serve runs a broker until the context ends; see Server.
-	Serve Server
+	// Broker is what the broker's program adds; nil: this is not that program.
+	Broker Broker
 }
 
 // kongExit carries an exit that the parser asks for, after --help.

@@ -13,6 +13,7 @@ import (
 	"github.com/sandbar-dev/sandbar/broker/server"
 	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/apitest"
 	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/cli"
+	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/serving"
 	"github.com/sandbar-dev/sandbar/plugins/fake"
 	"github.com/sandbar-dev/sandbar/plugins/sdk"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
@@ -46,7 +47,7 @@ func (r renamed) Describe(ctx context.Context) (*providerv1.DescribeResponse, er
 func sandbar() int {
 	return cli.Main(cli.Process{
 		Args: os.Args[1:], Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Environ: os.Environ(),
-		Serve: serveFake,
+		Broker: serving.Broker{Run: serveFake},
 	})
 }
 
@@ -54,7 +55,7 @@ func sandbar() int {
 // folder called broken makes it fail, and one called real makes it the real one.
 func serveFake(ctx context.Context, o server.Options) error {
 	if filepath.Base(o.Config.StateDir) == "real" {
-		return cli.RunBroker(ctx, o)
+		return server.Run(ctx, o)
 	}
 	if filepath.Base(o.Config.StateDir) == "broken" {
 		return os.ErrInvalid

@@ -29,15 +29,11 @@ func (*pluginCmd) Help() string {
 
 // findPlugins returns the places that a broker with the same configuration uses.
 func (a *app) findPlugins() (pluginhost.Options, error) {
-	place, cfg, err := a.configuration(a.Plugin.Config)
+	b, err := a.withBroker()
 	if err != nil {
 		return pluginhost.Options{}, err
 	}
-	o, err := a.serverOptions(place, cfg)
-	if err != nil {
-		return pluginhost.Options{}, err
-	}
-	return o.Plugins()
+	return b.Plugins(a.brokerCall(a.Plugin.Config))
 }
 
 // plugins lists what was found, or the named of it.

@@ -98,7 +98,7 @@ func TestManyAtOnceStartOne(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 16 {
 		wg.Go(func() {
-			mine, err := daemon.Ensure(t.Context(), p, []string{"as-server-good"}, env)
+			mine, err := daemon.Ensure(t.Context(), p, os.Executable, []string{"as-server-good"}, env)
 			if err != nil {
 				t.Error(err)
 			}
@@ -128,7 +128,7 @@ func TestManyAtOnceStartOne(t *testing.T) {
 
 func TestDyingServerSaysWhy(t *testing.T) {
 	p, env := place(t)
-	_, err := daemon.Ensure(t.Context(), p, []string{"as-server-dying"}, env)
+	_, err := daemon.Ensure(t.Context(), p, os.Executable, []string{"as-server-dying"}, env)
 	var start *daemon.StartError
 	if !errors.As(err, &start) {
 		t.Fatalf("err = %v, want a StartError", err)
@@ -150,7 +150,7 @@ func TestDeadSocketIsReplaced(t *testing.T) {
 	if err := os.WriteFile(p.Socket(), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := daemon.Ensure(t.Context(), p, []string{"as-server-good"}, env); err != nil {
+	if _, err := daemon.Ensure(t.Context(), p, os.Executable, []string{"as-server-good"}, env); err != nil {
 		t.Fatal(err)
 	}
 	stop(t, p)
@@ -161,7 +161,7 @@ func TestCancelledWhileWaiting(t *testing.T) {
 	why := errors.New("enough")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(why)
-	if _, err := daemon.Ensure(ctx, p, []string{"as-server-good"}, env); !errors.Is(err, why) {
+	if _, err := daemon.Ensure(ctx, p, os.Executable, []string{"as-server-good"}, env); !errors.Is(err, why) {
 		t.Errorf("err = %v, want %v", err, why)
 	}
 	if daemon.Listening(t.Context(), p) {

@@ -48,9 +48,9 @@ func (e *StartError) Error() string {
 }
 
 // Ensure makes sure that a server listens, and starts one if there is none. The
-// returned flag says whether this call started it. argv are the arguments of
-// the executable that make it serve.
-func Ensure(ctx context.Context, p Place, argv []string, environ []string) (started bool, err error) {
+// returned flag says whether this call started it. program returns the path of the
+// executable, and argv are the arguments that make it serve.
+func Ensure(ctx context.Context, p Place, program func() (string, error), argv []string, environ []string) (started bool, err error) {
 	if Listening(ctx, p) {
 		return false, nil
 	}
@@ -65,7 +65,7 @@ func Ensure(ctx context.Context, p Place, argv []string, environ []string) (star
 	if Listening(ctx, p) { // started by the one who held the lock
 		return false, nil
 	}
-	return true, start(ctx, p, argv, environ)
+	return true, start(ctx, p, program, argv, environ)
 }
 
 // Listening reports whether something accepts connections on the socket.
@@ -95,7 +95,7 @@ func waitLock(ctx context.Context, path string) (*lock, error) {
 	}
 }
 
-func start(ctx context.Context, p Place, argv, environ []string) error {
+func start(ctx context.Context, p Place, program func() (string, error), argv, environ []string) error {
 	log, from, err := openLog(p.Log())
 	if err != nil {
 		return err
@@ -106,10 +106,10 @@ func start(ctx context.Context, p Place, argv, environ []string) error {
 		return fmt.Errorf("make a pipe: %w", err)
 	}
 	defer func() { _ = ready.Close() }()
-	exe, err := os.Executable()
+	exe, err := program()
 	if err != nil {
 		_ = theirs.Close()
-		return fmt.Errorf("find our own executable: %w", err)
+		return err
 	}
 	cmd := exec.Command(exe) //nolint:noctx // meant to outlive the context
 	cmd.Args = append([]string{"sandbar"}, argv...)
@@ -219,4 +219,16 @@ func AwaitGone(ctx context.Context, p Place) error {
 		return err
 	}
 	return l.Close()
+}
+
+// OwnFolder is where the executable of this process really is.
+func OwnFolder() (string, error) {
+	exe, err := os.Executable()
+	if err == nil {
+		exe, err = filepath.EvalSymlinks(exe)
+	}
+	if err != nil {
+		return "", fmt.Errorf("find our own executable: %w", err)
+	}
+	return filepath.Dir(exe), nil
 }

@@ -46,8 +46,8 @@ func build(dir string) error {
 		return err
 	}
 	return errors.Join(
-		programs.Build(dir, "e2e", "./cmd/sandbar", "./cmd/sandbar-provider-local", "./cmd/sandbar-provider-fake", "./cmd/sandbar/internal/e2e/testdata/guest"),
-		programs.Build(other, "another", "./cmd/sandbar"))
+		programs.Build(dir, "e2e", "./cmd/sandbar", "./cmd/sandbar/sandbar-broker", "./cmd/sandbar-provider-local", "./cmd/sandbar-provider-fake", "./cmd/sandbar/internal/e2e/testdata/guest"),
+		programs.Build(other, "another", "./cmd/sandbar", "./cmd/sandbar/sandbar-broker"))
 }
 
 // TestAsOrdinaryUser runs every other test once more without any rights.

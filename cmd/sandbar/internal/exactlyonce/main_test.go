@@ -35,7 +35,7 @@ func run(m *testing.M) int {
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 	own := "./cmd/sandbar/internal/exactlyonce/testdata/"
-	if err := programs.Build(dir, "e2e", "./cmd/sandbar", "./cmd/sandbar-provider-fake", own+"broker", own+"vendor"); err != nil {
+	if err := programs.Build(dir, "e2e", "./cmd/sandbar", "./cmd/sandbar/sandbar-broker", "./cmd/sandbar-provider-fake", own+"broker", own+"vendor"); err != nil {
 		panic(err)
 	}
 	if err := os.Link(filepath.Join(dir, "vendor"), filepath.Join(dir, "sandbar-provider-remote")); err != nil {

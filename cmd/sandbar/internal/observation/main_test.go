@@ -32,7 +32,7 @@ func run(m *testing.M) int {
 		panic(err)
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	if err := programs.Build(dir, "0.0.0-observed", "./cmd/sandbar", "./cmd/sandbar-provider-fake"); err != nil {
+	if err := programs.Build(dir, "0.0.0-observed", "./cmd/sandbar", "./cmd/sandbar/sandbar-broker", "./cmd/sandbar-provider-fake"); err != nil {
 		panic(err)
 	}
 	binaries = dir
