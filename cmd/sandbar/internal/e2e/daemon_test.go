@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -120,5 +121,29 @@ func TestServeOverTCP(t *testing.T) {
 	serve.signal(syscall.SIGTERM)
 	if res := serve.end(); res.code != 0 && res.code != 143 {
 		t.Errorf("serve ended with %+v", res)
+	}
+}
+
+// TestBrokerIsMissing: commands that need no broker work without it, and others say
+// what is missing where.
+func TestBrokerIsMissing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	alone := t.TempDir()
+	w.bin = filepath.Join(alone, "sandbar")
+	program, err := os.ReadFile(filepath.Join(binaries, "sandbar"))
+	if err == nil {
+		err = os.WriteFile(w.bin, program, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { w.bin = filepath.Join(binaries, "sandbar") }()
+	w.ok("conformance", "list")
+	for _, command := range []string{"ls", "serve", "plugin ls"} {
+		res := w.run(strings.Fields(command)...)
+		if res.code == 0 || !strings.Contains(res.stderr, filepath.Join(alone, "sandbar-broker")) {
+			t.Errorf("%s: %+v: want it to say that sandbar-broker is missing in %s", command, res, alone)
+		}
 	}
 }
