@@ -43,7 +43,7 @@ func (s *Service) GetCost(ctx context.Context, req *brokerv1.GetCostRequest) (*b
 	f.Tenant = tenantFilter(who)
 	used, err := s.store.Used(ctx, f, now)
 	if err != nil {
-		return nil, storeFault(err)
+		return nil, state.Fault(err)
 	}
 	limit := int(req.GetLimit())
 	if limit == 0 {

@@ -187,7 +187,7 @@ func (s *Service) makeSandboxes(ctx context.Context, r *state.Request, m making)
 	case errors.Is(err, state.ErrNoTenant):
 		return nil, noTenant(m.rows[0].Tenant())
 	case err != nil:
-		return nil, storeFault(err)
+		return nil, state.Fault(err)
 	}
 	s.watching.wake()
 	s.measures.add(m.provider, len(m.rows))

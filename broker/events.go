@@ -132,7 +132,7 @@ func (s *Service) WatchEvents(ctx context.Context, req *brokerv1.WatchEventsRequ
 	}
 	oldest, newest, err := s.store.EventBounds(ctx)
 	if err != nil {
-		return storeFault(err)
+		return state.Fault(err)
 	}
 	w := &watch{s: s, who: who, req: req, out: out, cursor: req.GetCursor()} // its first message comes at once
 	switch {
@@ -190,7 +190,7 @@ func (w *watch) send(ctx context.Context) (full bool, err error) {
 	case errors.Is(err, state.ErrBadToken):
 		return false, fault.Field("cursor", w.cursor, "want a cursor that WatchEvents sent")
 	case err != nil:
-		return false, storeFault(err)
+		return false, state.Fault(err)
 	}
 	for _, e := range events {
 		if w.wants(e) {

@@ -48,7 +48,7 @@ func (s *Service) ExplainSandbox(ctx context.Context, idOrName string) (*brokerv
 	case errors.Is(err, state.ErrNotFound):
 		return nil, notFound(idOrName)
 	case err != nil:
-		return nil, storeFault(err)
+		return nil, state.Fault(err)
 	case place != nil:
 		return place, nil
 	}

@@ -196,7 +196,7 @@ func (s *Service) snapshotOnce(ctx context.Context, sb *state.Sandbox, req *brok
 		return nil, noTenant(sb.Tenant())
 	}
 	if err != nil {
-		return nil, storeFault(err)
+		return nil, state.Fault(err)
 	}
 	return sn, s.takeSnapshot(ctx, sn, call)
 }
@@ -232,7 +232,7 @@ func (s *Service) takeSnapshot(ctx context.Context, sn *state.Snapshot, call *pr
 	f := fault.From(err)
 	if f.Effect == providerv1.Effect_EFFECT_NONE {
 		if err := s.store.RemoveSnapshot(ctx, sn.ID()); err != nil {
-			return storeFault(err)
+			return state.Fault(err)
 		}
 	} else {
 		s.unsettled.push(sn.Body.GetProvider())
@@ -247,7 +247,7 @@ func (s *Service) snapshotReady(ctx context.Context, sn *state.Snapshot, vendor 
 		sn.Body.CreatedAt = vendor.GetCreatedAt()
 	}
 	if err := s.store.UpdateSnapshot(ctx, sn); err != nil {
-		return storeFault(err)
+		return state.Fault(err)
 	}
 	return nil
 }

@@ -14,7 +14,7 @@ func (s *Service) Needed(ctx context.Context) (bool, error) {
 	for token := ""; ; {
 		rows, next, err := s.store.ListSandboxes(ctx, state.Filter{}, state.Page{Size: maxPage, Token: token})
 		if err != nil {
-			return false, storeFault(err)
+			return false, state.Fault(err)
 		}
 		for _, sb := range rows {
 			native := sb.Body.GetSpec().GetLifetime() != nil

@@ -124,7 +124,7 @@ func listFault(err error, token string) error {
 	if errors.Is(err, state.ErrBadToken) {
 		return fault.Field("page_token", token, "want the token that the page before returned, with the same filter")
 	}
-	return storeFault(err)
+	return state.Fault(err)
 }
 
 // ExtendSandbox sets a new end of life, at the provider too if it ends sandboxes

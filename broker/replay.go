@@ -51,7 +51,7 @@ func (s *Service) earlier(ctx context.Context, tenant, key string, sum []byte) (
 	case errors.Is(err, state.ErrNotFound):
 		return nil, nil
 	case err != nil:
-		return nil, storeFault(err)
+		return nil, state.Fault(err)
 	case !bytes.Equal(r.Digest, sum):
 		return nil, keyReused(key)
 	}
@@ -103,7 +103,7 @@ func (s *Service) replayOne(ctx, opCtx context.Context, id string) (*state.Sandb
 	case errors.Is(err, state.ErrNotFound):
 		return nil, nil
 	case err != nil:
-		return nil, storeFault(err)
+		return nil, state.Fault(err)
 	}
 	// Somebody of the same tenant, but with another scope, may have used the key.
 	if who, err := s.caller(ctx); err != nil || !sees(who, sb) {

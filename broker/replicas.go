@@ -41,7 +41,7 @@ func (l *locks) lock(ctx context.Context, id string) (unlock func(), err error) 
 		}
 		if err != nil {
 			free()
-			return nil, storeFault(err)
+			return nil, state.Fault(err)
 		}
 		if !pause(ctx, wait) {
 			free()

@@ -222,7 +222,7 @@ func (s *Service) find(ctx context.Context, idOrName string) (*state.Sandbox, er
 		return nil, notFound(idOrName)
 	}
 	if err != nil {
-		return nil, storeFault(err)
+		return nil, state.Fault(err)
 	}
 	return sb, nil
 }
@@ -245,19 +245,4 @@ func notFound(idOrName string) error {
 	}
 	return fault.New(providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND, "sandbox %q does not exist", idOrName).
 		With("sandbox_id", idOrName)
-}
-
-// storeFault is trouble with the broker's own state: nothing was sent to a
-// provider because of it. What the store refuses for a tenant's limits is told as
-// it is.
-func storeFault(err error) error {
-	var refused *fault.Error
-	if errors.As(err, &refused) {
-		return refused
-	}
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return fault.From(err).WithEffect(providerv1.Effect_EFFECT_NONE)
-	}
-	return fault.New(providerv1.ErrorReason_ERROR_REASON_PLUGIN_BUG, "the broker's state: %w", err).
-		WithEffect(providerv1.Effect_EFFECT_NONE)
 }

@@ -41,7 +41,7 @@ func snapshotNotFound(idOrName string, err error) error {
 		return fault.New(providerv1.ErrorReason_ERROR_REASON_SNAPSHOT_NOT_FOUND, "snapshot %q does not exist", idOrName).
 			With("snapshot_id", idOrName)
 	}
-	return storeFault(err)
+	return state.Fault(err)
 }
 
 // ListSnapshots returns one page of snapshots, the newest first. Pages may be
@@ -97,7 +97,7 @@ func (s *Service) DeleteSnapshot(ctx context.Context, idOrName string) (alreadyA
 		return false, err
 	}
 	if err := s.store.RemoveSnapshot(opCtx, sn.ID()); err != nil {
-		return false, storeFault(err)
+		return false, state.Fault(err)
 	}
 	return false, nil
 }

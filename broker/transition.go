@@ -46,7 +46,7 @@ func (s *Service) save(ctx context.Context, sb *state.Sandbox, next lifecycle.St
 	}
 	if err := s.store.UpdateSandbox(ctx, sb); err != nil {
 		s.recheck.push(sb.ID())
-		return storeFault(err)
+		return state.Fault(err)
 	}
 	s.told(ctx, sb, before)
 	s.poke()
@@ -67,7 +67,7 @@ func (s *Service) saveGone(ctx context.Context, sb *state.Sandbox, before lifecy
 	}
 	if err != nil {
 		s.recheck.push(sb.ID())
-		return storeFault(err)
+		return state.Fault(err)
 	}
 	s.told(ctx, sb, before)
 	s.measures.add(sb.Body.GetProvider(), -1)

@@ -249,7 +249,7 @@ func (s *Service) applyRecovery(ctx context.Context, sb *state.Sandbox, r *provi
 		return nil
 	}
 	if err != nil {
-		return storeFault(err)
+		return state.Fault(err)
 	}
 	switch r.GetOutcome() {
 	case providerv1.RecoveryOutcome_RECOVERY_OUTCOME_RECOVERED:

@@ -110,5 +110,5 @@ func (a *Authenticator) tenant(ctx context.Context, p authz.Principal) error {
 	if errors.Is(err, state.ErrNotFound) {
 		return tenantGone(p.Tenant)
 	}
-	return storeFault(err)
+	return state.Fault(err)
 }

@@ -91,22 +91,11 @@ func (d *Directory) CheckTenant(ctx context.Context, name string) error {
 	if errors.Is(err, state.ErrNotFound) {
 		return noTenant(name)
 	}
-	return storeFault(err)
+	return state.Fault(err)
 }
 
 func noTenant(name string) error {
 	return fault.Field("tenant", name, "want a tenant that there is; `sandbar tenant ls` lists them")
-}
-
-// storeFault is trouble with the broker's own state.
-func storeFault(err error) error {
-	if err == nil {
-		return nil
-	}
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return fault.From(err).WithEffect(providerv1.Effect_EFFECT_NONE)
-	}
-	return fault.New(providerv1.ErrorReason_ERROR_REASON_PLUGIN_BUG, "the broker's state: %w", err).WithEffect(providerv1.Effect_EFFECT_NONE)
 }
 
 func unauthenticated(format string, args ...any) error {
@@ -124,7 +113,7 @@ func (d *Directory) key(ctx context.Context, key string) (authz.Principal, error
 		return authz.Principal{}, unknownKey()
 	}
 	if err != nil {
-		return authz.Principal{}, storeFault(err)
+		return authz.Principal{}, state.Fault(err)
 	}
 	if subtle.ConstantTimeCompare(k.Hash, hashKey(key)) == 0 {
 		return authz.Principal{}, unknownKey()

@@ -45,7 +45,7 @@ func (d *Directory) UpdateTenant(ctx context.Context, req *brokerv1.UpdateTenant
 	case errors.As(err, &refused):
 		return nil, refused
 	case err != nil:
-		return nil, storeFault(err)
+		return nil, state.Fault(err)
 	}
 	d.tenants.forget(t.GetName())
 	d.log.InfoContext(ctx, "tenant is changed", "tenant", t.GetName(), "fields", fmt.Sprint(paths), "caller", p)

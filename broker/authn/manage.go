@@ -73,7 +73,7 @@ func (d *Directory) CreateTenant(ctx context.Context, req *brokerv1.CreateTenant
 		return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_OBJECT_EXISTS, "name is %q: a tenant has it", t.GetName()).With("name", t.GetName())
 	}
 	if err != nil {
-		return nil, storeFault(err)
+		return nil, state.Fault(err)
 	}
 	d.log.InfoContext(ctx, "tenant is created", "tenant", t.GetName(), "caller", p)
 	return t, nil
@@ -96,7 +96,7 @@ func (d *Directory) ListTenants(ctx context.Context, req *brokerv1.ListTenantsRe
 	}
 	own, err := d.store.Tenant(ctx, p.Tenant)
 	if err != nil {
-		return nil, storeFault(err)
+		return nil, state.Fault(err)
 	}
 	out.Tenants = []*brokerv1.Tenant{own}
 	return out, nil
@@ -116,7 +116,7 @@ func (d *Directory) DeleteTenant(ctx context.Context, name string) (alreadyAbsen
 	if _, err := d.store.Tenant(ctx, name); errors.Is(err, state.ErrNotFound) {
 		return true, nil
 	} else if err != nil {
-		return false, storeFault(err)
+		return false, state.Fault(err)
 	}
 	p.Acting = name
 	if err := d.withoutVolumes(authz.With(ctx, p), name); err != nil {
@@ -129,7 +129,7 @@ func (d *Directory) DeleteTenant(ctx context.Context, name string) (alreadyAbsen
 		return false, fault.New(providerv1.ErrorReason_ERROR_REASON_OBJECT_IN_USE,
 			"tenant %q has sandboxes or snapshots: remove them first", name).With("tenant", name).With("used_by", "sandboxes, snapshots")
 	case err != nil:
-		return false, storeFault(err)
+		return false, state.Fault(err)
 	}
 	d.tenants.forget(name)
 	d.keys.forgetAll()
@@ -181,7 +181,7 @@ func (d *Directory) CreateAPIKey(ctx context.Context, req *brokerv1.CreateAPIKey
 		return nil, "", noTenant(p.Acting)
 	}
 	if err != nil {
-		return nil, "", storeFault(err)
+		return nil, "", state.Fault(err)
 	}
 	d.log.InfoContext(ctx, "API key is created", "key_id", id, "tenant", body.GetTenant(), "role", authz.RoleName(body.GetRole()), "caller", p)
 	return body, key, nil
@@ -265,7 +265,7 @@ func (d *Directory) RevokeAPIKey(ctx context.Context, id string) (*brokerv1.APIK
 		return nil, noKey(p, id)
 	}
 	if err != nil {
-		return nil, storeFault(err)
+		return nil, state.Fault(err)
 	}
 	if !p.Covers(k.Body.GetRole(), k.Body.GetScope()) {
 		return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_CREDENTIALS_INSUFFICIENT,
@@ -277,7 +277,7 @@ func (d *Directory) RevokeAPIKey(ctx context.Context, id string) (*brokerv1.APIK
 		if err := d.store.UpdateKey(ctx, k.Body); errors.Is(err, state.ErrNotFound) {
 			return nil, noKey(p, id)
 		} else if err != nil {
-			return nil, storeFault(err)
+			return nil, state.Fault(err)
 		}
 		d.log.InfoContext(ctx, "API key is revoked", "key_id", id, "tenant", k.Body.GetTenant(), "caller", p)
 	}
@@ -315,5 +315,5 @@ func listFault(err error, token string) error {
 	if errors.Is(err, state.ErrBadToken) {
 		return fault.Field("page_token", token, "want the token that the page before returned")
 	}
-	return storeFault(err)
+	return state.Fault(err)
 }

@@ -9,8 +9,8 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/sandbar-dev/sandbar/broker/state"
 	"github.com/sandbar-dev/sandbar/broker/telemetry"
-	"github.com/sandbar-dev/sandbar/proto/fault"
 	brokerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
@@ -20,7 +20,7 @@ import (
 func (a admin) Activity(ctx context.Context) (*brokerv1.GetActivityResponse, error) {
 	seen, err := a.s.service.Observe(ctx)
 	if err != nil {
-		return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_PLUGIN_BUG, "the broker's state: %w", err).WithEffect(providerv1.Effect_EFFECT_NONE)
+		return nil, state.Fault(err)
 	}
 	window, lately := a.s.observed.metrics.Activity()
 	out := &brokerv1.GetActivityResponse{At: timestamppb.New(time.Now()), Window: durationpb.New(window)}

@@ -62,7 +62,7 @@ func (s *Service) CreateWebhook(ctx context.Context, req *brokerv1.CreateWebhook
 	}
 	have, _, err := s.store.ListWebhooks(ctx, p.Acting, state.Page{Size: maxWebhooks})
 	if err != nil {
-		return nil, "", storeFault(err)
+		return nil, "", state.Fault(err)
 	}
 	if len(have) == maxWebhooks {
 		return nil, "", fault.New(providerv1.ErrorReason_ERROR_REASON_LIMIT_EXCEEDED,
@@ -71,7 +71,7 @@ func (s *Service) CreateWebhook(ctx context.Context, req *brokerv1.CreateWebhook
 	}
 	_, newest, err := s.store.EventBounds(ctx)
 	if err != nil {
-		return nil, "", storeFault(err)
+		return nil, "", state.Fault(err)
 	}
 	w := &state.Webhook{
 		Body: &brokerv1.Webhook{
@@ -86,7 +86,7 @@ func (s *Service) CreateWebhook(ctx context.Context, req *brokerv1.CreateWebhook
 		return nil, "", fault.Field("tenant", p.Acting, "want a tenant that there is; `sandbar tenant ls` lists them")
 	}
 	if err != nil {
-		return nil, "", storeFault(err)
+		return nil, "", state.Fault(err)
 	}
 	s.log.InfoContext(ctx, "webhook is created", "webhook_id", w.ID(), "tenant", p.Acting, "caller", p)
 	s.poke()
@@ -157,7 +157,7 @@ func (s *Service) ListWebhooks(ctx context.Context, req *brokerv1.ListWebhooksRe
 		return nil, fault.Field("page_token", req.GetPageToken(), "want the token that the page before returned")
 	}
 	if err != nil {
-		return nil, storeFault(err)
+		return nil, state.Fault(err)
 	}
 	out := &brokerv1.ListWebhooksResponse{NextPageToken: token}
 	for _, w := range list {
@@ -177,7 +177,7 @@ func (s *Service) lookUp(ctx context.Context, id string) (*state.Webhook, authz.
 	case errors.Is(err, state.ErrNotFound):
 		return nil, p, err
 	case err != nil:
-		return nil, p, storeFault(err)
+		return nil, p, state.Fault(err)
 	case p.Acting != authz.AllTenants && w.Body.GetTenant() != p.Acting:
 		return nil, p, state.ErrNotFound
 	}
@@ -206,7 +206,7 @@ func (s *Service) DeleteWebhook(ctx context.Context, id string) (alreadyAbsent b
 	case errors.Is(err, state.ErrNotFound):
 		return true, nil
 	case err != nil:
-		return false, storeFault(err)
+		return false, state.Fault(err)
 	}
 	s.log.InfoContext(ctx, "webhook is deleted", "webhook_id", id, "tenant", w.Body.GetTenant(), "caller", p)
 	s.poke()
@@ -248,7 +248,7 @@ func (s *Service) change(ctx context.Context, id string, fn func(*state.Webhook)
 			continue // find says if it is gone
 		}
 		if err != nil {
-			return nil, storeFault(err)
+			return nil, state.Fault(err)
 		}
 		s.log.InfoContext(ctx, "webhook is changed", "webhook_id", id, "tenant", w.Body.GetTenant(), "state", stateName(w.Body), "caller", p)
 		s.poke()
@@ -292,7 +292,7 @@ func (s *Service) EnableWebhook(ctx context.Context, req *brokerv1.EnableWebhook
 		if req.GetFromNow() {
 			_, newest, err := s.store.EventBounds(ctx)
 			if err != nil {
-				return storeFault(err)
+				return state.Fault(err)
 			}
 			b.Cursor = newest
 		}
@@ -315,12 +315,4 @@ func (s *Service) DisableWebhook(ctx context.Context, id string) (*brokerv1.Webh
 		disable(w.Body, "disabled by "+p.ID, timestamppb.Now())
 		return nil
 	})
-}
-
-// storeFault is trouble with the broker's own state.
-func storeFault(err error) error {
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return fault.From(err).WithEffect(providerv1.Effect_EFFECT_NONE)
-	}
-	return fault.New(providerv1.ErrorReason_ERROR_REASON_PLUGIN_BUG, "the broker's state: %w", err).WithEffect(providerv1.Effect_EFFECT_NONE)
 }
