@@ -189,7 +189,7 @@ func (s *Service) makeSandboxes(ctx context.Context, r *state.Request, m making)
 	case err != nil:
 		return nil, state.Fault(err)
 	}
-	s.watching.wake()
+	s.watching.more.Send()
 	s.measures.add(m.provider, len(m.rows))
 	began := time.Now()
 	rows, err := s.finish(ctx, opCtx, m)

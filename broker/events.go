@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/sandbar-dev/sandbar/broker/authz"
+	"github.com/sandbar-dev/sandbar/broker/internal/broadcast"
 	"github.com/sandbar-dev/sandbar/broker/lifecycle"
 	"github.com/sandbar-dev/sandbar/broker/state"
 	"github.com/sandbar-dev/sandbar/proto/fault"
@@ -70,7 +71,7 @@ func (s *Service) told(ctx context.Context, sb *state.Sandbox, before lifecycle.
 	if sb.Status.State == before.State && sb.Status.Gone == before.Gone {
 		return
 	}
-	s.watching.wake()
+	s.watching.more.Send()
 	to := lifecycle.Name(sb.Status.State)
 	if sb.Status.Gone {
 		to = "GONE"
@@ -79,33 +80,16 @@ func (s *Service) told(ctx context.Context, sb *state.Sandbox, before lifecycle.
 		"from", lifecycle.Name(before.State), "to", to, "reason", sb.Status.Reason)
 }
 
-// watching wakes readers of events.
+// watching wakes readers of events, and ends them.
 type watching struct {
-	mu    sync.Mutex
-	more  chan struct{} // closed when there are more events
-	ended chan struct{} // closed when readers are to leave
+	more  broadcast.Signal // there are more events
+	ended chan struct{}    // closed when readers are to leave
 	once  sync.Once
-}
-
-func (w *watching) init() { w.more, w.ended = make(chan struct{}), make(chan struct{}) }
-
-func (w *watching) wake() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	close(w.more)
-	w.more = make(chan struct{})
-}
-
-// next returns a channel that is closed at the next event.
-func (w *watching) next() <-chan struct{} {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.more
 }
 
 // EventsChanged returns a channel that is closed when this broker has stored
 // another event.
-func (s *Service) EventsChanged() <-chan struct{} { return s.watching.next() }
+func (s *Service) EventsChanged() <-chan struct{} { return s.watching.more.Next() }
 
 // EndWatches ends all readers of events. New ones are refused.
 func (s *Service) EndWatches() { s.watching.once.Do(func() { close(s.watching.ended) }) }
@@ -144,7 +128,7 @@ func (s *Service) WatchEvents(ctx context.Context, req *brokerv1.WatchEventsRequ
 		w.cursor = newest
 	}
 	for {
-		more := s.watching.next() // before looking, so that nothing comes in between
+		more := s.watching.more.Next() // before looking, so that nothing comes in between
 		full, err := w.send(ctx)
 		if err != nil {
 			return err

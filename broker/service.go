@@ -138,7 +138,7 @@ func New(ctx context.Context, store state.Store, providers Providers, opts Optio
 		locks: locks{store: store, owner: owner},
 	}
 	s.uses.init()
-	s.watching.init()
+	s.watching.ended = make(chan struct{})
 	s.verifying.init()
 	if err := s.measures.load(ctx, store); err != nil {
 		die()

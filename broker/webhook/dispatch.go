@@ -44,7 +44,7 @@ func (s *Service) dispatch(ctx context.Context) {
 			d.hold(ctx)
 		case <-changed:
 			changed = s.opts.Changed() // before they look, so that nothing comes in between
-			s.more.tell()
+			s.more.Send()
 		case <-poll.C:
 			d.poll(ctx)
 		}
@@ -90,7 +90,7 @@ func (d *dispatcher) poll(ctx context.Context) {
 	}
 	if newest != d.newest {
 		d.newest = newest
-		d.s.more.tell()
+		d.s.more.Send()
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sandbar-dev/sandbar/broker/internal/broadcast"
 	"github.com/sandbar-dev/sandbar/broker/state"
 	brokerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1"
 )
@@ -68,8 +69,8 @@ type Service struct {
 	poster poster
 	idle   func() // closes connections that are not used
 
-	more  signal        // there are events
-	poked chan struct{} // has room for one: a webhook was changed here
+	more  broadcast.Signal // there are events
+	poked chan struct{}    // has room for one: a webhook was changed here
 	// busy counts webhooks with something to deliver.
 	busy atomic.Int64
 
@@ -88,7 +89,6 @@ func start(store Store, opts Options, p poster, idle func()) *Service {
 	opts = opts.withDefaults()
 	ctx, end := context.WithCancel(context.Background())
 	s := &Service{store: store, opts: opts, log: opts.Log, poster: p, idle: idle, poked: make(chan struct{}, 1), end: end}
-	s.more.init()
 	s.done.Go(func() { s.dispatch(ctx) })
 	return s
 }
@@ -120,25 +120,4 @@ func (s *Service) post(ctx context.Context, w *state.Webhook, m message) attempt
 		s.opts.Attempted(ctx, a.outcome, a.took)
 	}
 	return a
-}
-
-// signal wakes all who wait for it.
-type signal struct {
-	mu   sync.Mutex
-	next chan struct{} // closed at the next one
-}
-
-func (s *signal) init() { s.next = make(chan struct{}) }
-
-func (s *signal) wait() <-chan struct{} {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.next
-}
-
-func (s *signal) tell() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	close(s.next)
-	s.next = make(chan struct{})
 }

@@ -99,7 +99,7 @@ var errNotOurs = errors.New("the webhook is not ours to deliver to")
 
 func (k *worker) run(ctx context.Context) {
 	for {
-		more := k.s.more.wait() // before looking, so that nothing comes in between
+		more := k.s.more.Next() // before looking, so that nothing comes in between
 		n, err := k.step(ctx)
 		switch {
 		case ctx.Err() != nil, errors.Is(err, errNotOurs):
