@@ -78,11 +78,12 @@ func (s *Service) chores() []*chore {
 		{s.opts.ReapInterval, now.Add(s.opts.ReapInterval), s.reap},
 		{purgeInterval, now, s.purge},
 		{s.opts.BudgetInterval, now, s.enforceBudgets},
+		{verifyRetry, now.Add(verifyRetry), s.reverify},
 	}
-	if s.store.Shared() { // before the next, which settles what it finds
+	if s.store.Shared() {
 		out = append(out, &chore{s.opts.ReplicaLag, now.Add(s.opts.ReplicaLag), s.keepUp})
 	}
-	return append(out, &chore{verifyRetry, now.Add(verifyRetry), s.reverify})
+	return out
 }
 
 func (s *Service) purge(ctx context.Context) {
@@ -92,10 +93,16 @@ func (s *Service) purge(ctx context.Context) {
 	s.logged(ctx, "old use is not purged", s.store.PurgeUsed(ctx, metering.DayOf(s.opts.Clock())-usedLife))
 }
 
-// reverify asks again who could not tell before.
+// reverify asks again who could not tell before. Of brokers that share a store each
+// asks all about snapshots: one that was killed may have been making some.
 func (s *Service) reverify(ctx context.Context) {
 	for _, name := range s.verifying.failed() {
 		s.ProviderReady(name)
+	}
+	if s.store.Shared() {
+		for _, name := range s.providers.Names() {
+			s.unsettled.push(name)
+		}
 	}
 	for _, name := range s.unsettled.take() {
 		s.settleSnapshots(ctx, name)

@@ -88,12 +88,9 @@ func (s *Service) idleGrace() time.Duration {
 	return 3 * s.opts.ReplicaLag
 }
 
-// keepUp does what brokers that share a store owe each other.
+// keepUp takes over what other brokers on the store have learnt.
 func (s *Service) keepUp(ctx context.Context) {
 	s.logged(ctx, "measurements of other brokers cannot be read", s.measures.refresh(ctx, s.store))
-	for _, name := range s.providers.Names() {
-		s.unsettled.push(name) // snapshots that a killed broker was making
-	}
 }
 
 // refresh takes over what other brokers have measured and counted, except of
