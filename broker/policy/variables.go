@@ -13,6 +13,7 @@ import (
 	"github.com/sandbar-dev/sandbar/broker/placement"
 	brokerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
+	"github.com/sandbar-dev/sandbar/proto/image"
 )
 
 // The names of what expressions are about.
@@ -42,7 +43,7 @@ var requestSchema = sync.OnceValue(func() *schema {
 	return newSchema("sandbar.Request",
 		textField("name", func(r *requestView) string { return r.GetName() }),
 		textField("provider", func(r *requestView) string { return r.GetProvider() }),
-		textField("image", func(r *requestView) string { return imageText(r.GetSpec().GetImage()) }),
+		textField("image", func(r *requestView) string { return image.Text(r.GetSpec().GetImage()) }),
 		numberField("cpu", func(r *requestView) float64 { return float64(r.GetSpec().GetResources().GetCpuMillis()) / 1000 }),
 		intField("memory", func(r *requestView) int64 { return r.GetSpec().GetResources().GetMemoryBytes() }),
 		intField("disk", func(r *requestView) int64 { return r.GetSpec().GetResources().GetDiskBytes() }),
@@ -96,20 +97,6 @@ func (r *requestView) hostPaths() []string {
 		}
 	}
 	return out
-}
-
-// imageText is an image as the command line writes it.
-func imageText(i *providerv1.Image) string {
-	switch s := i.GetSource().(type) {
-	case *providerv1.Image_Oci:
-		return s.Oci
-	case *providerv1.Image_Template:
-		return "template:" + s.Template
-	case *providerv1.Image_Host:
-		return "host"
-	default:
-		return ""
-	}
 }
 
 // egressText is a mode in small letters; without one nothing leaves.

@@ -18,6 +18,7 @@ import (
 	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/value"
 	brokerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
+	"github.com/sandbar-dev/sandbar/proto/image"
 )
 
 type benchCmd struct {
@@ -94,7 +95,7 @@ func (c *benchCmd) Run(ctx context.Context, a *app) error {
 // request is what each sandbox is asked for with. Its lifetime ends it should this
 // process be killed.
 func (c *benchCmd) request() *brokerv1.CreateSandboxRequest {
-	spec := &providerv1.SandboxSpec{Image: image(c.Image), Region: c.Region}
+	spec := &providerv1.SandboxSpec{Image: image.Parse(c.Image), Region: c.Region}
 	if c.CPU != 0 || c.Memory != 0 {
 		spec.Resources = &providerv1.Resources{CpuMillis: int64(c.CPU), MemoryBytes: int64(c.Memory)}
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/value"
 	brokerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
+	"github.com/sandbar-dev/sandbar/proto/image"
 )
 
 // listPage is how many rows one listing call asks for.
@@ -169,7 +170,7 @@ func (a *app) describe(sb *brokerv1.Sandbox) [][]string {
 		{"provider", sb.GetProvider()},
 		{"state", state(sb)},
 		{"reason", sb.GetStatusReason()},
-		{"image", imageName(sb.GetSpec().GetImage())},
+		{"image", image.Text(sb.GetSpec().GetImage())},
 		{"created", render.Ago(now, sb.GetCreatedAt())},
 		{"expires", render.Until(now, sb.GetExpiresAt())},
 		{"last used", render.Ago(now, sb.GetLastActiveAt())},
@@ -204,19 +205,6 @@ func (a *app) describe(sb *brokerv1.Sandbox) [][]string {
 		}
 	}
 	return kept
-}
-
-func imageName(i *providerv1.Image) string {
-	switch s := i.GetSource().(type) {
-	case *providerv1.Image_Oci:
-		return s.Oci
-	case *providerv1.Image_Template:
-		return "template:" + s.Template
-	case *providerv1.Image_Host:
-		return "host"
-	default:
-		return ""
-	}
 }
 
 type rmCmd struct {

@@ -15,6 +15,7 @@ import (
 	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/value"
 	brokerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
+	"github.com/sandbar-dev/sandbar/proto/image"
 )
 
 // specFlags say what a new sandbox should be.
@@ -127,7 +128,7 @@ func (f *specFlags) request(a *app) (*brokerv1.CreateSandboxRequest, error) {
 		return nil, badFlag("pids", strconv.FormatInt(f.Pids, 10), "is not a number of processes; write one such as 256")
 	}
 	spec := &providerv1.SandboxSpec{
-		Image: image(f.Image), Env: env, Workdir: f.Workdir, User: f.User,
+		Image: image.Parse(f.Image), Env: env, Workdir: f.Workdir, User: f.User,
 		Hostname: f.Hostname, Region: f.Region, Mounts: mounts,
 	}
 	if f.CPU != 0 || f.Memory != 0 || f.Disk != 0 || f.Pids != 0 || f.GPU.Count != 0 {
@@ -171,20 +172,6 @@ func (a *app) environment(files, pairs []string) (map[string]string, error) {
 		}
 	}
 	return maps.Clone(env), nil
-}
-
-func image(ref string) *providerv1.Image {
-	const template = "template:"
-	switch {
-	case ref == "":
-		return nil
-	case ref == "host":
-		return &providerv1.Image{Source: &providerv1.Image_Host{Host: &providerv1.HostImage{}}}
-	case len(ref) > len(template) && ref[:len(template)] == template:
-		return &providerv1.Image{Source: &providerv1.Image_Template{Template: ref[len(template):]}}
-	default:
-		return &providerv1.Image{Source: &providerv1.Image_Oci{Oci: ref}}
-	}
 }
 
 // mounts makes paths absolute. A broker behind a socket shares our files, so what
