@@ -17,7 +17,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
-	"github.com/sandbar-dev/sandbar/broker/state/postgres"
+	"github.com/sandbar-dev/sandbar/broker/state/postgres/pgurl"
 	"github.com/sandbar-dev/sandbar/proto/handshake"
 	"github.com/sandbar-dev/sandbar/proto/pattern"
 )
@@ -90,9 +90,9 @@ func (d *decoder) checkListen(c *Config) {
 func (d *decoder) checkDatabase(c *Config) {
 	db := c.Database
 	if db.URL != "" {
-		if err := postgres.CheckURL(db.URL); err != nil {
+		if err := pgurl.Check(db.URL); err != nil {
 			d.failAt(d.lines["database.url"], "database.url", "cannot be: %v", err)
-		} else if postgres.HasPassword(db.URL) {
+		} else if pgurl.HasPassword(db.URL) {
 			d.failAt(d.lines["database.url"], "database.url", "has a password in it: want database.password, as {env: NAME} or {file: PATH}")
 		}
 	} else if (db.Shared || db.Password != (Secret{})) && d.sound("database.url") {

@@ -114,28 +114,6 @@ func forget(ctx context.Context, db *sql.DB) error {
 	return err
 }
 
-func configure(url string, opts Options) (*pgx.ConnConfig, error) {
-	if err := CheckURL(url); err != nil {
-		return nil, err
-	}
-	config, err := pgx.ParseConfig(url)
-	if err != nil {
-		return nil, errors.New("the URL of PostgreSQL has a parameter that cannot be: " + sound(url, err))
-	}
-	if opts.Password != "" {
-		config.Password = opts.Password
-	}
-	if config.ConnectTimeout == 0 {
-		config.ConnectTimeout = connectTimeout
-	}
-	for name, value := range settings {
-		if _, given := config.RuntimeParams[name]; !given {
-			config.RuntimeParams[name] = value
-		}
-	}
-	return config, nil
-}
-
 func connect(config *pgx.ConnConfig) *sql.DB {
 	db := stdlib.OpenDB(*config, stdlib.OptionAfterConnect(durable))
 	db.SetMaxOpenConns(connections)

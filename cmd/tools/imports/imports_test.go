@@ -105,6 +105,7 @@ var rules = []rule{
 		except: []string{module + "broker/policy"},
 	},
 	{from: module + "plugins", to: "cel.dev", why: "rules are the broker's; a plugin links nothing for them"},
+	{from: module + "broker/config", to: "github.com/jackc", why: "who reads a configuration need not link what it configures"},
 	{from: module + "broker/session", to: "os", direct: true, why: "pure: no I/O"},
 	{from: module + "broker/session", to: "net", direct: true, why: "pure: no I/O"},
 	{
