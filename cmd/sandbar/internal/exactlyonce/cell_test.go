@@ -3,7 +3,9 @@ package exactlyonce_test
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -62,10 +64,42 @@ func (c *cell) watched(f func()) {
 // vendors: what nobody repeats is not left behind.
 func (c *cell) settles() {
 	c.t.Helper()
-	known := c.settled()
-	if there := c.objects(); !slices.Equal(known, there) {
-		c.t.Errorf("the broker knows %v, the vendors have %v", known, there)
+	switch c.op.name {
+	case snapshot: // the broker asks for the listing again, every half a minute
+		c.eventually("the broker to know what the vendors have", func() (bool, string) {
+			known, there := c.settled(), c.objects()
+			return slices.Equal(known, there), fmt.Sprintf("it knows %v, they have %v", known, there)
+		})
+	case deleteSnapshot: // until somebody repeats it, the broker lists what the vendor may have deleted
+		if unknown := without(c.objects(), c.settled()); len(unknown) > 0 {
+			c.t.Errorf("the vendors have %v, which the broker does not know", unknown)
+		}
+	default:
+		known := c.settled()
+		if there := c.objects(); !slices.Equal(known, there) {
+			c.t.Errorf("the broker knows %v, the vendors have %v", known, there)
+		}
 	}
+}
+
+// wrote compares the journal of the call with the one whose steps the matrix has. In
+// other kinds of trouble it may be longer.
+func (c *cell) wrote(tr trouble) {
+	c.t.Helper()
+	var want []string
+	switch {
+	case tr.name == "none":
+		want = c.op.writes
+	case tr.name == refused && c.op.denied != nil:
+		want = c.op.denied
+	default:
+		return
+	}
+	c.eventually(fmt.Sprintf("the journal to be the writes at which the broker is killed, %q", want), func() (bool, string) {
+		text, err := os.ReadFile(c.writesFile())
+		got := strings.Split(strings.TrimSpace(string(text)), "\n")
+		return err == nil && slices.Equal(got, want), fmt.Sprintf("%q, %v", got, err)
+	})
 }
 
 // repeats repeats the call until it works, and then once more.
@@ -73,7 +107,7 @@ func (c *cell) repeats() {
 	c.t.Helper()
 	if c.op.makes < 0 {
 		c.remove(c.prepared[0])
-		c.prepared = nil
+		c.prepared = c.prepared[1:]
 		if err := c.attempt(patience); err != nil {
 			c.t.Errorf("deleting again: %v", err)
 		}

@@ -26,15 +26,17 @@ func (w *world) stateOf(name string) string {
 	return found[0]
 }
 
-// objects are the sandboxes that the vendors have stored, read without asking
-// anybody.
+// objects are the sandboxes and snapshots that the vendors have stored, read without
+// asking anybody.
 func (w *world) objects() []string {
 	var out []string
 	for _, name := range w.providers {
-		files, _ := filepath.Glob(filepath.Join(w.stateOf(name), "sandboxes", "*.gob"))
-		for _, f := range files {
-			if id := strings.TrimSuffix(filepath.Base(f), ".gob"); !strings.HasPrefix(id, ".") {
-				out = append(out, id)
+		for _, class := range []string{"sandboxes", "snapshots"} {
+			files, _ := filepath.Glob(filepath.Join(w.stateOf(name), class, "*.gob"))
+			for _, f := range files {
+				if id := strings.TrimSuffix(filepath.Base(f), ".gob"); !strings.HasPrefix(id, ".") {
+					out = append(out, id)
+				}
 			}
 		}
 	}
@@ -90,21 +92,41 @@ func (w *world) listing() []string {
 	}
 	var out []string
 	for _, conn := range host.Plugins() {
-		p := provider.New(conn.Name(), conn, provider.Options{})
-		for token := ""; ; {
-			resp, err := p.ListSandboxes(ctx, &providerv1.ListSandboxesRequest{Owner: w.owner, PageSize: 100, PageToken: token})
-			if err != nil {
-				w.t.Fatal(err)
-			}
-			for _, sb := range resp.GetSandboxes() {
-				out = append(out, sb.GetIdentity().GetSandboxId())
-			}
-			if token = resp.GetNextPageToken(); token == "" {
-				break
-			}
-		}
+		out = append(out, w.listingOf(ctx, provider.New(conn.Name(), conn, provider.Options{}))...)
 	}
 	slices.Sort(out)
+	return out
+}
+
+// listingOf asks one vendor for its sandboxes and snapshots.
+func (w *world) listingOf(ctx context.Context, p *provider.Provider) (out []string) {
+	w.t.Helper()
+	for token := ""; ; {
+		resp, err := p.ListSandboxes(ctx, &providerv1.ListSandboxesRequest{Owner: w.owner, PageSize: 100, PageToken: token})
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		for _, sb := range resp.GetSandboxes() {
+			out = append(out, sb.GetIdentity().GetSandboxId())
+		}
+		if token = resp.GetNextPageToken(); token == "" {
+			break
+		}
+	}
+	set, err := p.Capabilities(ctx)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if !set.Has("snapshot") {
+		return out
+	}
+	resp, err := p.ListSnapshots(ctx, &providerv1.ListSnapshotsRequest{Owner: w.owner, PageSize: 100})
+	if err != nil || resp.GetNextPageToken() != "" {
+		w.t.Fatalf("the snapshots of %s are %v, %v; want one page", p.Name(), resp, err)
+	}
+	for _, sn := range resp.GetSnapshots() {
+		out = append(out, sn.GetSnapshotId())
+	}
 	return out
 }
 

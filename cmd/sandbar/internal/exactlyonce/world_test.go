@@ -107,11 +107,14 @@ type process struct {
 // start starts a broker that will stand still where stop says, once it is armed.
 func (w *world) start(stop string) {
 	w.t.Helper()
-	args := []string{"-config", filepath.Join(w.dir, "c.yaml"), "-plugins", w.dir, "-stop", stop}
+	args := []string{"-config", filepath.Join(w.dir, "c.yaml"), "-plugins", w.dir, "-stop", stop, "-writes", w.writesFile()}
 	w.run(exec.CommandContext(context.Background(), filepath.Join(binaries, "broker"), args...))
 	w.says("ready")
 	w.know()
 }
+
+// writesFile has the writes of the journal since the broker was armed.
+func (w *world) writesFile() string { return filepath.Join(w.dir, "writes") }
 
 // serve starts `sandbar serve`.
 func (w *world) serve() {
@@ -265,13 +268,14 @@ func ids(list []*brokerv1.Sandbox) []string {
 	return out
 }
 
-// settled waits until every row says something definite, and returns the ids.
+// settled waits until every row says something definite, and returns the ids of the
+// sandboxes and the snapshots that the broker lists.
 func (w *world) settled() []string {
 	w.t.Helper()
-	var list []*brokerv1.Sandbox
+	var out []string
 	w.eventually("every row to be settled", func() (bool, string) {
-		var err error
-		if list, err = w.list(); err != nil {
+		list, err := w.list()
+		if err != nil {
 			return false, err.Error()
 		}
 		for _, sb := range list {
@@ -283,12 +287,23 @@ func (w *world) settled() []string {
 				return false, sb.String()
 			}
 		}
+		ctx, cancel := context.WithTimeout(w.t.Context(), patience)
+		defer cancel()
+		snapshots, err := w.api.ListSnapshots(ctx, connect.NewRequest(&brokerv1.ListSnapshotsRequest{}))
+		if err != nil {
+			return false, err.Error()
+		}
+		out = ids(list)
+		for _, sn := range snapshots.Msg.GetSnapshots() {
+			out = append(out, sn.GetSnapshotId())
+		}
+		slices.Sort(out)
 		return true, ""
 	})
-	return ids(list)
+	return out
 }
 
-// remove deletes a sandbox, as often as it takes.
+// remove deletes a sandbox or a snapshot, as often as it takes.
 func (w *world) remove(id string) {
 	w.t.Helper()
 	w.eventually("the delete of "+id, func() (bool, string) {
@@ -300,6 +315,10 @@ func (w *world) remove(id string) {
 func (w *world) tryRemove(id string) error {
 	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
 	defer cancel()
+	if strings.HasPrefix(id, "snp_") {
+		_, err := w.api.DeleteSnapshot(ctx, connect.NewRequest(&brokerv1.DeleteSnapshotRequest{Snapshot: id}))
+		return err
+	}
 	_, err := w.api.DeleteSandbox(ctx, connect.NewRequest(&brokerv1.DeleteSandboxRequest{Sandbox: id}))
 	return err
 }

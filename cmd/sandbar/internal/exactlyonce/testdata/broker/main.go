@@ -6,10 +6,12 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"syscall"
 
@@ -23,15 +25,16 @@ import (
 func main() {
 	configFile := flag.String("config", "", "configuration of the broker")
 	plugins := flag.String("plugins", "", "folder of the providers' binaries")
-	at := flag.String("stop", "", "where to stand still: before or after, insert, update or remove, and the how manieth")
+	at := flag.String("stop", "", "where to stand still: before or after, which write, and the how manieth, such as \"after insert 1\"")
+	writes := flag.String("writes", "", "file that takes the writes in their order")
 	flag.Parse()
-	if err := run(*configFile, *plugins, *at); err != nil {
+	if err := run(*configFile, *plugins, *at, *writes); err != nil {
 		fmt.Fprintln(os.Stderr, "broker:", err)
 		os.Exit(1)
 	}
 }
 
-func run(configFile, plugins, at string) error {
+func run(configFile, plugins, at, writes string) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	cfg, err := config.Load(configFile)
@@ -42,7 +45,12 @@ func run(configFile, plugins, at string) error {
 	if err != nil {
 		return err
 	}
-	s := &stopping{Store: store, at: at}
+	out, err := os.OpenFile(writes, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = out.Close() }()
+	s := &stopping{Store: store, at: at, writes: out, n: make(map[string]int)}
 	arm := make(chan os.Signal, 1)
 	signal.Notify(arm, syscall.SIGUSR1)
 	go func() {
@@ -65,23 +73,41 @@ func open(ctx context.Context, dir string) (state.Store, error) {
 	return sqlite.Open(ctx, filepath.Join(dir, "state.db"))
 }
 
-// stopping is a store that stands still at one write.
+// stopping is a store that stands still at one write of what is the journal: the
+// rows of sandboxes and of snapshots.
 type stopping struct {
 	state.Store
-	at                       string
-	armed                    atomic.Bool
-	inserts, updates, remove atomic.Int64
+	at    string
+	armed atomic.Bool
+
+	mu sync.Mutex
+	// n counts the writes of each kind, since it is armed.
+	n      map[string]int
+	writes io.Writer
 }
 
-func (s *stopping) around(what string, n *atomic.Int64, write func() error) error {
+func (s *stopping) around(what string, write func() error) error {
 	if !s.armed.Load() {
 		return write()
 	}
-	i := n.Add(1)
-	s.stop(fmt.Sprintf("before %s %d", what, i))
-	err := write()
-	s.stop(fmt.Sprintf("after %s %d", what, i))
+	this, err := s.next(what)
+	if err != nil {
+		return err
+	}
+	s.stop("before " + this)
+	err = write()
+	s.stop("after " + this)
 	return err
+}
+
+// next returns which write this is.
+func (s *stopping) next(what string) (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.n[what]++
+	this := fmt.Sprintf("%s %d", what, s.n[what])
+	_, err := fmt.Fprintln(s.writes, this)
+	return this, err
 }
 
 func (s *stopping) stop(at string) {
@@ -92,13 +118,25 @@ func (s *stopping) stop(at string) {
 }
 
 func (s *stopping) InsertSandboxes(ctx context.Context, r *state.Request, rows ...*state.Sandbox) error {
-	return s.around("insert", &s.inserts, func() error { return s.Store.InsertSandboxes(ctx, r, rows...) })
+	return s.around("insert", func() error { return s.Store.InsertSandboxes(ctx, r, rows...) })
 }
 
 func (s *stopping) UpdateSandbox(ctx context.Context, sb *state.Sandbox) error {
-	return s.around("update", &s.updates, func() error { return s.Store.UpdateSandbox(ctx, sb) })
+	return s.around("update", func() error { return s.Store.UpdateSandbox(ctx, sb) })
 }
 
 func (s *stopping) RemoveSandbox(ctx context.Context, sb *state.Sandbox) error {
-	return s.around("remove", &s.remove, func() error { return s.Store.RemoveSandbox(ctx, sb) })
+	return s.around("remove", func() error { return s.Store.RemoveSandbox(ctx, sb) })
+}
+
+func (s *stopping) InsertSnapshot(ctx context.Context, r *state.Request, sn *state.Snapshot) error {
+	return s.around("insert-snapshot", func() error { return s.Store.InsertSnapshot(ctx, r, sn) })
+}
+
+func (s *stopping) UpdateSnapshot(ctx context.Context, sn *state.Snapshot) error {
+	return s.around("update-snapshot", func() error { return s.Store.UpdateSnapshot(ctx, sn) })
+}
+
+func (s *stopping) RemoveSnapshot(ctx context.Context, id string) error {
+	return s.around("remove-snapshot", func() error { return s.Store.RemoveSnapshot(ctx, id) })
 }
