@@ -3,6 +3,7 @@ package broker_test
 import (
 	"context"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -72,9 +73,9 @@ func TestBudgetPauses(t *testing.T) {
 	m.tenant("lenient", &brokerv1.Limits{Monthly: budget})
 	spends, runsOn, free := m.createFor("spender", sized(1000)), m.createFor("lenient", sized(1000)), m.create(sized(1000))
 	events := m.watch(t)
-	m.clock.add(119 * time.Minute)
+	m.clock.add(115 * time.Minute)
 	again := m.createFor("spender", sized(100))
-	m.clock.add(2 * time.Minute)
+	m.clock.add(6 * time.Minute)
 	m.becomes("a", spends.GetSandboxId(), paused)
 	m.becomes("a", again.GetSandboxId(), paused)
 	for _, sb := range []*brokerv1.Sandbox{runsOn, free} {
@@ -103,12 +104,52 @@ func TestBudgetPauses(t *testing.T) {
 func TestBudgetDeletes(t *testing.T) {
 	m := newMarketWith(t, map[string]placement.Policy{"a": dear}, "a")
 	m.clock.set(evening)
-	m.tenant("spender", &brokerv1.Limits{Daily: &brokerv1.Budget{CpuSeconds: 60}, WhenSpent: brokerv1.WhenSpent_WHEN_SPENT_DELETE})
+	m.tenant("spender", &brokerv1.Limits{Daily: &brokerv1.Budget{CpuSeconds: 600}, WhenSpent: brokerv1.WhenSpent_WHEN_SPENT_DELETE})
 	events := m.watch(t)
 	sb := m.createFor("spender", sized(2000))
-	m.clock.add(31 * time.Second)
+	m.clock.add(301 * time.Second)
 	m.becomes("a", sb.GetSandboxId(), providerv1.SandboxState_SANDBOX_STATE_UNSPECIFIED)
 	events.expect(sb.GetSandboxId(), "the budget for the day is spent: ")
+}
+
+// TestBudgetIsReserved: of many creations at the same moment only so many are let in as the
+// budget lasts for, whichever of them run already, and what ends makes room.
+func TestBudgetIsReserved(t *testing.T) {
+	const lastsFor, callers = 5, 12
+	m := newMarketWith(t, map[string]placement.Policy{"a": dear}, "a")
+	m.clock.set(evening)
+	// Each costs 500 millionths for its start and 1000 for a minute.
+	m.tenant("spender", &brokerv1.Limits{Daily: &brokerv1.Budget{MoneyMicros: lastsFor*1500 + 1499, Currency: "USD"}})
+	ctx := as(t, "spender")
+	ids, errs := make([]string, callers), make([]error, callers)
+	var all sync.WaitGroup
+	for i := range callers {
+		all.Go(func() {
+			sb, err := m.CreateSandbox(ctx, sized(60))
+			ids[i], errs[i] = sb.GetSandboxId(), err
+		})
+	}
+	all.Wait()
+	made := ""
+	for i, err := range errs {
+		if err == nil {
+			made = ids[i]
+			continue
+		}
+		if f := want(t, err, overQuota); f.Metadata["limit"] != "daily.money_micros" || f.Metadata["held"] == "" {
+			t.Errorf("the refusal is %+v", f)
+		}
+	}
+	if n := m.vendors["a"].Calls("CreateSandbox"); n != lastsFor {
+		t.Fatalf("the provider was asked for %d, and the budget lasts for %d", n, lastsFor)
+	}
+	_, err := m.ForkSandbox(ctx, &brokerv1.ForkSandboxRequest{Sandbox: made, Count: 1})
+	want(t, err, overQuota)
+	_, err = m.DeleteSandbox(ctx, made)
+	check(t, err)
+	m.createFor("spender", sized(60))
+	_, err = m.CreateSandbox(ctx, sized(60))
+	want(t, err, overQuota)
 }
 
 // watcher reads events of all tenants.

@@ -68,13 +68,13 @@ func (b *Book) Estimate(a Amounts) *brokerv1.Price {
 	}
 	p := &brokerv1.Price{
 		Currency: b.Currency, Basis: b.Basis, StartMicros: b.Start,
-		RunningNanosPerHour: sum(b.Sandbox, of(b.CPU, a.CPUMillis, millis), of(b.Memory, a.MemoryBytes, gib), of(b.Disk, a.DiskBytes, gib)),
-		PausedNanosPerHour:  sum(b.Paused, of(b.PausedMemory, a.MemoryBytes, gib), of(b.PausedDisk, a.DiskBytes, gib)),
+		RunningNanosPerHour: Sum(b.Sandbox, of(b.CPU, a.CPUMillis, millis), of(b.Memory, a.MemoryBytes, gib), of(b.Disk, a.DiskBytes, gib)),
+		PausedNanosPerHour:  Sum(b.Paused, of(b.PausedMemory, a.MemoryBytes, gib), of(b.PausedDisk, a.DiskBytes, gib)),
 	}
 	if a.GPUs > 0 {
 		each, listed := b.GPU[a.GPU]
 		known = known && listed
-		p.RunningNanosPerHour = sum(p.GetRunningNanosPerHour(), Scale(each, a.GPUs, 1))
+		p.RunningNanosPerHour = Sum(p.GetRunningNanosPerHour(), Scale(each, a.GPUs, 1))
 	}
 	if !known {
 		return nil

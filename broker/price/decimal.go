@@ -95,7 +95,8 @@ func Scale(n, by, per int64) int64 {
 	return int64(min(q, math.MaxInt64))
 }
 
-func sum(all ...int64) (out int64) {
+// Sum returns the sum, or the greatest number if that is less. None may be negative.
+func Sum(all ...int64) (out int64) {
 	for _, n := range all {
 		if out > math.MaxInt64-n {
 			return math.MaxInt64

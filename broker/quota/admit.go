@@ -52,6 +52,7 @@ func Admit(tenant string, l *brokerv1.Limits, u Use, demands []*Demand) (creates
 		a.atOnce,
 		func() error { return refusal(tenant, Exhausted(l, u, now)) },
 		func() error { return a.priced(demands) },
+		func() error { return a.lasts(now, demands) },
 	} {
 		if err := check(); err != nil {
 			return u.CreatesUntil, err

@@ -1,6 +1,8 @@
 package quota_test
 
 import (
+	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -65,22 +67,22 @@ func TestRefusals(t *testing.T) {
 			`spec.resources.memory_bytes is "": want an amount, because tenant "acme" has a limit on memory`, "",
 		},
 		{"to resume need not be said", &brokerv1.Limits{MaxCpuMillis: 4000}, quota.Use{}, []*quota.Demand{{At: now, Rate: &brokerv1.Rate{}}}, "", ""},
-		{"a budget that is not spent", &brokerv1.Limits{Daily: money}, quota.Use{Day: quota.Spent{Money: map[string]int64{"USD": 2_999_999, "EUR": 9_000_000}}}, []*quota.Demand{demand(0, 0)}, "", ""},
+		{"a budget that is not spent", &brokerv1.Limits{Daily: money}, quota.Use{Used: quota.Current{Day: quota.Spent{Money: map[string]int64{"USD": 2_999_999, "EUR": 9_000_000}}}}, []*quota.Demand{demand(0, 0)}, "", ""},
 		{
 			"a day's money", &brokerv1.Limits{Daily: money},
-			quota.Use{Day: quota.Spent{Money: map[string]int64{"USD": 3_000_000}}},
+			quota.Use{Used: quota.Current{Day: quota.Spent{Money: map[string]int64{"USD": 3_000_000}}}},
 			[]*quota.Demand{demand(0, 0)},
 			`tenant "acme": the budget for the day is spent: 3.00 USD of 3.00 USD; the next day begins at 2026-11-30T00:00:00Z`, "daily.money_micros",
 		},
 		{
 			"a month's CPU", &brokerv1.Limits{Monthly: &brokerv1.Budget{CpuSeconds: 5400}},
-			quota.Use{Month: quota.Spent{CPUMicros: 7_200_000_000}},
+			quota.Use{Used: quota.Current{Month: quota.Spent{CPUMicros: 7_200_000_000}}},
 			[]*quota.Demand{demand(1, 0)},
 			`tenant "acme": the budget for the month is spent: 2.00 CPU-hours of 1.50 CPU-hours; the next month begins at 2026-12-01T00:00:00Z`, "monthly.cpu_seconds",
 		},
 		{
 			"a month's memory, to resume", &brokerv1.Limits{Monthly: &brokerv1.Budget{MemoryGibSeconds: 3600}},
-			quota.Use{Month: quota.Spent{MemoryMiBMillis: 3_686_400_000}},
+			quota.Use{Used: quota.Current{Month: quota.Spent{MemoryMiBMillis: 3_686_400_000}}},
 			[]*quota.Demand{{At: now, Rate: &brokerv1.Rate{}}},
 			`tenant "acme": the budget for the month is spent: 1.00 GiB-hours of 1.00 GiB-hours; the next month begins at 2026-12-01T00:00:00Z`, "monthly.memory_gib_seconds",
 		},
@@ -160,19 +162,182 @@ func TestPace(t *testing.T) {
 
 // TestPeriods: what was used counts for its day, its month, and nothing else.
 func TestPeriods(t *testing.T) {
-	var u quota.Use
+	var u quota.Current
 	today := metering.DayOf(now)
 	for day, n := range map[metering.Day]int64{today: 1, today - 1: 10, today.Month(): 100, today.Month() - 1: 1000, today + 1: 10_000} {
 		u.Spend(now, "USD", metering.Piece{Day: day, Use: metering.Use{CPUMicros: n, Micros: n}})
 		u.Spend(now, "", metering.Piece{Day: day, Use: metering.Use{MemoryMiBMillis: n}})
 	}
-	want := quota.Use{
+	want := quota.Current{
 		Day:   quota.Spent{CPUMicros: 1, MemoryMiBMillis: 1, Money: map[string]int64{"USD": 1}},
 		Month: quota.Spent{CPUMicros: 111, MemoryMiBMillis: 111, Money: map[string]int64{"USD": 111}},
 	}
 	if diff := cmp.Diff(want, u); diff != "" {
 		t.Errorf("-want +got:\n%s", diff)
 	}
+}
+
+// priced is a demand for a sandbox that costs so many millionths of a dollar for a
+// minute, and one thousandth for its start.
+func priced(at time.Time, microsPerMinute int64) *quota.Demand {
+	return &quota.Demand{At: at, New: true, Rate: &brokerv1.Rate{CpuMillis: 1000, Price: &brokerv1.Price{
+		Currency: "USD", RunningNanosPerHour: microsPerMinute * 60 * 1000, PausedNanosPerHour: 60_000, StartMicros: 1000,
+	}}}
+}
+
+// TestReservation: a budget lasts for a minute of all that there is and is asked.
+func TestReservation(t *testing.T) {
+	const (
+		creating = providerv1.SandboxState_SANDBOX_STATE_CREATING
+		running  = providerv1.SandboxState_SANDBOX_STATE_RUNNING
+		paused   = providerv1.SandboxState_SANDBOX_STATE_PAUSED
+		failed   = providerv1.SandboxState_SANDBOX_STATE_FAILED
+	)
+	ten := &brokerv1.Limits{Daily: &brokerv1.Budget{MoneyMicros: 10_000, Currency: "USD"}}
+	late := time.Date(2026, 11, 29, 23, 59, 30, 0, time.UTC)
+	type sandbox struct {
+		state   providerv1.SandboxState
+		started bool
+	}
+	for _, tc := range []struct {
+		name    string
+		limits  *brokerv1.Limits
+		spent   int64
+		at      time.Time
+		there   []sandbox
+		demands []*quota.Demand
+		want    string
+	}{
+		{"nothing yet", ten, 0, now, nil, []*quota.Demand{priced(now, 9000)}, ""},
+		{
+			"a start too much", ten, 0, now, nil,
+			[]*quota.Demand{priced(now, 9001)},
+			`tenant "acme": the budget for the day would not last for another minute: 0.00 USD of 0.01 USD is spent, what there is uses 0.00 USD in that time, and this asks for 0.010001 USD`,
+		},
+		{
+			"what is spent", ten, 1, now, nil,
+			[]*quota.Demand{priced(now, 9000)},
+			`tenant "acme": the budget for the day would not last for another minute: 0.000001 USD of 0.01 USD is spent, what there is uses 0.00 USD in that time, and this asks for 0.01 USD`,
+		},
+		{"several at once", ten, 0, now, nil, []*quota.Demand{priced(now, 4000), priced(now, 4000)}, ""},
+		{
+			"too many at once", ten, 0, now, nil,
+			[]*quota.Demand{priced(now, 4000), priced(now, 4001)},
+			`tenant "acme": the budget for the day would not last for another minute: 0.00 USD of 0.01 USD is spent, what there is uses 0.00 USD in that time, and this asks for 0.010001 USD`,
+		},
+		{"one that runs", ten, 0, now, []sandbox{{running, true}}, []*quota.Demand{priced(now, 4000)}, ""},
+		{
+			"one that is in the making", ten, 0, now,
+			[]sandbox{{creating, false}},
+			[]*quota.Demand{priced(now, 4001)},
+			`tenant "acme": the budget for the day would not last for another minute: 0.00 USD of 0.01 USD is spent, what there is uses 0.005 USD in that time, and this asks for 0.005001 USD`,
+		},
+		{"one that failed", ten, 0, now, []sandbox{{failed, true}, {failed, false}}, []*quota.Demand{priced(now, 9000)}, ""},
+		{"a thousand that are paused", ten, 0, now, slices.Repeat([]sandbox{{paused, true}}, 1000), []*quota.Demand{priced(now, 8000)}, ""},
+		{
+			"a thousand and one", ten, 0, now, slices.Repeat([]sandbox{{paused, true}}, 1001),
+			[]*quota.Demand{priced(now, 8000)},
+			`tenant "acme": the budget for the day would not last for another minute: 0.00 USD of 0.01 USD is spent, what there is uses 0.001001 USD in that time, and this asks for 0.009 USD`,
+		},
+		{"to resume is no start", ten, 0, now, nil, []*quota.Demand{{At: now, Rate: priced(now, 10_000).Rate}}, ""},
+		{
+			"to resume", ten, 0, now, nil,
+			[]*quota.Demand{{At: now, Rate: priced(now, 10_001).Rate}},
+			`tenant "acme": the budget for the day would not last for another minute: 0.00 USD of 0.01 USD is spent, what there is uses 0.00 USD in that time, and this asks for 0.010001 USD`,
+		},
+		{"what costs nothing that is known", ten, 9_999, now, []sandbox{{running, true}}, []*quota.Demand{demand(1000, 0)}, ""},
+		{"the end of the day", ten, 0, late, []sandbox{{running, true}}, []*quota.Demand{priced(late, 14_000)}, ""},
+		{
+			"the end of the day is not that of the month", &brokerv1.Limits{Monthly: ten.GetDaily()}, 0, late,
+			[]sandbox{{running, true}},
+			[]*quota.Demand{priced(late, 14_000)},
+			`tenant "acme": the budget for the month would not last for another minute: 0.00 USD of 0.01 USD is spent, what there is uses 0.004 USD in that time, and this asks for 0.015 USD`,
+		},
+		{
+			"CPU", &brokerv1.Limits{Daily: &brokerv1.Budget{CpuSeconds: 119}}, 0, now,
+			[]sandbox{{creating, false}},
+			[]*quota.Demand{priced(now, 1)},
+			`tenant "acme": the budget for the day would not last for another minute: 0.00 CPU-hours of 0.033056 CPU-hours is spent, what there is uses 0.016667 CPU-hours in that time, and this asks for 0.016667 CPU-hours`,
+		},
+		{
+			"more than there can be counted", &brokerv1.Limits{Daily: &brokerv1.Budget{CpuSeconds: 1 << 30}}, 0, now, nil,
+			[]*quota.Demand{demand(math.MaxInt64, 0), demand(math.MaxInt64, 0)},
+			`tenant "acme": the budget for the day would not last for another minute:`,
+		},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			var use quota.Use
+			use.Used.Spend(tc.at, "USD", metering.Piece{Day: metering.DayOf(tc.at), Use: metering.Use{Micros: tc.spent}})
+			for _, sb := range tc.there {
+				use.Reserve(tc.at, sb.state, sb.started, priced(tc.at, 4000).Rate)
+			}
+			_, err := quota.Admit("acme", tc.limits, use, tc.demands)
+			if tc.want == "" {
+				if err != nil {
+					t.Errorf("refused: %v", err)
+				}
+				return
+			}
+			f := fault.From(err)
+			if f == nil || !strings.HasPrefix(f.Message, tc.want) || f.Effect != providerv1.Effect_EFFECT_NONE {
+				t.Fatalf("got  %v\nwant %s", err, tc.want)
+			}
+			for _, key := range []string{"tenant", "limit", "max", "use", "held", "asked", "until", "remedy"} {
+				if f.Metadata[key] == "" {
+					t.Errorf("the refusal does not say %s: %v", key, f.Metadata)
+				}
+			}
+		})
+	}
+}
+
+// TestBudgetLasts: whatever is asked when, and whatever ends meanwhile, a minute after the last that
+// was let in the budget is not passed.
+func TestBudgetLasts(t *testing.T) {
+	type life struct {
+		rate  *brokerv1.Rate
+		meter metering.Meter
+		used  []metering.Piece
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		limits := &brokerv1.Limits{Daily: &brokerv1.Budget{MoneyMicros: rapid.Int64Range(1, 1_000_000).Draw(t, "budget"), Currency: "USD"}}
+		at := metering.DayOf(now).Start()
+		var lives []*life
+		spent := func(at time.Time) (sum int64) {
+			for _, l := range lives {
+				for _, p := range append(slices.Clone(l.used), l.meter.Until(at, l.rate)...) {
+					sum += p.Micros
+				}
+			}
+			return sum
+		}
+		for range rapid.IntRange(1, 60).Draw(t, "steps") {
+			at = at.Add(time.Duration(rapid.Int64Range(0, int64(3*time.Minute)).Draw(t, "pause")))
+			if n := len(lives); n > 0 && rapid.IntRange(0, 3).Draw(t, "ends") == 0 {
+				l := lives[rapid.IntRange(0, n-1).Draw(t, "which")]
+				next, pieces := l.meter.Step(metering.Stopped, at, l.rate)
+				l.meter, l.used = next, append(l.used, pieces...)
+				continue
+			}
+			var use quota.Use
+			use.Used.Spend(at, "USD", metering.Piece{Day: metering.DayOf(at), Use: metering.Use{Micros: spent(at)}})
+			for _, l := range lives {
+				if l.meter.Phase == metering.Running {
+					use.Reserve(at, providerv1.SandboxState_SANDBOX_STATE_RUNNING, true, l.rate)
+				}
+			}
+			d := priced(at, rapid.Int64Range(0, 50_000).Draw(t, "price"))
+			if _, err := quota.Admit("acme", limits, use, []*quota.Demand{d}); err != nil {
+				continue
+			}
+			m, pieces := metering.Meter{}.Step(metering.Running, at, d.Rate)
+			lives = append(lives, &life{d.Rate, m, pieces})
+			// What goes on is rounded twice, to a millionth for each sandbox.
+			if got := spent(at.Add(quota.Horizon)); got > limits.GetDaily().GetMoneyMicros()+int64(len(lives)) {
+				t.Fatalf("after a minute %d of %d are spent", got, limits.GetDaily().GetMoneyMicros())
+			}
+		}
+	})
 }
 
 func TestCheck(t *testing.T) {

@@ -66,22 +66,33 @@ func (q queries) tenantUse(ctx context.Context, t *brokerv1.Tenant, now time.Tim
 		return u, fmt.Errorf("read creations of tenant %s: %w", t.GetName(), err)
 	}
 	u.CreatesUntil = fromNanos(until)
-	if err := q.countHeld(ctx, t.GetName(), &u); err != nil {
+	budgeted := t.GetLimits().GetDaily() != nil || t.GetLimits().GetMonthly() != nil
+	// Before what was used: what changes in between is counted twice then, rather than
+	// not at all.
+	err = q.eachHeld(ctx, t.GetName(), func(st providerv1.SandboxState, started bool, r *brokerv1.Rate) {
+		u.Hold(st, r)
+		if budgeted {
+			u.Reserve(now, st, started, r)
+		}
+	})
+	if err != nil {
 		return u, fmt.Errorf("count sandboxes of tenant %s: %w", t.GetName(), err)
 	}
-	if t.GetLimits().GetDaily() == nil && t.GetLimits().GetMonthly() == nil {
+	if !budgeted {
 		return u, nil
 	}
 	today := metering.DayOf(now)
 	used, err := q.used(ctx, state.UseFilter{Tenant: t.GetName(), First: today.Month(), Last: today}, now)
 	for _, p := range used {
-		u.Spend(now, p.Currency, p.Piece)
+		u.Used.Spend(now, p.Currency, p.Piece)
 	}
 	return u, err
 }
 
-func (q queries) countHeld(ctx context.Context, tenant string, u *quota.Use) (err error) {
-	rows, err := q.query(ctx, `SELECT state, rate FROM sandboxes WHERE tenant = ? AND gone = 0`, tenant)
+// eachHeld tells of each sandbox of a tenant that is not gone; started is true once
+// it is counted.
+func (q queries) eachHeld(ctx context.Context, tenant string, hold func(st providerv1.SandboxState, started bool, r *brokerv1.Rate)) (err error) {
+	rows, err := q.query(ctx, `SELECT state, rate, phase_at FROM sandboxes WHERE tenant = ? AND gone = 0`, tenant)
 	if err != nil {
 		return err
 	}
@@ -89,14 +100,15 @@ func (q queries) countHeld(ctx context.Context, tenant string, u *quota.Use) (er
 	for rows.Next() {
 		var st providerv1.SandboxState
 		var encoded []byte
+		var since sql.NullInt64
 		rate := &brokerv1.Rate{}
-		if err := rows.Scan(&st, &encoded); err != nil {
+		if err := rows.Scan(&st, &encoded, &since); err != nil {
 			return err
 		}
 		if err := proto.Unmarshal(encoded, rate); err != nil {
 			return err
 		}
-		u.Hold(st, rate)
+		hold(st, since.Valid, rate)
 	}
 	return rows.Err()
 }

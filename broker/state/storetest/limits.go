@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/testing/protocmp"
 
+	"github.com/sandbar-dev/sandbar/broker/lifecycle"
 	"github.com/sandbar-dev/sandbar/broker/metering"
 	"github.com/sandbar-dev/sandbar/broker/quota"
 	"github.com/sandbar-dev/sandbar/broker/state"
@@ -203,6 +204,55 @@ func budgets(t *testing.T, s state.Store) {
 	sb.Admission = &quota.Demand{At: noon.Add(15 * time.Hour), Rate: rate}
 	refused(t, s.UpdateSandbox(t.Context(), sb), overQuota, "monthly.cpu_seconds")
 	check(t, ask(4, metering.DayOf(noon).NextMonth().Start(), rate))
+}
+
+// reservation: of many who want what is left of a budget at the same moment, so many
+// get it as it lasts for; what ends gives back what was kept for it.
+func reservation(t *testing.T, s state.Store) {
+	const lastsFor, callers, copies = 6, 16, 2
+	limited(t, s, &brokerv1.Limits{Daily: &brokerv1.Budget{MoneyMicros: lastsFor*2000 + 1999, Currency: "USD"}})
+	// A thousandth for the start, and one for a minute.
+	rate := &brokerv1.Rate{Price: &brokerv1.Price{Currency: "USD", RunningNanosPerHour: 60_000_000, StartMicros: 1000}}
+	noon := metering.DayOf(start).Start().Add(12 * time.Hour)
+	making := func(n int) *state.Sandbox {
+		return sandbox(n, of("acme"), func(sb *state.Sandbox) {
+			sb.Status = lifecycle.New()
+			sb.Body.Rate, sb.Admission = rate, &quota.Demand{At: noon, New: true, Rate: rate}
+		})
+	}
+	errs := together(callers, func(i int) error {
+		return s.InsertSandboxes(t.Context(), nil, making(100+copies*i), making(101+copies*i))
+	})
+	won := -1
+	for i, err := range errs {
+		if err != nil {
+			refused(t, err, overQuota, "daily.money_micros")
+			continue
+		}
+		won = i
+	}
+	if got := walk(t, s, state.Filter{Tenant: "acme"}, 5); len(got) != lastsFor {
+		t.Fatalf("there are %v, want %d", got, lastsFor)
+	}
+	says, _ := refused(t, s.InsertSandboxes(t.Context(), nil, making(1)), overQuota, "daily.money_micros")
+	if says["use"] != "0.00 USD" || says["held"] != "0.012 USD" || says["asked"] != "0.002 USD" || says["max"] != "0.013999 USD" {
+		t.Errorf("the refusal says %v", says)
+	}
+	// One runs: its start is spent, and no longer held.
+	runs, never := read(t, s, 100+copies*won), read(t, s, 101+copies*won)
+	step(t, s, runs, metering.Running, noon)
+	use, err := s.TenantUse(t.Context(), "acme", noon)
+	check(t, err)
+	if spent, held := use.Used.Day.Money["USD"], use.Held.Day.Money["USD"]; spent != 1000 || held != lastsFor*2000-1000 {
+		t.Errorf("%d is spent and %d held, want 1000 and %d", spent, held, lastsFor*2000-1000)
+	}
+	refused(t, s.InsertSandboxes(t.Context(), nil, making(1)), overQuota, "daily.money_micros")
+	// One was not made after all: it frees what was kept for it, as does the minute of one that ends.
+	check(t, s.RemoveSandbox(t.Context(), never))
+	check(t, s.InsertSandboxes(t.Context(), nil, making(1)))
+	refused(t, s.InsertSandboxes(t.Context(), nil, making(2)), overQuota, "daily.money_micros")
+	step(t, s, runs, metering.Stopped, noon)
+	check(t, s.InsertSandboxes(t.Context(), nil, making(2)))
 }
 
 // tenantUpdate: a tenant is changed as a whole, or not.

@@ -63,6 +63,7 @@ func Run(t *testing.T, open func(testing.TB) state.Store) {
 		"last place":       lastPlace,
 		"pace":             pace,
 		"budgets":          budgets,
+		"reservation":      reservation,
 		"tenant update":    tenantUpdate,
 		"used":             used,
 		"used adds up":     usedAddsUp,
