@@ -17,6 +17,8 @@ type Config struct {
 	StateDir string `yaml:"state_dir"`
 	// Database is where the broker remembers what there is.
 	Database Database `yaml:"database"`
+	// Sealing says with which keys secrets are stored.
+	Sealing Sealing `yaml:"sealing"`
 	// RuntimeDir holds what a restart may lose: sockets. Empty: the caller's
 	// default.
 	RuntimeDir string `yaml:"runtime_dir"`
@@ -64,6 +66,16 @@ type Database struct {
 	Password Secret `yaml:"password"`
 	// Shared is true if several brokers use the database, as replicas of one.
 	Shared bool `yaml:"shared"`
+}
+
+// Sealing says with which keys secrets are sealed that the broker has to store: 32
+// random bytes each, in base64. Brokers that share a database have the same.
+type Sealing struct {
+	// Key seals. None: a file in the state folder if the database is there too,
+	// otherwise secrets are stored as they are.
+	Key Secret `yaml:"key"`
+	// PreviousKey only opens what it sealed while it was the key.
+	PreviousKey Secret `yaml:"previous_key"`
 }
 
 // Provider is one plugin.

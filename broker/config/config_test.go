@@ -35,6 +35,7 @@ listen: {unix: /run/s.sock, tcp: "127.0.0.1:7300", tls: {cert: /c, key: /k}}
 state_dir: /var/lib/sandbar
 runtime_dir: /run/sandbar
 database: {url: "postgres://sandbar@db/sandbar", password: {env: PGPASS}, shared: true}
+sealing: {key: {env: SEALING_KEY}, previous_key: {file: /etc/old.key}}
 plugin_dirs: [/opt/plugins]
 providers:
   - name: local
@@ -65,6 +66,7 @@ api_keys:
 		Listen:   config.Listen{Unix: "/run/s.sock", TCP: "127.0.0.1:7300", TLS: config.TLS{Cert: "/c", Key: "/k"}},
 		StateDir: "/var/lib/sandbar", RuntimeDir: "/run/sandbar", PluginDirs: []string{"/opt/plugins"},
 		Database: config.Database{URL: "postgres://sandbar@db/sandbar", Password: config.Secret{Env: "PGPASS"}, Shared: true},
+		Sealing:  config.Sealing{Key: config.Secret{Env: "SEALING_KEY"}, PreviousKey: config.Secret{File: "/etc/old.key"}},
 		Providers: []config.Provider{{Name: "local", Shared: true}, {
 			Name: "modal", Default: true, Shared: true, Settings: map[string]any{"region": "eu", "size": 3, "list": []any{"a"}},
 			Secrets: map[string]config.Secret{"token": {Env: "MODAL_TOKEN"}, "other": {File: "/etc/token"}},
@@ -131,7 +133,7 @@ func TestCallers(t *testing.T) {
 func TestErrorsNameFileLineFieldValueAndRemedy(t *testing.T) {
 	for _, tc := range []struct{ name, text, want string }{
 		{"unknown key", "log:\n  levle: info\n", `c.yaml:2: log.levle is not a setting: want one of format, level`},
-		{"unknown at top", "\nlistn: {}\n", `c.yaml:2: listn is not a setting: want one of api_keys, database, defaults, listen, log, oidc, placement, plugin_dirs, providers, reaper, runtime_dir, state_dir, telemetry, webhooks`},
+		{"unknown at top", "\nlistn: {}\n", `c.yaml:2: listn is not a setting: want one of api_keys, database, defaults, listen, log, oidc, placement, plugin_dirs, providers, reaper, runtime_dir, sealing, state_dir, telemetry, webhooks`},
 		{"duration", "defaults:\n  lifetime: 24\n", `c.yaml:2: defaults.lifetime is "24": want a time such as 90s, 15m or 24h`},
 		{"list", "providers: local\n", `c.yaml:1: providers is "local": want a list`},
 		{"boolean", "providers:\n- name: a\n  default: maybe\n", `c.yaml:3: providers[0].default is "maybe": want true or false`},
@@ -174,6 +176,8 @@ func TestErrorsNameFileLineFieldValueAndRemedy(t *testing.T) {
 		{"password in a URL", "database:\n  url: postgres://u:secret@db/x\n", `c.yaml:2: database.url has a password in it: want database.password, as {env: NAME} or {file: PATH}`},
 		{"shared file", "database:\n  shared: true\nproviders: [{name: a, shared: true}]\n", `c.yaml:2: database.url is missing: want the URL of a PostgreSQL database, such as postgres://sandbar@db.example.com/sandbar`},
 		{"two passwords", "database: {url: 'postgres:///x', password: {env: A, file: /b}}\n", `c.yaml:1: database.password needs exactly one of env and file`},
+		{"two keys", "sealing:\n  key: {env: A, file: /b}\n", `c.yaml:2: sealing.key needs exactly one of env and file`},
+		{"no key", "sealing:\n  previous_key: {env: A}\n", `c.yaml:2: sealing.key is missing: want the key that comes after the previous one, as {env: NAME} or {file: PATH}`},
 		{"shared by default", "database: {url: 'postgres:///x', shared: true}\n", `c.yaml:1: database.shared is true: want providers, since the default one, "local", keeps its sandboxes on one machine`},
 		{"not everywhere", "database: {url: 'postgres:///x', shared: true}\nproviders:\n- {name: a, shared: true}\n- name: local\n", `c.yaml:4: providers[1].shared is not true, and database.shared is: every broker has to reach the sandboxes of provider "local"; one that keeps them on its own machine needs a broker with a database of its own`},
 		{"not yaml", "a: [\n", `c.yaml: yaml: line 1: did not find expected node content`},
@@ -205,7 +209,7 @@ func TestAllErrorsAtOnce(t *testing.T) {
 		}},
 		{"names and values", "listen:\n  tcp: \"99\"\nlisten_on: x\nproviders:\n- name: a\n  binary: b\n  setings: {}\n", []string{
 			`c.yaml:2: listen.tcp is "99": want host:port, such as 127.0.0.1:7300`,
-			`c.yaml:3: listen_on is not a setting: want one of api_keys, database, defaults, listen, log, oidc, placement, plugin_dirs, providers, reaper, runtime_dir, state_dir, telemetry, webhooks`,
+			`c.yaml:3: listen_on is not a setting: want one of api_keys, database, defaults, listen, log, oidc, placement, plugin_dirs, providers, reaper, runtime_dir, sealing, state_dir, telemetry, webhooks`,
 			`c.yaml:6: providers[0].binary is "b": want an absolute path`,
 			`c.yaml:7: providers[0].setings is not a setting: want one of assumed, binary, default, labels, name, price, region, secrets, settings, shared, weight`,
 		}},

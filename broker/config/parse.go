@@ -56,6 +56,7 @@ func (d *decoder) reject(field, value, want string) {
 func (d *decoder) check(c *Config) {
 	d.checkListen(c)
 	d.checkDatabase(c)
+	d.checkSealing(c.Sealing)
 	d.checkProviders(c)
 	d.checkTelemetry(c.Telemetry)
 	d.checkWebhooks(c.Webhooks)
@@ -112,6 +113,17 @@ func (d *decoder) checkDatabase(c *Config) {
 			d.failAt(d.lines[field], field+".shared", "is not true, and database.shared is: every broker has to reach the sandboxes of provider %q; "+
 				"one that keeps them on its own machine needs a broker with a database of its own", p.Name)
 		}
+	}
+}
+
+func (d *decoder) checkSealing(s Sealing) {
+	for field, key := range map[string]Secret{"sealing.key": s.Key, "sealing.previous_key": s.PreviousKey} {
+		if d.lines[field] != 0 {
+			d.checkSecret(field, key)
+		}
+	}
+	if s.PreviousKey != (Secret{}) && s.Key == (Secret{}) && d.sound("sealing.key") {
+		d.failAt(d.lines["sealing.previous_key"], "sealing.key", "is missing: want the key that comes after the previous one, as {env: NAME} or {file: PATH}")
 	}
 }
 

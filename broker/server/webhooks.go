@@ -26,8 +26,12 @@ func (s *server) deliver(owner string) (*webhook.Service, error) {
 	if s.opts.Store != nil {
 		holder = owner + "/" + strings.ToLower(rand.Text())
 	}
+	keys, err := s.sealingKeys()
+	if err != nil {
+		return nil, err
+	}
 	return webhook.New(s.store, webhook.Options{
-		Policy: policy, Holder: holder, Changed: s.service.EventsChanged, Attempted: s.observed.metrics.Webhook,
+		Policy: policy, Holder: holder, Keys: keys, Changed: s.service.EventsChanged, Attempted: s.observed.metrics.Webhook,
 		Version: s.opts.Version, Log: s.opts.Log,
 	}), nil
 }

@@ -12,8 +12,8 @@ type Webhook struct {
 	// Body is what users see.
 	Body *brokerv1.Webhook
 	// Secret signs messages, and so does Previous, if there is one, until
-	// Body.previous_secret_expires_at. A signature takes the secret itself, so they
-	// are stored as they are.
+	// Body.previous_secret_expires_at. A signature takes the secret itself; package
+	// webhook seals what is stored of them.
 	Secret, Previous []byte
 	// Holder is who delivers, or did. It changes by HoldWebhooks alone.
 	Holder string

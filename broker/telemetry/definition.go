@@ -174,7 +174,7 @@ var definitions = []Definition{
 	{
 		nameWebhooks, Counter, "{attempt}",
 		[]string{labelOutcome},
-		"Attempts to deliver a message to a webhook: ok, refused (a status that is no success), timeout, unreachable, forbidden (an address that the configuration does not allow).",
+		"Attempts to deliver a message to a webhook: ok, refused (a status that is no success), timeout, unreachable, forbidden (an address that the configuration does not allow), unsigned (its secret cannot be read).",
 	},
 	{
 		nameWebhookTime, Histogram, "s",

@@ -73,13 +73,14 @@ func (s *Service) CreateWebhook(ctx context.Context, req *brokerv1.CreateWebhook
 	if err != nil {
 		return nil, "", state.Fault(err)
 	}
+	id, fresh := newID("whk_"), newSecret()
 	w := &state.Webhook{
 		Body: &brokerv1.Webhook{
-			WebhookId: newID("whk_"), Tenant: p.Acting, Url: req.GetUrl(), Description: req.GetDescription(),
+			WebhookId: id, Tenant: p.Acting, Url: req.GetUrl(), Description: req.GetDescription(),
 			EventTypes: req.GetEventTypes(), Labels: req.GetLabels(), CreatedAt: timestamppb.Now(), CreatedBy: p.ID,
 			State: brokerv1.WebhookState_WEBHOOK_STATE_ACTIVE, Cursor: newest,
 		},
-		Secret: newSecret(), Version: 1,
+		Secret: s.sealed(id, fresh), Version: 1,
 	}
 	err = s.store.InsertWebhook(ctx, w)
 	if errors.Is(err, state.ErrNoTenant) {
@@ -90,7 +91,7 @@ func (s *Service) CreateWebhook(ctx context.Context, req *brokerv1.CreateWebhook
 	}
 	s.log.InfoContext(ctx, "webhook is created", "webhook_id", w.ID(), "tenant", p.Acting, "caller", p)
 	s.poke()
-	return w.Body, secretText(w.Secret), nil
+	return w.Body, secretText(fresh), nil
 }
 
 func (s *Service) checkCreate(req *brokerv1.CreateWebhookRequest) error {
@@ -272,7 +273,7 @@ func (s *Service) RotateWebhookSecret(ctx context.Context, req *brokerv1.RotateW
 	}
 	fresh := newSecret()
 	body, err := s.change(ctx, req.GetWebhookId(), func(w *state.Webhook) error {
-		w.Previous, w.Secret = w.Secret, fresh
+		w.Previous, w.Secret = w.Secret, s.sealed(w.ID(), fresh)
 		w.Body.PreviousSecretExpiresAt = timestamppb.New(time.Now().Add(overlap))
 		if overlap == 0 {
 			w.Previous, w.Body.PreviousSecretExpiresAt = nil, nil

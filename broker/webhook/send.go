@@ -36,6 +36,7 @@ const (
 	timedOut    = "timeout"     // no answer in time
 	unreachable = "unreachable" // no connection, or a broken one
 	forbidden   = "forbidden"   // an address that the policy forbids
+	unsigned    = "unsigned"    // its secret cannot be read
 	canceled    = "canceled"    // the broker stopped; nothing is known
 )
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sandbar-dev/sandbar/broker/internal/broadcast"
+	"github.com/sandbar-dev/sandbar/broker/seal"
 	"github.com/sandbar-dev/sandbar/broker/state"
 	brokerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1"
 )
@@ -29,11 +30,13 @@ type Options struct {
 	// can have goes on at once after a crash; all others wait until what they held is
 	// free.
 	Holder string
+	// Keys seal the secrets that are stored. Nil: they are stored as they are.
+	Keys *seal.Keys
 	// Changed returns a channel that is closed at the next event of this broker. Nil:
 	// events are looked for once a second, as those of other brokers are.
 	Changed func() <-chan struct{}
-	// Attempted is told of each attempt: ok, refused, timeout, unreachable or
-	// forbidden. Nil: nobody is.
+	// Attempted is told of each attempt: ok, refused, timeout, unreachable, forbidden
+	// or unsigned. Nil: nobody is.
 	Attempted func(ctx context.Context, outcome string, took time.Duration)
 	// Version of the broker, for the receivers.
 	Version string
@@ -89,7 +92,10 @@ func start(store Store, opts Options, p poster, idle func()) *Service {
 	opts = opts.withDefaults()
 	ctx, end := context.WithCancel(context.Background())
 	s := &Service{store: store, opts: opts, log: opts.Log, poster: p, idle: idle, poked: make(chan struct{}, 1), end: end}
-	s.done.Go(func() { s.dispatch(ctx) })
+	s.done.Go(func() {
+		s.reseal(ctx)
+		s.dispatch(ctx)
+	})
 	return s
 }
 
@@ -115,9 +121,18 @@ func (s *Service) poke() {
 
 // post sends a message once, and counts it.
 func (s *Service) post(ctx context.Context, w *state.Webhook, m message) attempt {
-	a := s.poster.send(ctx, w, m)
+	a := s.signed(ctx, w, m)
 	if a.outcome != canceled {
 		s.opts.Attempted(ctx, a.outcome, a.took)
 	}
 	return a
+}
+
+// signed sends a message, unless its webhook's secret cannot be read.
+func (s *Service) signed(ctx context.Context, w *state.Webhook, m message) attempt {
+	open, err := s.opened(w)
+	if err != nil {
+		return attempt{outcome: unsigned, problem: "its secret cannot be read: " + err.Error() + "; make a new one (`sandbar webhook rotate`)"}
+	}
+	return s.poster.send(ctx, open, m)
 }
