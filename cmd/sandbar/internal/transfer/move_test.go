@@ -203,6 +203,41 @@ func TestKilledAnywhere(t *testing.T) {
 	})
 }
 
+// postponed keeps the request of a creation back, whose sender dies meanwhile.
+type postponed struct {
+	*world
+	req *brokerv1.CreateSandboxRequest
+}
+
+func (p *postponed) Create(_ context.Context, req *brokerv1.CreateSandboxRequest) (*brokerv1.Sandbox, error) {
+	p.req = req
+	return nil, errDead
+}
+
+// TestLateRequestMakesNothing: the request of a dead process that arrives after
+// another has moved the sandbox, or while it does, makes no second one.
+func TestLateRequestMakesNothing(t *testing.T) {
+	w := newWorld(t)
+	sb := w.add(source, tree())
+	dead := &postponed{world: w}
+	first := w.move(nil, sb)
+	first.Sandboxes = dead
+	if _, err := first.Run(t.Context()); !errors.Is(err, errDead) {
+		t.Fatal(err)
+	}
+	w.onDownload = func(id string) {
+		if _, err := w.create(dead.req); !fault.Has(err, providerv1.ErrorReason_ERROR_REASON_IDEMPOTENCY_KEY_REUSED) {
+			t.Errorf("while files of %s are read: %v", id, err)
+		}
+	}
+	if _, err := w.move(nil, sb).Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Create(t.Context(), dead.req); !fault.Has(err, providerv1.ErrorReason_ERROR_REASON_IDEMPOTENCY_KEY_REUSED) || len(w.live()) != 1 {
+		t.Errorf("afterwards: %v; %d live", err, len(w.live()))
+	}
+}
+
 // TestManyAtOnce: of moves that run at once, one succeeds or none; nothing is lost.
 func TestManyAtOnce(t *testing.T) {
 	w := newWorld(t)

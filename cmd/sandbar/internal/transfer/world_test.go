@@ -102,6 +102,11 @@ func wire(f *fault.Error) error {
 func (w *world) Create(_ context.Context, req *brokerv1.CreateSandboxRequest) (*brokerv1.Sandbox, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	return w.create(req)
+}
+
+// create is Create with the lock held.
+func (w *world) create(req *brokerv1.CreateSandboxRequest) (*brokerv1.Sandbox, error) {
 	key := req.GetIdempotencyKey()
 	if earlier := w.keys[key]; earlier != nil {
 		if !proto.Equal(earlier, req) {
