@@ -19,6 +19,14 @@ import (
 // provider cannot do it now the wish stays, and the reconciler repeats it until
 // it is done; the error says so.
 func (s *Service) DeleteSandbox(ctx context.Context, idOrName string) (alreadyAbsent bool, err error) {
+	return s.DeleteSandboxWhile(ctx, idOrName, "")
+}
+
+// DeleteSandboxWhile is DeleteSandbox that does nothing unless another sandbox, the
+// survivor, lives; an empty survivor is no condition. The wish of one such delete
+// is stored before the condition of another is looked at, so that two sandboxes
+// that survive each other are never both deleted.
+func (s *Service) DeleteSandboxWhile(ctx context.Context, idOrName, survivor string) (alreadyAbsent bool, err error) {
 	sb, err := s.find(ctx, idOrName)
 	if fault.Has(err, providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND) {
 		return true, nil
@@ -32,7 +40,7 @@ func (s *Service) DeleteSandbox(ctx context.Context, idOrName string) (alreadyAb
 		return false, err
 	}
 	defer end()
-	unlock, err := s.lock(ctx, sb.ID())
+	unlock, survivor, err := s.lockWith(ctx, sb.ID(), survivor)
 	if err != nil {
 		return false, err
 	}
@@ -43,6 +51,11 @@ func (s *Service) DeleteSandbox(ctx context.Context, idOrName string) (alreadyAb
 	}
 	if err != nil {
 		return false, err
+	}
+	if survivor != "" {
+		if err := s.lives(opCtx, survivor); err != nil {
+			return false, err
+		}
 	}
 	return false, s.deleteLocked(opCtx, sb, "")
 }

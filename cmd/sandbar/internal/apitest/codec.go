@@ -18,7 +18,7 @@ func (c codec) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 		c.broker.keys = append(c.broker.keys, req.Header().Get("Authorization"))
 		c.broker.mu.Unlock()
 		res, err := next(ctx, req)
-		return res, encode(err)
+		return res, Encode(err)
 	}
 }
 
@@ -27,10 +27,11 @@ func (codec) WrapStreamingClient(next connect.StreamingClientFunc) connect.Strea
 }
 
 func (codec) WrapStreamingHandler(next connect.StreamingHandlerFunc) connect.StreamingHandlerFunc {
-	return func(ctx context.Context, conn connect.StreamingHandlerConn) error { return encode(next(ctx, conn)) }
+	return func(ctx context.Context, conn connect.StreamingHandlerConn) error { return Encode(next(ctx, conn)) }
 }
 
-func encode(err error) error {
+// Encode returns an error as the API sends it.
+func Encode(err error) error {
 	var f *fault.Error
 	if !errors.As(err, &f) {
 		return err

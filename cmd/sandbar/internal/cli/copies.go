@@ -46,9 +46,11 @@ func (c *forkCmd) Run(ctx context.Context, a *app) error {
 }
 
 type snapshotCmd struct {
-	Create snapshotCreateCmd `cmd:"" help:"Take a snapshot of a sandbox."`
-	Ls     snapshotLsCmd     `cmd:"" aliases:"list" help:"List snapshots."`
-	Rm     snapshotRmCmd     `cmd:"" help:"Remove snapshots."`
+	Create  snapshotCreateCmd  `cmd:"" help:"Take a snapshot of a sandbox."`
+	Ls      snapshotLsCmd      `cmd:"" aliases:"list" help:"List snapshots."`
+	Rm      snapshotRmCmd      `cmd:"" help:"Remove snapshots."`
+	Export  snapshotExportCmd  `cmd:"" help:"Write a sandbox's files to a portable snapshot, a file or folder of this machine."`
+	Inspect snapshotInspectCmd `cmd:"" help:"Check a portable snapshot and show what is in it, and what is not."`
 }
 
 type snapshotCreateCmd struct {

@@ -9,19 +9,15 @@ import (
 	"path"
 	"path/filepath"
 
-	"connectrpc.com/connect"
-
 	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/archive"
 	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/client"
 	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/render"
 	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/terminal"
+	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/transfer"
 	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/value"
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
-
-// archiveFrame is the payload of one upload frame.
-const archiveFrame = 32 << 10
 
 type cpCmd struct {
 	KeepOwners bool           `help:"Keep numeric owners of a tar stream read from standard input."`
@@ -122,49 +118,18 @@ func (a *app) sendArchive(ctx context.Context, sandbox, folder string, keepOwner
 	defer cancel()
 	defer a.progress("copying into the sandbox")()
 	s := c.UploadArchive(ctx)
-	w := &uploadWriter{stream: s}
-	err = s.Send(&providerv1.UploadArchiveRequest{Frame: &providerv1.UploadArchiveRequest_Open{Open: &providerv1.UploadArchiveOpen{
-		Sandbox: ref(sandbox), Path: folder, KeepOwners: keepOwners,
-	}}})
+	w := &transfer.Upload{Stream: s}
+	err = w.Open(sandbox, folder, keepOwners)
 	if err == nil {
 		err = produce(w)
 	}
 	if err == nil {
-		err = w.flush()
+		err = w.Flush()
 	}
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err // the deferred cancel cuts the stream
 	}
 	_, err = s.CloseAndReceive()
-	return err
-}
-
-// uploadWriter gathers bytes into frames.
-type uploadWriter struct {
-	stream *connect.ClientStreamForClient[providerv1.UploadArchiveRequest, providerv1.UploadArchiveResponse]
-	buf    []byte
-}
-
-func (w *uploadWriter) Write(p []byte) (int, error) {
-	n := len(p)
-	for len(p) > 0 {
-		take := min(archiveFrame-len(w.buf), len(p))
-		w.buf, p = append(w.buf, p[:take]...), p[take:]
-		if len(w.buf) == archiveFrame {
-			if err := w.flush(); err != nil {
-				return n - len(p), err
-			}
-		}
-	}
-	return n, nil
-}
-
-func (w *uploadWriter) flush() error {
-	if len(w.buf) == 0 {
-		return nil
-	}
-	err := w.stream.Send(&providerv1.UploadArchiveRequest{Frame: &providerv1.UploadArchiveRequest_Data{Data: w.buf}})
-	w.buf = w.buf[:0]
 	return err
 }
 
@@ -233,28 +198,7 @@ func (a *app) receiveArchive(ctx context.Context, src value.Location, consume fu
 		return err
 	}
 	defer func() { _ = s.Close() }()
-	return consume(&downloadReader{stream: s})
-}
-
-// downloadReader reads a stream of frames.
-type downloadReader struct {
-	stream *connect.ServerStreamForClient[providerv1.DownloadArchiveResponse]
-	rest   []byte
-}
-
-func (r *downloadReader) Read(p []byte) (int, error) {
-	for len(r.rest) == 0 {
-		if !r.stream.Receive() {
-			if err := r.stream.Err(); err != nil {
-				return 0, err
-			}
-			return 0, io.EOF
-		}
-		r.rest = r.stream.Msg().GetData()
-	}
-	n := copy(p, r.rest)
-	r.rest = r.rest[n:]
-	return n, nil
+	return consume(&transfer.Download{Stream: s})
 }
 
 type diffCmd struct {

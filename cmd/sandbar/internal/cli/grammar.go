@@ -24,7 +24,8 @@ type grammar struct {
 	Extend  extendCmd  `cmd:"" group:"Sandboxes" help:"Let a sandbox live longer."`
 	Fork    forkCmd    `cmd:"" group:"Sandboxes" help:"Make copies of a running sandbox."`
 
-	Snapshot snapshotCmd `cmd:"" group:"Sandboxes" help:"Create, list and remove snapshots."`
+	Move     moveCmd     `cmd:"" group:"Sandboxes" help:"Move a sandbox's files to a new one on another provider, and end it."`
+	Snapshot snapshotCmd `cmd:"" group:"Sandboxes" help:"Create, list and remove snapshots; export and inspect portable ones."`
 	Restore  restoreCmd  `cmd:"" group:"Sandboxes" help:"Make a sandbox from a snapshot."`
 
 	Cp     cpCmd     `cmd:"" group:"Files and ports" help:"Copy files into and out of a sandbox."`

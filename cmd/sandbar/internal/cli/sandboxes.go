@@ -20,7 +20,8 @@ const listPage = 500
 
 type createCmd struct {
 	specFlags
-	DryRun bool `help:"Show which providers could make it and which one would, and make nothing."`
+	From   string `help:"Portable snapshot to begin with; what is given here wins over what it says." placeholder:"FILE"`
+	DryRun bool   `help:"Show which providers could make it and which one would, and make nothing."`
 }
 
 // Run creates a sandbox and prints its id.
@@ -28,6 +29,9 @@ func (c *createCmd) Run(ctx context.Context, a *app) error {
 	req, err := c.request(a)
 	if err != nil {
 		return err
+	}
+	if c.From != "" {
+		return a.createFrom(ctx, c.From, req, c.DryRun)
 	}
 	if c.DryRun {
 		return a.plan(ctx, req)

@@ -23,6 +23,15 @@ func Message(w io.Writer, msg proto.Message) error {
 	return indent(w, raw)
 }
 
+// Raw is one message as JSON, to be a part of a value of our own.
+func Raw(msg proto.Message) (json.RawMessage, error) {
+	raw, err := marshal.Marshal(msg)
+	if err != nil {
+		return nil, fmt.Errorf("encode %s: %w", msg.ProtoReflect().Descriptor().Name(), err)
+	}
+	return raw, nil
+}
+
 // MessageLine writes one message as one line of JSON, for streams.
 func MessageLine(w io.Writer, msg proto.Message) error {
 	raw, err := marshal.Marshal(msg)

@@ -1842,7 +1842,11 @@ func (x *ListSandboxesResponse) GetNextPageToken() string {
 type DeleteSandboxRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Id or name.
-	Sandbox       string `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	Sandbox string `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	// Id or name of another sandbox that must live on: if its provider does not say
+	// that it is RUNNING or PAUSED, nothing is deleted. Of two sandboxes that are each
+	// to be deleted while the other lives, one stays. Empty: delete in any case.
+	Survivor      string `protobuf:"bytes,20,opt,name=survivor,proto3" json:"survivor,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1880,6 +1884,13 @@ func (*DeleteSandboxRequest) Descriptor() ([]byte, []int) {
 func (x *DeleteSandboxRequest) GetSandbox() string {
 	if x != nil {
 		return x.Sandbox
+	}
+	return ""
+}
+
+func (x *DeleteSandboxRequest) GetSurvivor() string {
+	if x != nil {
+		return x.Survivor
 	}
 	return ""
 }
@@ -5254,9 +5265,10 @@ const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"y\n" +
 	"\x15ListSandboxesResponse\x128\n" +
 	"\tsandboxes\x18\x01 \x03(\v2\x1a.sandbar.broker.v1.SandboxR\tsandboxes\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"0\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"L\n" +
 	"\x14DeleteSandboxRequest\x12\x18\n" +
-	"\asandbox\x18\x01 \x01(\tR\asandbox\">\n" +
+	"\asandbox\x18\x01 \x01(\tR\asandbox\x12\x1a\n" +
+	"\bsurvivor\x18\x14 \x01(\tR\bsurvivor\">\n" +
 	"\x15DeleteSandboxResponse\x12%\n" +
 	"\x0ealready_absent\x18\x01 \x01(\bR\ralreadyAbsent\"e\n" +
 	"\x13PauseSandboxRequest\x12\x18\n" +
