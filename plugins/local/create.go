@@ -144,6 +144,10 @@ func (d *Driver) spawn(ctx context.Context, m makeRequest) (_ *providerv1.Sandbo
 		return nil, err
 	}
 	rec, err := m.store.Sandbox(id)
+	if errors.Is(err, fs.ErrNotExist) && m.spec.GetLifetime() != nil {
+		return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_SANDBOX_EXPIRED, "the sandbox's lifetime of %s ended before it ran", m.spec.GetLifetime().AsDuration()).
+			With("sandbox_id", id).WithEffect(providerv1.Effect_EFFECT_NONE)
+	}
 	if err != nil {
 		return nil, internal(providerv1.Effect_EFFECT_UNKNOWN, "read record: %w", err)
 	}

@@ -67,10 +67,14 @@ func (d *Driver) shimError(store *record.Store, id string, err error) error {
 		return e
 	}
 	alive, aerr := shim.Alive(store.SandboxDir(id))
-	if aerr != nil || alive {
+	if aerr != nil {
 		return e
 	}
-	d.shims.drop(id)
+	if !alive {
+		d.shims.drop(id)
+	}
+	// One that is alive may be about to end: it has written why then, and listens no
+	// more.
 	sb, serr := d.current(store, id)
 	if serr != nil {
 		return serr

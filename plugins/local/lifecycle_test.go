@@ -273,9 +273,32 @@ func TestOneSandboxPerKey(t *testing.T) {
 	}
 }
 
+// someLife is longer than a sandbox takes to be made on a busy machine.
+const someLife = 5 * time.Second
+
+// TestALifeTooShort: a sandbox whose lifetime may end before it runs is made, or is
+// said to have expired.
+func TestALifeTooShort(t *testing.T) {
+	p := start(t)
+	for _, life := range []time.Duration{time.Millisecond, 100 * time.Millisecond, 300 * time.Millisecond, 600 * time.Millisecond} {
+		resp, err := p.client.CreateSandbox(p.ctx(), &providerv1.CreateSandboxRequest{
+			Operation: operation(), Identity: identity(), Spec: &providerv1.SandboxSpec{Lifetime: durationpb.New(life)},
+		})
+		switch {
+		case err == nil:
+			p.awaitExpiry(ref(resp.GetSandbox()))
+		case !fault.Has(fault.From(err), providerv1.ErrorReason_ERROR_REASON_SANDBOX_EXPIRED):
+			t.Errorf("a life of %s: %v, want it made or expired", life, err)
+		}
+		if left := p.list(); len(left) != 0 {
+			t.Errorf("after a life of %s: %v", life, left)
+		}
+	}
+}
+
 func TestLifetimeEndsWithoutThePlugin(t *testing.T) {
 	p := start(t)
-	sb := p.create(&providerv1.SandboxSpec{Lifetime: durationpb.New(time.Second)})
+	sb := p.create(&providerv1.SandboxSpec{Lifetime: durationpb.New(someLife)})
 	p.stop()
 	p.awaitExpiry(sb)
 	p.run()
@@ -288,7 +311,7 @@ func TestLifetimeEndsWithoutThePlugin(t *testing.T) {
 func (p *plugin) awaitExpiry(sb *providerv1.SandboxRef) {
 	p.t.Helper()
 	record := filepath.Join(p.state, "sandboxes", sb.GetSandboxId(), "record.json")
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(someLife + 30*time.Second)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -297,7 +320,7 @@ func (p *plugin) awaitExpiry(sb *providerv1.SandboxRef) {
 		}
 		select {
 		case <-deadline:
-			p.t.Fatalf("still there after 10 s: %v", processesOf(p.t, p.state))
+			p.t.Fatalf("still there: %v", processesOf(p.t, p.state))
 		case <-tick.C:
 		}
 	}
@@ -306,9 +329,9 @@ func (p *plugin) awaitExpiry(sb *providerv1.SandboxRef) {
 // TestAnExpiredSandboxLeavesNothing: with the plugin there, not even its folder.
 func TestAnExpiredSandboxLeavesNothing(t *testing.T) {
 	p := start(t)
-	sb := p.create(&providerv1.SandboxSpec{Lifetime: durationpb.New(time.Second)})
+	sb := p.create(&providerv1.SandboxSpec{Lifetime: durationpb.New(someLife)})
 	folder := filepath.Join(p.state, "sandboxes", sb.GetSandboxId())
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(someLife + 30*time.Second)
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
@@ -318,7 +341,7 @@ func TestAnExpiredSandboxLeavesNothing(t *testing.T) {
 		select {
 		case <-deadline:
 			left, _ := filepath.Glob(filepath.Join(folder, "*"))
-			t.Fatalf("left after 10 s: %v", left)
+			t.Fatalf("left: %v", left)
 		case <-tick.C:
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/transfer"
 	brokerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
+	"github.com/sandbar-dev/sandbar/proto/image"
 )
 
 type snapshotExportCmd struct {
@@ -95,7 +96,7 @@ func (c *snapshotInspectCmd) Run(ctx context.Context, a *app) error {
 		{"taken", l.Taken.Local().Format(time.DateTime)},
 		{"of", l.Snapshot.Source.SandboxID + " " + l.Snapshot.Source.Name},
 		{"provider", l.Snapshot.Source.Provider},
-		{"image", imageName(req.GetSpec().GetImage())},
+		{"image", image.Text(req.GetSpec().GetImage())},
 		{"labels", render.Pairs(req.GetLabels())},
 	}); err != nil {
 		return err
