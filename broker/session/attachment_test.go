@@ -93,6 +93,9 @@ func (s *server) serve(w *wire, frames int) {
 			s.peer.queue = s.peer.queue[1:]
 		case in := <-w.toPeer:
 			s.peer.take(in)
+			if n := len(s.peer.stdin) - int(s.peer.read); n > 0 {
+				s.peer.reads(n)
+			}
 			s.peer.ended = s.peer.ended || s.peer.closed >= 0
 		case <-w.ctx.Done():
 			return

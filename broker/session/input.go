@@ -11,6 +11,7 @@ type input struct {
 	base   int64  // offset of pending[0]
 	pend   []byte // written and not acknowledged
 	sent   int64  // offset of the next byte to send on this attachment
+	most   int64  // the highest sent of all attachments
 	closed bool   // the writer closed; the end is at base+len(pend)
 	// closeSent is about this attachment.
 	closeSent bool
@@ -35,15 +36,19 @@ func (in *input) reopen(next int64) error {
 	return nil
 }
 
+// acknowledged takes an acknowledgement, which may be of bytes that only an
+// earlier attachment sent: the provider had them, and the command took them over
+// after this one was opened. They are not sent again then.
 func (in *input) acknowledged(ack *providerv1.ExecStdinAck) error {
 	if !in.wanted || in.gone {
 		return nil
 	}
-	if ack.GetNext() > in.sent {
-		return violation("stdin was acknowledged up to %d, sent up to %d", ack.GetNext(), in.sent)
+	if ack.GetNext() > in.most {
+		return violation("stdin was acknowledged up to %d, sent up to %d", ack.GetNext(), in.most)
 	}
 	if ack.GetNext() > in.base {
 		in.drop(ack.GetNext())
+		in.sent = max(in.sent, in.base)
 	}
 	if ack.GetClosed() {
 		in.gone, in.pend = true, nil
@@ -69,6 +74,7 @@ func (in *input) next() *providerv1.ExecInput {
 		data = data[:min(len(data), handshake.FrameBytes):min(len(data), handshake.FrameBytes)]
 		f := &providerv1.ExecStdin{Offset: in.sent, Data: data}
 		in.sent += int64(len(data))
+		in.most = max(in.most, in.sent)
 		return &providerv1.ExecInput{Frame: &providerv1.ExecInput_Stdin{Stdin: f}}
 	case in.closed && !in.closeSent:
 		in.closeSent = true

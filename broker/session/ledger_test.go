@@ -17,6 +17,7 @@ type peer struct {
 	out    [2][]byte
 	oldest [2]int64 // bytes before it are evicted
 	stdin  []byte
+	read   int64 // how much of stdin the command took over
 	closed int64 // offset of the half-close; -1: none
 	ended  bool  // the command is over: Done may be sent
 
@@ -41,7 +42,7 @@ func (p *peer) attach(in *providerv1.ExecInput, cut func(n int) int) {
 		}
 	}
 	p.queue = append(p.queue, &providerv1.ExecOutput{Frame: &providerv1.ExecOutput_Opened{Opened: &providerv1.ExecOpened{
-		StdoutFrom: from[0], StderrFrom: from[1], StdinNext: int64(len(p.stdin)),
+		StdoutFrom: from[0], StderrFrom: from[1], StdinNext: p.read,
 	}}})
 	for i := range from {
 		for pos := from[i]; p.want[i]; {
@@ -80,7 +81,6 @@ func (p *peer) take(in *providerv1.ExecInput) {
 		if skip := next - f.Stdin.GetOffset(); skip < int64(len(f.Stdin.GetData())) {
 			p.stdin = append(p.stdin, f.Stdin.GetData()[skip:]...)
 		}
-		p.ackStdin()
 	case *providerv1.ExecInput_StdinClose:
 		if f.StdinClose.GetOffset() != int64(len(p.stdin)) {
 			p.fail("stdin closes at %d, received %d", f.StdinClose.GetOffset(), len(p.stdin))
@@ -91,8 +91,11 @@ func (p *peer) take(in *providerv1.ExecInput) {
 	}
 }
 
-func (p *peer) ackStdin() {
-	p.queue = append(p.queue, &providerv1.ExecOutput{Frame: &providerv1.ExecOutput_StdinAck{StdinAck: &providerv1.ExecStdinAck{Next: int64(len(p.stdin))}}})
+// reads lets the command take over some of what it was fed, which may be from
+// before this attachment.
+func (p *peer) reads(n int) {
+	p.read += int64(n)
+	p.queue = append(p.queue, &providerv1.ExecOutput{Frame: &providerv1.ExecOutput_StdinAck{StdinAck: &providerv1.ExecStdinAck{Next: p.read}}})
 }
 
 // TestEveryByteOnce plays random interleavings of output, input, acknowledgements
@@ -109,7 +112,7 @@ func TestEveryByteOnce(t *testing.T) {
 		fed, attached := 0, false
 		cut := func(n int) int { return rapid.IntRange(0, n).Draw(t, "size") }
 		for !l.Done() {
-			switch move := rapid.IntRange(0, 9).Draw(t, "move"); {
+			switch move := rapid.IntRange(0, 11).Draw(t, "move"); {
 			case !attached:
 				p.attach(l.Open(), cut)
 				attached = true
@@ -129,6 +132,8 @@ func TestEveryByteOnce(t *testing.T) {
 				} else if f != nil { // lost on its way, and with it the attachment
 					attached = false
 				}
+			case move <= 7 && p.read < int64(len(p.stdin)):
+				p.reads(rapid.IntRange(1, len(p.stdin)-int(p.read)).Draw(t, "reads"))
 			case len(p.queue) > 0:
 				chunk, err := l.Accept(p.queue[0])
 				if err != nil {
