@@ -26,6 +26,19 @@ func (w *world) goesOn(sb string, from int) {
 	})
 }
 
+// staysPaused proves that a broker that just started comes to say PAUSED, and until
+// its plugin is up nothing but that it does not know.
+func (w *world) staysPaused(sb string) {
+	w.t.Helper()
+	w.eventually("a sandbox to be paused", func() (bool, string) {
+		got := w.get(sb)
+		if got.State != paused && got.State != unknown {
+			w.t.Fatalf("a paused sandbox is %+v", got)
+		}
+		return got.State == paused, fmt.Sprintf("%+v", got)
+	})
+}
+
 // TestCounterSurvivesEveryDeath: a paused process resumes where it was although
 // its shim is gone and its plugin and broker were killed.
 func TestCounterSurvivesEveryDeath(t *testing.T) {
@@ -39,9 +52,7 @@ func TestCounterSurvivesEveryDeath(t *testing.T) {
 	})
 	w.kill(plugin, "")
 	w.kill(broker, "")
-	if got := w.get(sb); got.State != paused {
-		t.Errorf("after the deaths: %+v", got)
-	}
+	w.staysPaused(sb)
 	w.ok("resume", sb)
 	w.goesOn(sb, at)
 

@@ -25,9 +25,8 @@ var victims = []victim{
 // know. It returns what is usable.
 func (w *world) truth() []sandbox {
 	w.t.Helper()
-	w.settled()
 	var usable []sandbox
-	for _, sb := range w.list() {
+	for _, sb := range w.settled() {
 		switch sb.State {
 		case paused:
 			w.ok("resume", sb.ID)
@@ -68,19 +67,21 @@ func (w *world) truth() []sandbox {
 	return usable
 }
 
-// settled waits until nothing is under way any more, nor unknown.
-func (w *world) settled() {
+// settled waits until nothing is under way any more, nor unknown, and returns what
+// there is then.
+func (w *world) settled() (all []sandbox) {
 	w.t.Helper()
 	w.eventually("the end of all changes", func() (bool, string) {
-		all := w.list()
+		all = w.list()
 		for _, sb := range all {
 			switch sb.State {
-			case "SANDBOX_STATE_CREATING", "SANDBOX_STATE_PAUSING", "SANDBOX_STATE_RESUMING", "SANDBOX_STATE_DELETING", "SANDBOX_STATE_UNKNOWN":
+			case "SANDBOX_STATE_CREATING", "SANDBOX_STATE_PAUSING", "SANDBOX_STATE_RESUMING", "SANDBOX_STATE_DELETING", unknown:
 				return false, fmt.Sprint(all)
 			}
 		}
 		return true, ""
 	})
+	return all
 }
 
 // retry proves that after everything a new sandbox can be made, used, and

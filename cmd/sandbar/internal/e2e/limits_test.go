@@ -104,13 +104,13 @@ func TestTimeout(t *testing.T) {
 func TestLifetimeAndIdle(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.create("--name", "short", "--lifetime", "2s")
-	w.create("--name", "longer", "--lifetime", "1m")
+	// Lifetimes and idle times are long enough for a loaded machine to get that far.
+	w.create("--name", "short", "--lifetime", "20s")
+	w.create("--name", "longer", "--lifetime", "30m")
 	w.ok("extend", "longer", "1h")
 	w.create("--name", "bored", "--idle", "1s")
 	w.create("--name", "sleepy", "--idle", "1s", "--idle-action", "pause")
-	// Long enough for a loaded machine to start the command in time.
-	w.create("--name", "busy", "--idle", "20s")
+	w.create("--name", "busy", "--idle", "30s")
 	busy, release := w.startHeld("exec", "busy", "--", "sh", "-c", "echo ready; cat")
 	busy.line()
 	w.eventually("expiry and idle policy", func() (bool, string) {

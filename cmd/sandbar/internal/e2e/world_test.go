@@ -194,6 +194,7 @@ type sandbox struct {
 const (
 	running = "SANDBOX_STATE_RUNNING"
 	paused  = "SANDBOX_STATE_PAUSED"
+	unknown = "SANDBOX_STATE_UNKNOWN"
 )
 
 func (w *world) list() []sandbox {
