@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -193,7 +194,7 @@ func reopen(t *testing.T, dir string) *broker.Service {
 	return s
 }
 
-// settled waits until nothing the broker knows is unfinished.
+// settled waits until nothing the broker knows is unfinished or not yet verified.
 func settled(t *testing.T, s *broker.Service) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -203,7 +204,11 @@ func settled(t *testing.T, s *broker.Service) {
 	for {
 		needed, err := s.Needed(ctx)
 		check(t, err)
-		if !needed {
+		list, err := s.ListSandboxes(ctx, &brokerv1.ListSandboxesRequest{})
+		check(t, err)
+		if !needed && !slices.ContainsFunc(list.GetSandboxes(), func(sb *brokerv1.Sandbox) bool {
+			return sb.GetState() == providerv1.SandboxState_SANDBOX_STATE_UNKNOWN
+		}) {
 			return
 		}
 		select {

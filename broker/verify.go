@@ -80,7 +80,8 @@ func (v *verifying) next(name string, err error) bool {
 }
 
 // verifyWait bounds how long a question waits for a provider that just started;
-// the answer is UNKNOWN after it. Starting a plugin takes less than a second.
+// the answer is UNKNOWN after it. Starting a plugin takes less than a second, on
+// a machine that has nothing else to do.
 const verifyWait = 3 * time.Second
 
 // wait returns when no verification is under way, or it takes too long.
