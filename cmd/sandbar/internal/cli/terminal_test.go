@@ -65,11 +65,14 @@ func (p *process) follow(r io.Reader) {
 	}()
 }
 
+// patience is far above what anything on a screen takes, and far below for ever.
+const patience = 2 * time.Minute
+
 // expect waits until the text is on the screen, takes everything up to it away,
 // and returns what stood before it.
 func (p *process) expect(text string) string {
 	p.t.Helper()
-	limit := time.After(20 * time.Second)
+	limit := time.After(patience)
 	for {
 		p.mu.Lock()
 		i := strings.Index(p.screen.String(), text)
@@ -98,7 +101,7 @@ func (p *process) typeIn(s string) {
 // ends waits for the exit code.
 func (p *process) ends(code int) {
 	p.t.Helper()
-	timer := time.AfterFunc(20*time.Second, func() { _ = p.cmd.Process.Kill() })
+	timer := time.AfterFunc(patience, func() { _ = p.cmd.Process.Kill() })
 	defer timer.Stop()
 	_ = p.cmd.Wait() // the code says it all
 	if got := p.cmd.ProcessState.ExitCode(); got != code {
