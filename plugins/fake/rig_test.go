@@ -48,7 +48,7 @@ func serve(t *testing.T, conf *providerv1.ConfigureRequest) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	t.Cleanup(func() {
 		cancel()
 		_ = conn.Close()

@@ -38,7 +38,7 @@ func (p *plugin) wantEnd(r *providerv1.SandboxRef, end time.Time) *providerv1.Sa
 func TestExtendedLifetime(t *testing.T) {
 	p := start(t)
 	sb := p.create(nil)
-	first := time.Now().Add(4 * time.Second)
+	first := time.Now().Add(10 * time.Second)
 	second := first.Add(time.Hour)
 	for _, end := range []time.Time{first, second} {
 		if err := p.extend(sb, end); err != nil {
@@ -88,7 +88,7 @@ func TestExtendedLifetimeEnds(t *testing.T) {
 	p.wantEnd(sb, created.GetExpiresAt().AsTime())
 	endless := p.create(nil)
 	p.delete(sb)
-	end := time.Now().Add(2 * time.Second)
+	end := time.Now().Add(5 * time.Second)
 	if err := p.extend(endless, end); err != nil {
 		t.Fatal(err)
 	}

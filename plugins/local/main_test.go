@@ -156,7 +156,7 @@ func (w logWriter) Write(b []byte) (int, error) {
 
 func (p *plugin) ctx() context.Context {
 	p.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	p.t.Cleanup(cancel)
 	return ctx
 }

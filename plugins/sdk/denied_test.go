@@ -25,7 +25,7 @@ func byKey(op *providerv1.Operation) *providerv1.GetSandboxRequest {
 func serveState(t *testing.T, d sdk.Driver, state string) providerv1.ProviderServiceClient {
 	t.Helper()
 	client, _ := serveDriver(t, d, sdk.Options{})
-	if _, err := client.Configure(within(t, 5*time.Second), &providerv1.ConfigureRequest{StateDir: state}); err != nil {
+	if _, err := client.Configure(within(t, patience), &providerv1.ConfigureRequest{StateDir: state}); err != nil {
 		t.Fatal(err)
 	}
 	return client
@@ -39,23 +39,23 @@ func TestDeniedKeysMakeNothing(t *testing.T) {
 	req := createRequest("sbx_1")
 	client := serveState(t, d, state)
 	for range 2 {
-		_, err := client.GetSandbox(within(t, 5*time.Second), byKey(req.GetOperation()))
+		_, err := client.GetSandbox(within(t, patience), byKey(req.GetOperation()))
 		wantReason(t, err, notFound)
 	}
 	for range 2 {
 		before := d.count()
-		_, err := client.CreateSandbox(within(t, 5*time.Second), req)
+		_, err := client.CreateSandbox(within(t, patience), req)
 		if got := wantReason(t, err, keyReused); got.Effect != providerv1.Effect_EFFECT_NONE || d.count() != before {
 			t.Errorf("effect %v after %d calls of the driver: want none after none", got.Effect, d.count()-before)
 		}
 		client = serveState(t, d, state)
 	}
 	for _, other := range []*providerv1.CreateSandboxRequest{createRequest("sbx_2"), {Operation: operation("other"), Identity: req.GetIdentity()}} {
-		if _, err := client.CreateSandbox(within(t, 5*time.Second), other); err != nil {
+		if _, err := client.CreateSandbox(within(t, patience), other); err != nil {
 			t.Errorf("with another key: %v", err)
 		}
 	}
-	if _, err := client.GetSandbox(within(t, 5*time.Second), byKey(createRequest("sbx_2").GetOperation())); err != nil {
+	if _, err := client.GetSandbox(within(t, patience), byKey(createRequest("sbx_2").GetOperation())); err != nil {
 		t.Errorf("a key that made something: %v", err)
 	}
 }
@@ -63,14 +63,14 @@ func TestDeniedKeysMakeNothing(t *testing.T) {
 // TestDeniedKeysAreForgottenAfterADay starts a plugin on a denial that is as old.
 func TestDeniedKeysAreForgottenAfterADay(t *testing.T) {
 	state, req := t.TempDir(), createRequest("sbx_1")
-	_, err := serveState(t, newTiny("egress.deny"), state).GetSandbox(within(t, 5*time.Second), byKey(req.GetOperation()))
+	_, err := serveState(t, newTiny("egress.deny"), state).GetSandbox(within(t, patience), byKey(req.GetOperation()))
 	wantReason(t, err, notFound)
 	noted := filepath.Join(state, ".sandbar", "denied-keys", req.GetOperation().GetIdempotencyKey())
 	old := time.Now().Add(-24 * time.Hour)
 	if err := os.Chtimes(noted, old, old); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := serveState(t, newTiny("egress.deny"), state).CreateSandbox(within(t, 5*time.Second), req); err != nil {
+	if _, err := serveState(t, newTiny("egress.deny"), state).CreateSandbox(within(t, patience), req); err != nil {
 		t.Errorf("after a day: %v", err)
 	}
 	if _, err := os.Stat(noted); !os.IsNotExist(err) {
@@ -103,7 +103,7 @@ func TestKeyIsNotDeniedWhileItMakesSomething(t *testing.T) {
 	client, creating, asked, release := makingSlowly(t)
 	req, made := createRequest("sbx_1"), make(chan error, 1)
 	go func() {
-		_, err := client.CreateSandbox(within(t, 20*time.Second), req)
+		_, err := client.CreateSandbox(within(t, patience), req)
 		made <- err
 	}()
 	<-creating
@@ -119,7 +119,7 @@ func TestKeyIsNotDeniedWhileItMakesSomething(t *testing.T) {
 		<-asked
 		close(release)
 	}()
-	got, err := client.GetSandbox(within(t, 20*time.Second), byKey(req.GetOperation()))
+	got, err := client.GetSandbox(within(t, patience), byKey(req.GetOperation()))
 	if err != nil || got.GetSandbox().GetIdentity().GetSandboxId() != "sbx_1" {
 		t.Errorf("%v, %v: want the sandbox, once it is made", got, err)
 	}
@@ -133,7 +133,7 @@ func TestKeyIsNotDeniedWhileItMakesSomething(t *testing.T) {
 func TestKeyOfACallThatWasGivenUpIsNotDenied(t *testing.T) {
 	client, creating, asked, release := makingSlowly(t)
 	req := createRequest("sbx_1")
-	ctx, giveUp := context.WithCancel(within(t, 20*time.Second))
+	ctx, giveUp := context.WithCancel(within(t, patience))
 	go func() {
 		<-creating
 		giveUp()
@@ -145,7 +145,7 @@ func TestKeyOfACallThatWasGivenUpIsNotDenied(t *testing.T) {
 		<-asked
 		close(release)
 	}()
-	if _, err := client.GetSandbox(within(t, 20*time.Second), byKey(req.GetOperation())); err != nil {
+	if _, err := client.GetSandbox(within(t, patience), byKey(req.GetOperation())); err != nil {
 		t.Errorf("%v: want the sandbox that was made after all", err)
 	}
 }
@@ -156,6 +156,6 @@ func TestStateFolderThatCannotHoldDeniedKeysIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	client, _ := serveDriver(t, newTiny("egress.deny"), sdk.Options{})
-	_, err := client.Configure(within(t, 5*time.Second), &providerv1.ConfigureRequest{StateDir: state})
+	_, err := client.Configure(within(t, patience), &providerv1.ConfigureRequest{StateDir: state})
 	wantReason(t, err, providerv1.ErrorReason_ERROR_REASON_FIELD_INVALID)
 }

@@ -34,7 +34,7 @@ func TestAnUnknownEndIsNeverExitZero(t *testing.T) {
 	if e := got.done.GetExit(); e.GetResult() != nil || e.GetCause() != providerv1.ExitCause_EXIT_CAUSE_UNKNOWN {
 		t.Errorf("exit %v", e)
 	}
-	resp, err := client.GetExec(within(t, 5*time.Second), &providerv1.GetExecRequest{Sandbox: ref("sbx_1"), ExecId: "exe_1"})
+	resp, err := client.GetExec(within(t, patience), &providerv1.GetExecRequest{Sandbox: ref("sbx_1"), ExecId: "exe_1"})
 	if err != nil || resp.GetExec().GetState() != providerv1.ExecState_EXEC_STATE_UNKNOWN {
 		t.Errorf("%v %v", resp, err)
 	}
@@ -46,7 +46,7 @@ func TestStartExecIsIdempotent(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
-			if _, err := client.StartExec(within(t, 10*time.Second), startRequest("exe_1", "true")); err != nil {
+			if _, err := client.StartExec(within(t, patience), startRequest("exe_1", "true")); err != nil {
 				t.Error(err)
 			}
 		})
@@ -57,21 +57,21 @@ func TestStartExecIsIdempotent(t *testing.T) {
 	}
 	other := startRequest("exe_1", "true")
 	other.RequestDigest = digest("other")
-	_, err := client.StartExec(within(t, 5*time.Second), other)
+	_, err := client.StartExec(within(t, patience), other)
 	wantReason(t, err, providerv1.ErrorReason_ERROR_REASON_IDEMPOTENCY_KEY_REUSED)
-	_, err = client.GetExec(within(t, 5*time.Second), &providerv1.GetExecRequest{Sandbox: ref("sbx_1"), ExecId: "exe_no"})
+	_, err = client.GetExec(within(t, patience), &providerv1.GetExecRequest{Sandbox: ref("sbx_1"), ExecId: "exe_no"})
 	wantReason(t, err, providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND)
-	if _, err := client.CreateSandbox(within(t, 5*time.Second), createRequest("sbx_1")); err != nil {
+	if _, err := client.CreateSandbox(within(t, patience), createRequest("sbx_1")); err != nil {
 		t.Fatal(err)
 	}
-	_, err = client.GetExec(within(t, 5*time.Second), &providerv1.GetExecRequest{Sandbox: ref("sbx_1"), ExecId: "exe_no"})
+	_, err = client.GetExec(within(t, patience), &providerv1.GetExecRequest{Sandbox: ref("sbx_1"), ExecId: "exe_no"})
 	wantReason(t, err, providerv1.ErrorReason_ERROR_REASON_EXEC_NOT_FOUND)
 }
 
 func TestEndedCommandsAreEvictedByNumber(t *testing.T) {
 	d := newTiny("egress.deny", "exec.list")
 	client, _ := serveDriver(t, d, sdk.Options{Configured: true, Exec: exec.Options{KeepFinished: 2}})
-	if _, err := client.CreateSandbox(within(t, 5*time.Second), createRequest("sbx_1")); err != nil {
+	if _, err := client.CreateSandbox(within(t, patience), createRequest("sbx_1")); err != nil {
 		t.Fatal(err)
 	}
 	for _, id := range []string{"exe_1", "exe_2", "exe_3"} {
@@ -80,9 +80,9 @@ func TestEndedCommandsAreEvictedByNumber(t *testing.T) {
 	}
 	begin(t, client, startRequest("exe_4", "true"))
 	attachAll(t, client, &providerv1.ExecOpen{Sandbox: ref("sbx_1"), ExecId: "exe_4"})
-	_, err := client.GetExec(within(t, 5*time.Second), &providerv1.GetExecRequest{Sandbox: ref("sbx_1"), ExecId: "exe_1"})
+	_, err := client.GetExec(within(t, patience), &providerv1.GetExecRequest{Sandbox: ref("sbx_1"), ExecId: "exe_1"})
 	wantReason(t, err, providerv1.ErrorReason_ERROR_REASON_EXEC_NOT_FOUND)
-	list, err := client.ListExecs(within(t, 5*time.Second), &providerv1.ListExecsRequest{Sandbox: ref("sbx_1")})
+	list, err := client.ListExecs(within(t, patience), &providerv1.ListExecsRequest{Sandbox: ref("sbx_1")})
 	if err != nil || len(list.GetExecs()) == 0 || list.GetExecs()[len(list.GetExecs())-1].GetExecId() != "exe_4" {
 		t.Errorf("%v %v", list, err)
 	}
@@ -100,7 +100,7 @@ func TestFrozenCommandMovesToAnotherTable(t *testing.T) {
 	stream := open(t, client, &providerv1.ExecOpen{ExecId: "exe_1", Stdin: true})
 	sendStdin(t, stream, 0, "before ")
 	until(t, stream, func(o *providerv1.ExecOutput) bool { return len(o.GetData().GetData()) == 7 })
-	if err := first.Freeze(within(t, 5*time.Second)); err != nil {
+	if err := first.Freeze(within(t, patience)); err != nil {
 		t.Fatal(err)
 	}
 	sendStdin(t, stream, 7, "during ")

@@ -3,7 +3,6 @@ package sdk_test
 import (
 	"bytes"
 	"testing"
-	"time"
 
 	"github.com/sandbar-dev/sandbar/plugins/sdk"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
@@ -11,7 +10,7 @@ import (
 
 func TestExecOutputAndExit(t *testing.T) {
 	client, _ := serveDriver(t, newTiny("egress.deny"), sdk.Options{Configured: true})
-	ctx := within(t, 20*time.Second)
+	ctx := within(t, patience)
 	if _, err := client.StartExec(ctx, startRequest("exe_1", "sh", "-c", "echo out; echo err >&2; exit 7")); err != nil {
 		t.Fatal(err)
 	}
@@ -37,7 +36,7 @@ type transcript struct {
 // attachAll reads an exec to its Done, acknowledging all it gets.
 func attachAll(tb testing.TB, client providerv1.ProviderServiceClient, open *providerv1.ExecOpen) *transcript {
 	tb.Helper()
-	stream, err := client.AttachExec(within(tb, 20*time.Second))
+	stream, err := client.AttachExec(within(tb, patience))
 	if err != nil {
 		tb.Fatal(err)
 	}

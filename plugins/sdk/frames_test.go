@@ -3,7 +3,6 @@ package sdk_test
 import (
 	"context"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc"
 
@@ -68,7 +67,7 @@ func (d relaying) AttachExec(stream grpc.BidiStreamingServer[providerv1.AttachEx
 func TestGateSeesFramesThatAreNotDecoded(t *testing.T) {
 	behind, _ := serveDriver(t, newTiny("egress.deny", "exec.stdin", "exec.signal"), sdk.Options{Configured: true})
 	client, _ := serveDriver(t, relaying{newTiny("exec.stdin"), behind}, sdk.Options{Configured: true})
-	ctx := within(t, 30*time.Second)
+	ctx := within(t, patience)
 	if _, err := behind.CreateSandbox(ctx, createRequest("sbx_1")); err != nil {
 		t.Fatal(err)
 	}

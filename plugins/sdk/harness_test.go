@@ -67,6 +67,9 @@ type connected struct {
 }
 
 // within returns a context with a deadline.
+// patience is far above what any call takes, and far below for ever.
+const patience = time.Minute
+
 func within(tb testing.TB, d time.Duration) context.Context {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), d)

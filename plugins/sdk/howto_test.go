@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 	"github.com/sandbar-dev/sandbar/proto/handshake"
@@ -61,21 +60,21 @@ func TestMinimalProviderWorks(t *testing.T) {
 		t.Fatal(err)
 	}
 	client := dialHandshake(t, line)
-	if _, err := client.Configure(within(t, 5*time.Second), &providerv1.ConfigureRequest{StateDir: t.TempDir()}); err != nil {
+	if _, err := client.Configure(within(t, patience), &providerv1.ConfigureRequest{StateDir: t.TempDir()}); err != nil {
 		t.Fatal(err)
 	}
-	_, err = client.CreateSandbox(within(t, 5*time.Second), createRequest("sbx_1"))
+	_, err = client.CreateSandbox(within(t, patience), createRequest("sbx_1"))
 	wantReason(t, err, providerv1.ErrorReason_ERROR_REASON_CAPABILITY_NOT_SUPPORTED) // it cannot deny egress, so it says so
 	req := createRequest("sbx_1")
 	req.Spec = &providerv1.SandboxSpec{Egress: &providerv1.Egress{Mode: providerv1.EgressMode_EGRESS_MODE_OPEN}}
-	if _, err := client.CreateSandbox(within(t, 5*time.Second), req); err != nil {
+	if _, err := client.CreateSandbox(within(t, patience), req); err != nil {
 		t.Fatal(err)
 	}
 	late := createRequest("sbx_2")
 	late.Spec = req.GetSpec()
-	_, err = client.GetSandbox(within(t, 5*time.Second), byKey(late.GetOperation()))
+	_, err = client.GetSandbox(within(t, patience), byKey(late.GetOperation()))
 	wantReason(t, err, notFound)
-	_, err = client.CreateSandbox(within(t, 5*time.Second), late)
+	_, err = client.CreateSandbox(within(t, patience), late)
 	wantReason(t, err, keyReused) // by the SDK: the example knows nothing of it
 	begin(t, client, startRequest("exe_1", "/bin/sh", "-c", "echo out; echo err >&2; exit 7"))
 	got := attachAll(t, client, &providerv1.ExecOpen{Sandbox: ref("sbx_1"), ExecId: "exe_1"})

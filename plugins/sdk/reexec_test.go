@@ -108,7 +108,7 @@ func dialHandshake(t *testing.T, line string) providerv1.ProviderServiceClient {
 
 func describe(t *testing.T, client providerv1.ProviderServiceClient) {
 	t.Helper()
-	resp, err := client.Describe(within(t, 5*time.Second), &providerv1.DescribeRequest{})
+	resp, err := client.Describe(within(t, patience), &providerv1.DescribeRequest{})
 	if err != nil || resp.GetName() != "tiny" {
 		t.Fatalf("%v %v", resp, err)
 	}
@@ -142,10 +142,10 @@ func TestPluginProcessKeepsStdoutForTheHandshake(t *testing.T) {
 // would hand down to every process that it starts.
 func TestSignalsThatDoNothingToThePluginEndItsChildren(t *testing.T) {
 	s := startPlugin(t, "works")
-	if _, err := s.client.Configure(within(t, 10*time.Second), &providerv1.ConfigureRequest{}); err != nil {
+	if _, err := s.client.Configure(within(t, patience), &providerv1.ConfigureRequest{}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.client.CreateSandbox(within(t, 10*time.Second), createRequest("sbx_1")); err != nil {
+	if _, err := s.client.CreateSandbox(within(t, patience), createRequest("sbx_1")); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"PIPE", "INT"} {

@@ -7,7 +7,6 @@ import (
 	"io"
 	"strings"
 	"testing"
-	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
@@ -37,7 +36,7 @@ func TestUndeclaredMethodsAreRefusedOverTheWire(t *testing.T) {
 			continue
 		}
 		tried++
-		err := callRaw(within(t, time.Second), conn, full, m)
+		err := callRaw(within(t, patience), conn, full, m)
 		if got := wantReason(t, err, providerv1.ErrorReason_ERROR_REASON_CAPABILITY_NOT_SUPPORTED); got.Metadata[fault.MetaCapability] != id {
 			t.Errorf("%s: capability %q, want %q", full, got.Metadata[fault.MetaCapability], id)
 		}
@@ -126,7 +125,7 @@ func TestValidation(t *testing.T) {
 	} {
 		name := strings.TrimSuffix(string(tc.req.ProtoReflect().Descriptor().Name()), "Request")
 		md := providerv1.File_sandbar_provider_v1_provider_proto.Services().Get(0).Methods().ByName(protoreflect.Name(name))
-		err := connOf(client).Invoke(within(t, 5*time.Second), "/sandbar.provider.v1.ProviderService/"+name, tc.req, generated(md.Output()))
+		err := connOf(client).Invoke(within(t, patience), "/sandbar.provider.v1.ProviderService/"+name, tc.req, generated(md.Output()))
 		got := wantReason(t, err, providerv1.ErrorReason_ERROR_REASON_FIELD_INVALID)
 		if got.Metadata[fault.MetaField] != tc.field || len(got.Fields) == 0 || got.Effect != providerv1.Effect_EFFECT_NONE {
 			t.Errorf("%s: field %q effect %v: %v", tc.field, got.Metadata[fault.MetaField], got.Effect, err)
@@ -179,13 +178,13 @@ func TestServerRefusesADriverThatContradictsItself(t *testing.T) {
 
 func TestLessThanTheMinimumIsNeverASuccess(t *testing.T) {
 	client, _ := serveDriver(t, pausing{newTiny("pause", "pause.disk", "pause.memory")}, sdk.Options{Configured: true})
-	if _, err := client.PauseSandbox(within(t, 5*time.Second), &providerv1.PauseSandboxRequest{Sandbox: ref("sbx_1")}); err != nil {
+	if _, err := client.PauseSandbox(within(t, patience), &providerv1.PauseSandboxRequest{Sandbox: ref("sbx_1")}); err != nil {
 		t.Errorf("disk was kept: %v", err)
 	}
-	_, err := client.PauseSandbox(within(t, 5*time.Second), &providerv1.PauseSandboxRequest{Sandbox: ref("sbx_1"), Minimum: &providerv1.Keeps{Memory: true}})
+	_, err := client.PauseSandbox(within(t, patience), &providerv1.PauseSandboxRequest{Sandbox: ref("sbx_1"), Minimum: &providerv1.Keeps{Memory: true}})
 	if got := wantReason(t, err, providerv1.ErrorReason_ERROR_REASON_PLUGIN_BUG); got.Effect != providerv1.Effect_EFFECT_APPLIED {
 		t.Errorf("effect %v", got.Effect)
 	}
-	_, err = client.ResumeSandbox(within(t, 5*time.Second), &providerv1.ResumeSandboxRequest{Sandbox: ref("sbx_1")})
+	_, err = client.ResumeSandbox(within(t, patience), &providerv1.ResumeSandboxRequest{Sandbox: ref("sbx_1")})
 	wantReason(t, err, providerv1.ErrorReason_ERROR_REASON_PLUGIN_BUG)
 }

@@ -78,7 +78,7 @@ func descendants(pid int) []int {
 
 func waitGone(t *testing.T, pid int) {
 	t.Helper()
-	deadline := time.After(5 * time.Second)
+	deadline := time.After(time.Minute)
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for {

@@ -105,7 +105,7 @@ type env struct {
 
 func runScenario(name, dir string, args []string) int {
 	out, errw := os.Stdout, os.Stderr
-	ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 4*time.Minute)
 	defer cancel()
 	err := runsc.Enter(dir)
 	if err == nil {
