@@ -30,6 +30,9 @@ const (
 	envStop = "SANDBAR_TEST_CRASH_WRITE"
 )
 
+// handOver is a delete with which another sandbox gets the name.
+const handOver = "hand over"
+
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(envDir); dir != "" {
 		crashing(dir)
@@ -62,6 +65,8 @@ func crashing(dir string) {
 		_, err = s.PauseSandbox(ctx, &brokerv1.PauseSandboxRequest{Sandbox: "n"})
 	case "delete":
 		_, err = s.DeleteSandbox(ctx, "n")
+	case handOver:
+		_, err = s.DeleteSandboxWhile(ctx, &brokerv1.DeleteSandboxRequest{Sandbox: "n", Survivor: "heir", SurvivorName: "n"})
 	}
 	panic(fmt.Sprintf("not killed; the operation ended with %v", err))
 }
@@ -175,6 +180,10 @@ func crashSite(t *testing.T, op string) (string, *testvendor.Vendor) {
 		s := reopen(t, dir)
 		_, err := s.CreateSandbox(t.Context(), &brokerv1.CreateSandboxRequest{Name: "n"})
 		check(t, err)
+		if op == handOver {
+			_, err := s.CreateSandbox(t.Context(), &brokerv1.CreateSandboxRequest{Name: "heir"})
+			check(t, err)
+		}
 		s.Close(t.Context())
 	}
 	return dir, vendor
@@ -224,7 +233,7 @@ func killAt(t *testing.T, dir string, vendor *testvendor.Vendor, op, at string) 
 	t.Helper()
 	reached, release := make(chan struct{}), make(chan struct{})
 	if side, ok := strings.CutPrefix(at, "vendor "); ok {
-		method := map[string]string{"create": "CreateSandbox", "pause": "PauseSandbox", "delete": "DeleteSandbox"}[op]
+		method := map[string]string{"create": "CreateSandbox", "pause": "PauseSandbox", "delete": "DeleteSandbox", handOver: "DeleteSandbox"}[op]
 		vendor.SetHook(func(_ context.Context, m string, after bool) error {
 			if m == method && after == (side == "after") {
 				close(reached)

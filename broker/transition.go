@@ -1,7 +1,9 @@
 package broker
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -46,6 +48,9 @@ func (s *Service) save(ctx context.Context, sb *state.Sandbox, next lifecycle.St
 	}
 	if err := s.store.UpdateSandbox(ctx, sb); err != nil {
 		s.recheck.push(sb.ID())
+		if errors.Is(err, state.ErrNameTaken) {
+			return nameTaken(cmp.Or(sb.Heir, sb).Body.GetName())
+		}
 		return state.Fault(err)
 	}
 	s.told(ctx, sb, before)

@@ -69,6 +69,10 @@ type Sandbox struct {
 	// Admission, if it is not nil, is what the change that is stored next demands of
 	// the tenant's limits, which are asked with it. The store takes it away then.
 	Admission *quota.Demand
+	// Heir, if it is not nil, is another sandbox whose change is stored with the change
+	// that is stored next, after it, so that it can have the name that this one gives
+	// up. The store takes it away then.
+	Heir *Sandbox
 }
 
 // ID returns the sandbox's id.

@@ -35,6 +35,7 @@ func Run(t *testing.T, open func(testing.TB) state.Store) {
 	for name, test := range map[string]func(*testing.T, state.Store){
 		"round trip":       roundTrip,
 		"names":            names,
+		"heirs":            heirs,
 		"requests":         requests,
 		"conflicts":        conflicts,
 		"touch":            touch,
@@ -150,6 +151,49 @@ func names(t *testing.T, s state.Store) {
 	if !got.Status.Gone || !got.GoneAt.Equal(start) {
 		t.Errorf("tombstone is %+v", got.Status)
 	}
+}
+
+// heirs: a name goes from one sandbox to another in one step, or not at all.
+func heirs(t *testing.T, s state.Store) {
+	named := func(name string) func(*state.Sandbox) { return func(sb *state.Sandbox) { sb.Body.Name = name } }
+	web, spare, third := sandbox(1, named("web")), sandbox(2, named("spare")), sandbox(3, named("third"))
+	check(t, s.InsertSandboxes(t.Context(), nil, web, spare, third))
+	read := func(id string) *state.Sandbox {
+		t.Helper()
+		sb, err := s.Sandbox(t.Context(), id)
+		check(t, err)
+		return sb
+	}
+	means := func(name, id string) {
+		t.Helper()
+		sb, err := s.SandboxNamed(t.Context(), "default", name)
+		check(t, err)
+		if sb.ID() != id || sb.Body.GetName() != name {
+			t.Errorf("%s is %s, called %q; want %s", name, sb.ID(), sb.Body.GetName(), id)
+		}
+	}
+	handOver := func(name string) *state.Sandbox {
+		from, heir := read(web.ID()), read(spare.ID())
+		from.Body.Name, heir.Body.Name, from.Heir = "", name, heir
+		return from
+	}
+	want(t, s.UpdateSandbox(t.Context(), handOver("third")), state.ErrNameTaken)
+	stale := handOver("web")
+	check(t, s.UpdateSandbox(t.Context(), read(spare.ID()))) // somebody else changed the heir
+	want(t, s.UpdateSandbox(t.Context(), stale), state.ErrConflict)
+	means("web", web.ID())
+	means("spare", spare.ID())
+
+	from := handOver("web")
+	heir := from.Heir
+	from.Events = []*brokerv1.Event{{SandboxId: from.ID()}}
+	check(t, s.UpdateSandbox(t.Context(), from))
+	means("web", spare.ID())
+	if from.Heir != nil || from.Version != read(web.ID()).Version || heir.Version != read(spare.ID()).Version {
+		t.Errorf("after it the heir is %v, and the versions are %d and %d", from.Heir, from.Version, heir.Version)
+	}
+	_, err := s.SandboxNamed(t.Context(), "default", "spare")
+	want(t, err, state.ErrNotFound)
 }
 
 func requests(t *testing.T, s state.Store) {

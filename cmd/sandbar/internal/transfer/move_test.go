@@ -24,7 +24,11 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const source = "sbx_1"
+// The sandbox that is moved.
+const (
+	source = "sbx_1"
+	name   = "web"
+)
 
 // tContext is for moves in checks that have no context.
 var tContext = context.Background()
@@ -85,6 +89,9 @@ func TestMove(t *testing.T) {
 	if moved.Sandbox.GetLabels()[transfer.MovedFrom] != source {
 		t.Errorf("labels are %v", moved.Sandbox.GetLabels())
 	}
+	if moved.Sandbox.GetName() != name || w.named(name) != moved.Sandbox.GetSandboxId() {
+		t.Errorf("it says that its name is %q, and %s is %s", moved.Sandbox.GetName(), name, w.named(name))
+	}
 }
 
 func TestKeepSource(t *testing.T) {
@@ -101,9 +108,23 @@ func TestKeepSource(t *testing.T) {
 	if !fault.Has(err, providerv1.ErrorReason_ERROR_REASON_OBJECT_EXISTS) || len(w.live()) != 2 {
 		t.Errorf("again: %v; %d live", err, len(w.live()))
 	}
+	if w.named(name) != source {
+		t.Errorf("%s is %s, want the source", name, w.named(name))
+	}
 	// The source can still be moved.
 	if _, err := w.move(nil, sb).Run(t.Context()); err != nil || len(w.live()) != 2 || w.live()[source] != nil {
 		t.Errorf("moved after that: %v, %d live", err, len(w.live()))
+	}
+}
+
+// TestChosenName: who is given a name of its own leaves the source's to its end.
+func TestChosenName(t *testing.T) {
+	w := newWorld(t)
+	m := w.move(nil, w.add(source, tree()))
+	m.Create.Name = "two"
+	moved, err := m.Run(t.Context())
+	if err != nil || moved.Sandbox.GetName() != "two" || w.named("two") != moved.Sandbox.GetSandboxId() || w.named(name) != "" {
+		t.Errorf("moved %v, %v; two is %s, %s is %s", moved, err, w.named("two"), name, w.named(name))
 	}
 }
 
@@ -161,15 +182,21 @@ func TestSourceThatVanishesLeavesTheTarget(t *testing.T) {
 	}
 }
 
-// whole fails unless the files are in a sandbox that lives, and reports whether that
-// is the source.
-func whole(t interface{ Fatalf(string, ...any) }, w *world) (source bool) {
-	live := w.live()
-	if live["sbx_1"] != nil {
+// whole fails unless the files are in a sandbox that lives, which has the name if it
+// is not the source, and reports whether that is the source.
+func whole(t interface{ Fatalf(string, ...any) }, w *world) (still bool) {
+	live, named := w.live(), w.named(name)
+	if live[named] == nil {
+		t.Fatalf("%s means nothing; %d live", name, len(live))
+	}
+	if live[source] != nil {
 		return true
 	}
-	for _, files := range live {
+	for id, files := range live {
 		if maps.Equal(files, carried()) {
+			if id != named {
+				t.Fatalf("%s means %s, and the files are in %s", name, named, id)
+			}
 			return false
 		}
 	}
@@ -182,18 +209,18 @@ func whole(t interface{ Fatalf(string, ...any) }, w *world) (source bool) {
 func TestKilledAnywhere(t *testing.T) {
 	w := newWorld(t)
 	rapid.Check(t, func(t *rapid.T) {
-		w.mu.Lock()
-		clear(w.boxes)
-		clear(w.keys)
-		w.mu.Unlock()
+		w.reset()
 		sb := w.add(source, tree())
+		w.refusals = rapid.IntRange(0, 2).Draw(t, "refusals")
 		for range rapid.IntRange(1, 3).Draw(t, "deaths") {
 			m := &mortal{world: w, left: rapid.IntRange(1, 14).Draw(t, "calls"), late: rapid.Bool().Draw(t, "late")}
 			_, _ = w.move(m, sb).Run(tContext)
 			if !whole(t, w) {
 				return // it had succeeded, or was killed after its last call
 			}
+			sb = w.sandbox(source) // as the next one finds it
 		}
+		w.refusals = 0
 		if _, err := w.move(nil, sb).Run(tContext); err != nil {
 			t.Fatalf("the last one failed: %v", err)
 		}
@@ -242,10 +269,7 @@ func TestLateRequestMakesNothing(t *testing.T) {
 func TestManyAtOnce(t *testing.T) {
 	w := newWorld(t)
 	for range 5 {
-		w.mu.Lock()
-		clear(w.boxes)
-		clear(w.keys)
-		w.mu.Unlock()
+		w.reset()
 		sb := w.add(source, tree())
 		var wg sync.WaitGroup
 		var mu sync.Mutex

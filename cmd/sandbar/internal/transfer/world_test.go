@@ -44,6 +44,9 @@ type world struct {
 	half bool
 	// cut fails every upload after its first entry.
 	cut bool
+	// refusals are how many deletes of the source its provider will refuse for good; the
+	// survivor has the name then.
+	refusals int
 }
 
 type box struct {
@@ -78,8 +81,44 @@ func (w *world) add(id string, files map[string]string) *brokerv1.Sandbox {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	b := &box{msg: &brokerv1.Sandbox{SandboxId: id, Provider: "fake", State: providerv1.SandboxState_SANDBOX_STATE_RUNNING}, files: files}
+	if id == source {
+		b.msg.Name = name
+	}
 	w.boxes[id] = b
-	return b.msg
+	return proto.CloneOf(b.msg)
+}
+
+// sandbox returns one that lives.
+func (w *world) sandbox(id string) *brokerv1.Sandbox {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return proto.CloneOf(w.boxes[id].msg)
+}
+
+// reset forgets everything.
+func (w *world) reset() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	clear(w.boxes)
+	clear(w.keys)
+	w.refusals = 0
+}
+
+// named returns the id of the sandbox with a name, or "".
+func (w *world) named(name string) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.holder(name)
+}
+
+// holder is named with the lock held.
+func (w *world) holder(name string) string {
+	for id, b := range w.boxes {
+		if b.msg.GetName() == name {
+			return id
+		}
+	}
+	return ""
 }
 
 // live returns the files of all sandboxes.
@@ -113,27 +152,45 @@ func (w *world) create(req *brokerv1.CreateSandboxRequest) (*brokerv1.Sandbox, e
 			return nil, wire(fault.New(providerv1.ErrorReason_ERROR_REASON_IDEMPOTENCY_KEY_REUSED, "key %s", key))
 		}
 		if b := w.boxes[w.made[key]]; b != nil {
-			return b.msg, nil
+			return proto.CloneOf(b.msg), nil
 		}
 		return nil, wire(fault.New(providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND, "it was deleted"))
+	}
+	if req.GetName() == "" || w.holder(req.GetName()) != "" {
+		return nil, wire(fault.New(providerv1.ErrorReason_ERROR_REASON_OBJECT_EXISTS, "name is %q", req.GetName()))
 	}
 	id := fmt.Sprintf("sbx_%d", len(w.keys)+100)
 	w.keys[key], w.made[key] = proto.CloneOf(req), id
 	w.boxes[id] = &box{files: map[string]string{}, msg: &brokerv1.Sandbox{
-		SandboxId: id, Provider: req.GetProvider(), Labels: req.GetLabels(), Spec: req.GetSpec(), State: providerv1.SandboxState_SANDBOX_STATE_RUNNING,
+		SandboxId: id, Name: req.GetName(), Provider: req.GetProvider(), Labels: maps.Clone(req.GetLabels()), Spec: req.GetSpec(),
+		State: providerv1.SandboxState_SANDBOX_STATE_RUNNING,
 	}}
-	return w.boxes[id].msg, nil
+	return proto.CloneOf(w.boxes[id].msg), nil
 }
 
 // Delete keeps the promise of survivors.
-func (w *world) Delete(_ context.Context, sandbox, survivor string) error {
+func (w *world) Delete(_ context.Context, sandbox, survivor, name string) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.boxes[sandbox] == nil {
+	ends, heir := w.boxes[sandbox], w.boxes[survivor]
+	switch {
+	case ends == nil && heir == nil:
 		return nil
-	}
-	if w.boxes[survivor] == nil {
+	case heir == nil:
 		return wire(fault.New(providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND, "nothing was deleted").With("survivor", survivor))
+	}
+	if name != "" {
+		if holder := w.holder(name); holder != "" && holder != sandbox && holder != survivor {
+			return wire(fault.New(providerv1.ErrorReason_ERROR_REASON_OBJECT_EXISTS, "name is %q", name))
+		}
+		if ends != nil && ends.msg.GetName() == name {
+			ends.msg.Name = ""
+		}
+		heir.msg.Name = name
+	}
+	if sandbox == source && w.refusals > 0 {
+		w.refusals--
+		return wire(fault.New(providerv1.ErrorReason_ERROR_REASON_POLICY_DENIED, "its provider does not delete it"))
 	}
 	delete(w.boxes, sandbox)
 	return nil
@@ -146,7 +203,7 @@ func (w *world) Labelled(_ context.Context, key, value string) ([]*brokerv1.Sand
 	var out []*brokerv1.Sandbox
 	for _, id := range slices.Sorted(maps.Keys(w.boxes)) {
 		if b := w.boxes[id]; b.msg.GetLabels()[key] == value {
-			out = append(out, b.msg)
+			out = append(out, proto.CloneOf(b.msg))
 		}
 	}
 	return out, nil
@@ -309,8 +366,8 @@ func (m *mortal) Create(ctx context.Context, req *brokerv1.CreateSandboxRequest)
 	return call(m, func() (*brokerv1.Sandbox, error) { return m.world.Create(ctx, req) })
 }
 
-func (m *mortal) Delete(ctx context.Context, sandbox, survivor string) error {
-	_, err := call(m, func() (struct{}, error) { return struct{}{}, m.world.Delete(ctx, sandbox, survivor) })
+func (m *mortal) Delete(ctx context.Context, sandbox, survivor, name string) error {
+	_, err := call(m, func() (struct{}, error) { return struct{}{}, m.world.Delete(ctx, sandbox, survivor, name) })
 	return err
 }
 

@@ -1846,7 +1846,11 @@ type DeleteSandboxRequest struct {
 	// Id or name of another sandbox that must live on: if its provider does not say
 	// that it is RUNNING or PAUSED, nothing is deleted. Of two sandboxes that are each
 	// to be deleted while the other lives, one stays. Empty: delete in any case.
-	Survivor      string `protobuf:"bytes,20,opt,name=survivor,proto3" json:"survivor,omitempty"`
+	Survivor string `protobuf:"bytes,20,opt,name=survivor,proto3" json:"survivor,omitempty"`
+	// Name that the survivor has from the moment on in which the end of the other is
+	// decided: the other gives it up then, so that it always means one of them. Empty:
+	// names stay as they are. Only with survivor.
+	SurvivorName  string `protobuf:"bytes,21,opt,name=survivor_name,json=survivorName,proto3" json:"survivor_name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1891,6 +1895,13 @@ func (x *DeleteSandboxRequest) GetSandbox() string {
 func (x *DeleteSandboxRequest) GetSurvivor() string {
 	if x != nil {
 		return x.Survivor
+	}
+	return ""
+}
+
+func (x *DeleteSandboxRequest) GetSurvivorName() string {
+	if x != nil {
+		return x.SurvivorName
 	}
 	return ""
 }
@@ -5265,10 +5276,11 @@ const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"y\n" +
 	"\x15ListSandboxesResponse\x128\n" +
 	"\tsandboxes\x18\x01 \x03(\v2\x1a.sandbar.broker.v1.SandboxR\tsandboxes\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"L\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"q\n" +
 	"\x14DeleteSandboxRequest\x12\x18\n" +
 	"\asandbox\x18\x01 \x01(\tR\asandbox\x12\x1a\n" +
-	"\bsurvivor\x18\x14 \x01(\tR\bsurvivor\">\n" +
+	"\bsurvivor\x18\x14 \x01(\tR\bsurvivor\x12#\n" +
+	"\rsurvivor_name\x18\x15 \x01(\tR\fsurvivorName\">\n" +
 	"\x15DeleteSandboxResponse\x12%\n" +
 	"\x0ealready_absent\x18\x01 \x01(\bR\ralreadyAbsent\"e\n" +
 	"\x13PauseSandboxRequest\x12\x18\n" +
