@@ -30,8 +30,12 @@ const (
 	envStop = "SANDBAR_TEST_CRASH_WRITE"
 )
 
-// handOver is a delete with which another sandbox gets the name.
-const handOver = "hand over"
+// More that a broker is killed at.
+const (
+	// handOver is a delete with which another sandbox gets the name.
+	handOver       = "hand over"
+	deleteSnapshot = "delete snapshot"
+)
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(envDir); dir != "" {
@@ -67,6 +71,8 @@ func crashing(dir string) {
 		_, err = s.DeleteSandbox(ctx, "n")
 	case handOver:
 		_, err = s.DeleteSandboxWhile(ctx, &brokerv1.DeleteSandboxRequest{Sandbox: "n", Survivor: "heir", SurvivorName: "n"})
+	case deleteSnapshot:
+		_, err = s.DeleteSnapshot(ctx, "s")
 	}
 	panic(fmt.Sprintf("not killed; the operation ended with %v", err))
 }
@@ -105,6 +111,20 @@ func (s *stopping) UpdateSandbox(ctx context.Context, sb *state.Sandbox) error {
 	s.stop("before " + kind)
 	err := s.Store.UpdateSandbox(ctx, sb)
 	s.stop("after " + kind)
+	return err
+}
+
+func (s *stopping) UpdateSnapshot(ctx context.Context, sn *state.Snapshot) error {
+	s.stop("before wish")
+	err := s.Store.UpdateSnapshot(ctx, sn)
+	s.stop("after wish")
+	return err
+}
+
+func (s *stopping) RemoveSnapshot(ctx context.Context, id string) error {
+	s.stop("before answer")
+	err := s.Store.RemoveSnapshot(ctx, id)
+	s.stop("after answer")
 	return err
 }
 
@@ -184,6 +204,10 @@ func crashSite(t *testing.T, op string) (string, *testvendor.Vendor) {
 			_, err := s.CreateSandbox(t.Context(), &brokerv1.CreateSandboxRequest{Name: "heir"})
 			check(t, err)
 		}
+		if op == deleteSnapshot {
+			_, err := s.CreateSnapshot(t.Context(), &brokerv1.CreateSnapshotRequest{Sandbox: "n", Name: "s"})
+			check(t, err)
+		}
 		s.Close(t.Context())
 	}
 	return dir, vendor
@@ -233,7 +257,7 @@ func killAt(t *testing.T, dir string, vendor *testvendor.Vendor, op, at string) 
 	t.Helper()
 	reached, release := make(chan struct{}), make(chan struct{})
 	if side, ok := strings.CutPrefix(at, "vendor "); ok {
-		method := map[string]string{"create": "CreateSandbox", "pause": "PauseSandbox", "delete": "DeleteSandbox", handOver: "DeleteSandbox"}[op]
+		method := map[string]string{"create": "CreateSandbox", "pause": "PauseSandbox", "delete": "DeleteSandbox", handOver: "DeleteSandbox", deleteSnapshot: "DeleteSnapshot"}[op]
 		vendor.SetHook(func(_ context.Context, m string, after bool) error {
 			if m == method && after == (side == "after") {
 				close(reached)

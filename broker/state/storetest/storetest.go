@@ -424,6 +424,37 @@ func snapshots(t *testing.T, s state.Store) {
 	if len(rows) != 1 || rows[0].ID() != "snp_2" || len(rest) != 1 || rest[0].ID() != "snp_1" || end != "" {
 		t.Errorf("pages are %v and %v", rows, rest)
 	}
+	open := func(want ...string) {
+		t.Helper()
+		var got []string
+		for token := ""; ; {
+			rows, next, err := s.ListSnapshots(t.Context(), state.SnapshotFilter{Open: true}, state.Page{Size: 1, Token: token})
+			check(t, err)
+			for _, sn := range rows {
+				got = append(got, sn.ID())
+			}
+			if token = next; token == "" {
+				break
+			}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("open: -want +got:\n%s", diff)
+		}
+	}
+	_, _, err = s.ListSnapshots(t.Context(), state.SnapshotFilter{Open: true}, state.Page{Size: 1, Token: token})
+	want(t, err, state.ErrBadToken)
+	open("snp_2") // which is not ready
+	in.Deleting = true
+	check(t, s.UpdateSnapshot(t.Context(), in))
+	open("snp_2", "snp_1")
+	got, err = s.Snapshot(t.Context(), "snp_1")
+	check(t, err)
+	if !got.Deleting || !got.Ready || got.View().GetState() != brokerv1.SnapshotState_SNAPSHOT_STATE_DELETING {
+		t.Errorf("it is %+v", got)
+	}
+	in.Deleting = false
+	check(t, s.UpdateSnapshot(t.Context(), in))
+	open("snp_2")
 	check(t, s.RemoveSnapshot(t.Context(), "snp_1"))
 	check(t, s.RemoveSnapshot(t.Context(), "snp_1"))
 	_, err = s.Snapshot(t.Context(), "snp_1")
