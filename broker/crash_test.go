@@ -30,6 +30,13 @@ const (
 	envStop = "SANDBAR_TEST_CRASH_WRITE"
 )
 
+// More that a broker is killed at.
+const (
+	// handOver is a delete with which another sandbox gets the name.
+	handOver       = "hand over"
+	deleteSnapshot = "delete snapshot"
+)
+
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(envDir); dir != "" {
 		crashing(dir)
@@ -62,6 +69,10 @@ func crashing(dir string) {
 		_, err = s.PauseSandbox(ctx, &brokerv1.PauseSandboxRequest{Sandbox: "n"})
 	case "delete":
 		_, err = s.DeleteSandbox(ctx, "n")
+	case handOver:
+		_, err = s.DeleteSandboxWhile(ctx, &brokerv1.DeleteSandboxRequest{Sandbox: "n", Survivor: "heir", SurvivorName: "n"})
+	case deleteSnapshot:
+		_, err = s.DeleteSnapshot(ctx, "s")
 	}
 	panic(fmt.Sprintf("not killed; the operation ended with %v", err))
 }
@@ -100,6 +111,20 @@ func (s *stopping) UpdateSandbox(ctx context.Context, sb *state.Sandbox) error {
 	s.stop("before " + kind)
 	err := s.Store.UpdateSandbox(ctx, sb)
 	s.stop("after " + kind)
+	return err
+}
+
+func (s *stopping) UpdateSnapshot(ctx context.Context, sn *state.Snapshot) error {
+	s.stop("before wish")
+	err := s.Store.UpdateSnapshot(ctx, sn)
+	s.stop("after wish")
+	return err
+}
+
+func (s *stopping) RemoveSnapshot(ctx context.Context, id string) error {
+	s.stop("before answer")
+	err := s.Store.RemoveSnapshot(ctx, id)
+	s.stop("after answer")
 	return err
 }
 
@@ -175,6 +200,14 @@ func crashSite(t *testing.T, op string) (string, *testvendor.Vendor) {
 		s := reopen(t, dir)
 		_, err := s.CreateSandbox(t.Context(), &brokerv1.CreateSandboxRequest{Name: "n"})
 		check(t, err)
+		if op == handOver {
+			_, err := s.CreateSandbox(t.Context(), &brokerv1.CreateSandboxRequest{Name: "heir"})
+			check(t, err)
+		}
+		if op == deleteSnapshot {
+			_, err := s.CreateSnapshot(t.Context(), &brokerv1.CreateSnapshotRequest{Sandbox: "n", Name: "s"})
+			check(t, err)
+		}
 		s.Close(t.Context())
 	}
 	return dir, vendor
@@ -224,7 +257,7 @@ func killAt(t *testing.T, dir string, vendor *testvendor.Vendor, op, at string) 
 	t.Helper()
 	reached, release := make(chan struct{}), make(chan struct{})
 	if side, ok := strings.CutPrefix(at, "vendor "); ok {
-		method := map[string]string{"create": "CreateSandbox", "pause": "PauseSandbox", "delete": "DeleteSandbox"}[op]
+		method := map[string]string{"create": "CreateSandbox", "pause": "PauseSandbox", "delete": "DeleteSandbox", handOver: "DeleteSandbox", deleteSnapshot: "DeleteSnapshot"}[op]
 		vendor.SetHook(func(_ context.Context, m string, after bool) error {
 			if m == method && after == (side == "after") {
 				close(reached)

@@ -179,9 +179,7 @@ func (s *Service) makeSandboxes(ctx context.Context, r *state.Request, m making)
 	err = s.store.InsertSandboxes(ctx, r, m.rows...)
 	switch {
 	case errors.Is(err, state.ErrNameTaken):
-		name := m.rows[0].Body.GetName()
-		return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_OBJECT_EXISTS,
-			"name is %q: a live sandbox of the tenant has it; choose another or delete that one", name).With("name", name)
+		return nil, nameTaken(m.rows[0].Body.GetName())
 	case errors.Is(err, state.ErrKeyTaken):
 		return nil, err
 	case errors.Is(err, state.ErrNoTenant):

@@ -103,6 +103,10 @@ func (s *Service) RestoreSnapshot(ctx context.Context, req *brokerv1.RestoreSnap
 
 func (s *Service) planRestore(ctx context.Context, req *brokerv1.RestoreSnapshotRequest) (making, error) {
 	sn, err := s.findSnapshot(ctx, req.GetSnapshot())
+	if err == nil && sn.Deleting {
+		err = fault.New(providerv1.ErrorReason_ERROR_REASON_SNAPSHOT_NOT_FOUND, "snapshot %q is being deleted", req.GetSnapshot()).
+			With("snapshot_id", sn.ID()).With("state", "DELETING")
+	}
 	if err != nil {
 		return making{}, err
 	}
@@ -161,7 +165,7 @@ func (s *Service) CreateSnapshot(ctx context.Context, req *brokerv1.CreateSnapsh
 	if err != nil {
 		return nil, err
 	}
-	return sn.Body, nil
+	return sn.View(), nil
 }
 
 // snapshotOnce needs the sandbox's lock, which also orders calls with one key.

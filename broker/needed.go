@@ -9,8 +9,16 @@ import (
 
 // Needed reports whether a sandbox depends on a broker that runs: because its
 // provider would not end it in time, because it is to be ended or paused when it
-// is idle, or because an operation on it is unfinished.
+// is idle, or because an operation on it is unfinished. A snapshot whose making or
+// whose delete is unfinished does too.
 func (s *Service) Needed(ctx context.Context) (bool, error) {
+	open, _, err := s.store.ListSnapshots(ctx, state.SnapshotFilter{Open: true}, state.Page{Size: 1})
+	if err != nil {
+		return false, state.Fault(err)
+	}
+	if len(open) > 0 {
+		return true, nil
+	}
 	for token := ""; ; {
 		rows, next, err := s.store.ListSandboxes(ctx, state.Filter{}, state.Page{Size: maxPage, Token: token})
 		if err != nil {

@@ -19,45 +19,7 @@ import (
 // provider cannot do it now the wish stays, and the reconciler repeats it until
 // it is done; the error says so.
 func (s *Service) DeleteSandbox(ctx context.Context, idOrName string) (alreadyAbsent bool, err error) {
-	return s.DeleteSandboxWhile(ctx, idOrName, "")
-}
-
-// DeleteSandboxWhile is DeleteSandbox that does nothing unless another sandbox, the
-// survivor, lives; an empty survivor is no condition. The wish of one such delete
-// is stored before the condition of another is looked at, so that two sandboxes
-// that survive each other are never both deleted.
-func (s *Service) DeleteSandboxWhile(ctx context.Context, idOrName, survivor string) (alreadyAbsent bool, err error) {
-	sb, err := s.find(ctx, idOrName)
-	if fault.Has(err, providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND) {
-		return true, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	about(ctx, sb)
-	opCtx, end, err := s.begin(ctx)
-	if err != nil {
-		return false, err
-	}
-	defer end()
-	unlock, survivor, err := s.lockWith(ctx, sb.ID(), survivor)
-	if err != nil {
-		return false, err
-	}
-	defer unlock()
-	sb, err = s.find(opCtx, sb.ID())
-	if fault.Has(err, providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND) || err == nil && sb.Status.Gone {
-		return true, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	if survivor != "" {
-		if err := s.lives(opCtx, survivor); err != nil {
-			return false, err
-		}
-	}
-	return false, s.deleteLocked(opCtx, sb, "")
+	return s.DeleteSandboxWhile(ctx, &brokerv1.DeleteSandboxRequest{Sandbox: idOrName})
 }
 
 // deleteLocked stores the wish and carries it out.

@@ -6,13 +6,15 @@ import (
 	"slices"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/sandbar-dev/sandbar/broker/state"
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	brokerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
 
-// findSnapshot returns a snapshot that exists at the provider.
+// findSnapshot returns a snapshot that exists at the provider, maybe not for long.
 func (s *Service) findSnapshot(ctx context.Context, idOrName string) (*state.Snapshot, error) {
 	if idOrName == "" {
 		return nil, fault.Field("snapshot", "", "want the id or the name of a snapshot")
@@ -68,13 +70,15 @@ func (s *Service) ListSnapshots(ctx context.Context, req *brokerv1.ListSnapshots
 	out := &brokerv1.ListSnapshotsResponse{NextPageToken: next}
 	for _, sn := range rows {
 		if sn.Ready && seesSnapshot(who, sn) {
-			out.Snapshots = append(out.Snapshots, sn.Body)
+			out.Snapshots = append(out.Snapshots, sn.View())
 		}
 	}
 	return out, nil
 }
 
-// DeleteSnapshot deletes a snapshot; one that does not exist is a success.
+// DeleteSnapshot deletes a snapshot; one that does not exist is a success. When the
+// provider cannot do it now the wish stays, and is repeated until it is done; the
+// error says so.
 func (s *Service) DeleteSnapshot(ctx context.Context, idOrName string) (alreadyAbsent bool, err error) {
 	sn, err := s.findSnapshot(ctx, idOrName)
 	if fault.Has(err, providerv1.ErrorReason_ERROR_REASON_SNAPSHOT_NOT_FOUND) {
@@ -88,28 +92,80 @@ func (s *Service) DeleteSnapshot(ctx context.Context, idOrName string) (alreadyA
 		return false, err
 	}
 	defer end()
-	p, err := s.provider(sn.Body.GetProvider())
+	unlock, err := s.lock(ctx, sn.ID())
 	if err != nil {
 		return false, err
 	}
-	_, err = p.DeleteSnapshot(opCtx, &providerv1.DeleteSnapshotRequest{SnapshotId: sn.ID(), Handle: sn.Handle})
-	if err != nil {
-		return false, err
+	defer unlock()
+	sn, err = s.store.Snapshot(opCtx, sn.ID())
+	if errors.Is(err, state.ErrNotFound) {
+		return true, nil
 	}
-	if err := s.store.RemoveSnapshot(opCtx, sn.ID()); err != nil {
+	if err != nil {
 		return false, state.Fault(err)
 	}
-	return false, nil
+	if !sn.Deleting {
+		sn.Deleting = true
+		if err := s.store.UpdateSnapshot(opCtx, sn); err != nil {
+			return false, state.Fault(err)
+		}
+	}
+	return false, s.deleteSnapshotLocked(opCtx, sn)
+}
+
+// deleteSnapshotLocked carries out a delete that is stored as a wish. The snapshot's
+// lock is held by the caller.
+func (s *Service) deleteSnapshotLocked(ctx context.Context, sn *state.Snapshot) (err error) {
+	defer func() {
+		if err != nil && sn.Deleting {
+			s.unsettled.push(sn.Body.GetProvider())
+		}
+	}()
+	p, err := s.provider(sn.Body.GetProvider())
+	if err == nil {
+		_, err = p.DeleteSnapshot(ctx, &providerv1.DeleteSnapshotRequest{SnapshotId: sn.ID(), Handle: sn.Handle})
+	}
+	if err == nil {
+		return state.Fault(s.store.RemoveSnapshot(ctx, sn.ID()))
+	}
+	f := fault.From(err)
+	if err := s.snapshotStays(ctx, sn, f); err != nil {
+		return err
+	}
+	return f.With("snapshot_id", sn.ID())
+}
+
+// snapshotStays stores why a snapshot was not deleted. One that its provider refuses
+// for good to delete is as it was.
+func (s *Service) snapshotStays(ctx context.Context, sn *state.Snapshot, f *fault.Error) error {
+	next := *sn
+	next.Body = proto.CloneOf(sn.Body)
+	next.Body.StatusReason = f.Message
+	if refusedForGood(f) {
+		next.Deleting, next.Body.StatusReason = false, ""
+	}
+	if next.Deleting && proto.Equal(next.Body, sn.Body) {
+		return nil
+	}
+	if err := s.store.UpdateSnapshot(ctx, &next); err != nil {
+		return state.Fault(err)
+	}
+	*sn = next
+	return nil
 }
 
 // settleSnapshots finds out what became of snapshots of a provider whose making
-// was interrupted.
+// was interrupted, and deletes those that somebody wanted deleted.
 func (s *Service) settleSnapshots(ctx context.Context, provider string) {
-	open, err := s.unreadySnapshots(ctx, provider)
+	open, err := s.openSnapshots(ctx, provider)
 	s.logged(ctx, "snapshots cannot be settled", err, "provider", provider)
 	left := err != nil
 	for _, sn := range open {
-		settled, err := s.settleSnapshot(ctx, sn)
+		settle := s.settleSnapshot
+		if sn.Deleting {
+			settle = s.finishDelete
+		}
+		settled, err := settle(ctx, sn)
 		s.logged(ctx, "snapshot is not settled", err, "snapshot_id", sn.ID(), "sandbox_id", sn.Body.GetSandboxId(), "provider", provider)
 		left = left || !settled
 	}
@@ -146,6 +202,24 @@ func (s *Service) settleSnapshot(ctx context.Context, sn *state.Snapshot) (settl
 	}
 }
 
+// finishDelete repeats a delete that is stored as a wish.
+func (s *Service) finishDelete(ctx context.Context, sn *state.Snapshot) (settled bool, err error) {
+	unlock, ok, err := s.locks.tryLock(ctx, sn.ID())
+	if !ok {
+		return false, err // somebody does it now
+	}
+	defer unlock()
+	sn, err = s.store.Snapshot(ctx, sn.ID())
+	if errors.Is(err, state.ErrNotFound) || err == nil && !sn.Deleting {
+		return true, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	err = s.deleteSnapshotLocked(ctx, sn)
+	return err == nil || !sn.Deleting, err
+}
+
 // listed looks for a snapshot in its provider's listing; nil if it is not there.
 func (s *Service) listed(ctx context.Context, sn *state.Snapshot) (*providerv1.Snapshot, error) {
 	p, err := s.provider(sn.Body.GetProvider())
@@ -167,15 +241,16 @@ func (s *Service) listed(ctx context.Context, sn *state.Snapshot) (*providerv1.S
 	}
 }
 
-func (s *Service) unreadySnapshots(ctx context.Context, provider string) ([]*state.Snapshot, error) {
+// openSnapshots returns those of a provider that somebody has to see to.
+func (s *Service) openSnapshots(ctx context.Context, provider string) ([]*state.Snapshot, error) {
 	var open []*state.Snapshot
 	for token := ""; ; {
-		rows, next, err := s.store.ListSnapshots(ctx, state.SnapshotFilter{}, state.Page{Size: maxPage, Token: token})
+		rows, next, err := s.store.ListSnapshots(ctx, state.SnapshotFilter{Open: true}, state.Page{Size: maxPage, Token: token})
 		if err != nil {
 			return nil, err
 		}
 		for _, sn := range rows {
-			if !sn.Ready && sn.Body.GetProvider() == provider {
+			if sn.Body.GetProvider() == provider {
 				open = append(open, sn)
 			}
 		}

@@ -1,7 +1,9 @@
 package broker
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -46,6 +48,9 @@ func (s *Service) save(ctx context.Context, sb *state.Sandbox, next lifecycle.St
 	}
 	if err := s.store.UpdateSandbox(ctx, sb); err != nil {
 		s.recheck.push(sb.ID())
+		if errors.Is(err, state.ErrNameTaken) {
+			return nameTaken(cmp.Or(sb.Heir, sb).Body.GetName())
+		}
 		return state.Fault(err)
 	}
 	s.told(ctx, sb, before)
@@ -114,10 +119,15 @@ func observed(vendor *providerv1.Sandbox) lifecycle.Event {
 // failure is the event that an error of the pending operation makes.
 func failure(f *fault.Error) lifecycle.Event {
 	if f.Effect == providerv1.Effect_EFFECT_NONE {
-		final := f.Retry() == providerv1.Retry_RETRY_NO || f.Retry() == providerv1.Retry_RETRY_AFTER_CHANGE
-		return lifecycle.Refused(f.Message, final)
+		return lifecycle.Refused(f.Message, refusedForGood(f))
 	}
 	return lifecycle.Lost(f.Message)
+}
+
+// refusedForGood reports whether an operation had no effect and would have none if it
+// were repeated.
+func refusedForGood(f *fault.Error) bool {
+	return f.Effect == providerv1.Effect_EFFECT_NONE && (f.Retry() == providerv1.Retry_RETRY_NO || f.Retry() == providerv1.Retry_RETRY_AFTER_CHANGE)
 }
 
 // withID says which sandbox an error is about.

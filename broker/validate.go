@@ -66,11 +66,19 @@ func firstError(errs ...error) error {
 	return nil
 }
 
-func validateName(name string) error {
+func validateName(name string) error { return validateNameIn("name", name) }
+
+func validateNameIn(field, name string) error {
 	if name != "" && !namePattern().MatchString(name) {
-		return fault.Field("name", name, "want up to 63 lower-case letters, digits and dashes, the first not a dash")
+		return fault.Field(field, name, "want up to 63 lower-case letters, digits and dashes, the first not a dash")
 	}
 	return nil
+}
+
+func nameTaken(name string) error {
+	return fault.New(providerv1.ErrorReason_ERROR_REASON_OBJECT_EXISTS,
+		"name is %q: a live sandbox of the tenant has it; choose another or delete that one", name).
+		With("name", name).WithEffect(providerv1.Effect_EFFECT_NONE)
 }
 
 func validateLabels(labels map[string]string) error { return validateLabelsIn("labels", labels) }

@@ -37,7 +37,7 @@ func run(t *testing.T, opts conformance.Options) *report.Report {
 
 func TestRun(t *testing.T) {
 	var seen []conformance.Progress
-	r := run(t, conformance.Options{Cases: quick, Seed: 7, Observe: func(p conformance.Progress) { seen = append(seen, p) }})
+	r := run(t, conformance.Options{Cases: quick, Seed: 7, Slow: 2, Observe: func(p conformance.Progress) { seen = append(seen, p) }})
 	if len(r.Cases) != len(conformance.Cases()) || len(seen) != len(r.Cases) {
 		t.Errorf("%d cases in the report, %d observed: want %d", len(r.Cases), len(seen), len(conformance.Cases()))
 	}
@@ -55,7 +55,7 @@ func TestRun(t *testing.T) {
 		t.Errorf("verdict %s, seed %s, plugin %+v, suite %+v", r.Verdict, r.Run.Seed, r.Plugin, r.Suite)
 	}
 	last := seen[len(seen)-1]
-	if last.Done != last.Total || !strings.Contains(last.Rerun, "--case "+last.Case.ID+" --seed 7") {
+	if last.Done != last.Total || !strings.HasSuffix(last.Rerun, "--case "+last.Case.ID+" --seed 7 --slow 2") {
 		t.Errorf("the last progress is %d of %d, rerun %q", last.Done, last.Total, last.Rerun)
 	}
 	var buf bytes.Buffer

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"strconv"
 	"strings"
 	"time"
 
@@ -57,7 +56,7 @@ func Run(ctx context.Context, target Target, opts Options) (_ *report.Report, er
 		return nil, err
 	}
 	r := newReport(opts, about, subj.Kind())
-	results, described, err := runCases(ctx, target, subj, all, r.Run.ID, opts)
+	results, described, err := runCases(ctx, target, subj, all, r.Run, opts)
 	if err != nil {
 		return nil, err
 	}
@@ -78,17 +77,17 @@ func look(ctx context.Context, subj subject.Target) (subject.About, error) {
 }
 
 // runCases runs the engine, and asks the target what it declares.
-func runCases(ctx context.Context, target Target, subj subject.Target, all []engine.Case, run string, opts Options) ([]engine.Result, []string, error) {
-	done, seed := 0, strconv.FormatUint(opts.Seed, 10)
+func runCases(ctx context.Context, target Target, subj subject.Target, all []engine.Case, run report.Run, opts Options) ([]engine.Result, []string, error) {
+	done := 0
 	declared := &describer{Target: subj}
 	results, err := engine.Run(ctx, engine.Options{
-		Target: declared, Cases: all, Run: run, Parallel: opts.Parallel, Slow: opts.Slow, Seed: opts.Seed, Select: opts.selects,
+		Target: declared, Cases: all, Run: run.ID, Parallel: opts.Parallel, Slow: opts.Slow, Seed: opts.Seed, Select: opts.selects,
 		Known: opts.known(), Inputs: opts.Inputs, Trace: opts.Trace,
 		Observe: func(result engine.Result) {
 			done++
 			if opts.Observe != nil {
 				c := caseOf(result)
-				opts.Observe(Progress{Case: c, Done: done, Total: len(all), Rerun: target.rerun(c.ID, seed)})
+				opts.Observe(Progress{Case: c, Done: done, Total: len(all), Rerun: target.rerun(c.ID, run)})
 			}
 		},
 	})

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/sandbar-dev/sandbar/conformance/internal/subject"
+	"github.com/sandbar-dev/sandbar/conformance/report"
 	"github.com/sandbar-dev/sandbar/plugins/sdk"
 )
 
@@ -64,9 +65,9 @@ func (t Target) target() (subject.Target, error) {
 	return t.open()
 }
 
-// rerun is a command that runs one case again.
-func (t Target) rerun(id, seed string) string {
-	return "sandbar conformance run " + cmp.Or(t.again, "--plugin PATH") + " --case " + id + " --seed " + seed
+// rerun is a command that runs one case again as it ran.
+func (t Target) rerun(id string, run report.Run) string {
+	return "sandbar conformance run " + cmp.Or(t.again, "--plugin PATH") + " --case " + id + " " + run.Flags()
 }
 
 // Broker tests a provider through the public API of a running broker. address is

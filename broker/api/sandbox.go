@@ -51,7 +51,7 @@ func (h sandboxes) ListSandboxes(ctx context.Context, req *connect.Request[broke
 }
 
 func (h sandboxes) DeleteSandbox(ctx context.Context, req *connect.Request[brokerv1.DeleteSandboxRequest]) (*connect.Response[brokerv1.DeleteSandboxResponse], error) {
-	absent, err := h.s.DeleteSandboxWhile(ctx, req.Msg.GetSandbox(), req.Msg.GetSurvivor())
+	absent, err := h.s.DeleteSandboxWhile(ctx, req.Msg)
 	return answer(&brokerv1.DeleteSandboxResponse{AlreadyAbsent: absent}, err)
 }
 

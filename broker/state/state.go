@@ -69,6 +69,10 @@ type Sandbox struct {
 	// Admission, if it is not nil, is what the change that is stored next demands of
 	// the tenant's limits, which are asked with it. The store takes it away then.
 	Admission *quota.Demand
+	// Heir, if it is not nil, is another sandbox whose change is stored with the change
+	// that is stored next, after it, so that it can have the name that this one gives
+	// up. The store takes it away then.
+	Heir *Sandbox
 }
 
 // ID returns the sandbox's id.
@@ -144,7 +148,7 @@ func moment(ts *timestamppb.Timestamp) time.Time {
 
 // Snapshot is one snapshot.
 type Snapshot struct {
-	// Body is what users see.
+	// Body is what users see, except the state; View joins them.
 	Body *brokerv1.Snapshot
 	// Handle is the provider's own memory of it.
 	Handle *providerv1.Handle
@@ -157,6 +161,9 @@ type Snapshot struct {
 	// Ready is false from before the provider is asked to make it until it
 	// answered that it did.
 	Ready bool
+	// Deleting is true from before the provider is asked to delete it until it
+	// answered that it did, when the row goes, or that it never will.
+	Deleting bool
 }
 
 // ID returns the snapshot's id.
@@ -164,6 +171,16 @@ func (s *Snapshot) ID() string { return s.Body.GetSnapshotId() }
 
 // Tenant returns who owns it; that never changes.
 func (s *Snapshot) Tenant() string { return s.Body.GetTenant() }
+
+// View returns the snapshot as users see it, which is one that was made.
+func (s *Snapshot) View() *brokerv1.Snapshot {
+	v := proto.CloneOf(s.Body)
+	v.State = brokerv1.SnapshotState_SNAPSHOT_STATE_READY
+	if s.Deleting {
+		v.State = brokerv1.SnapshotState_SNAPSHOT_STATE_DELETING
+	}
+	return v
+}
 
 // Request remembers a client's call with an idempotency key: the same call
 // again gets the same records.
@@ -251,6 +268,8 @@ type SnapshotFilter struct {
 	Tenant string
 	// SandboxID is what they were taken from, or empty for any.
 	SandboxID string
+	// Open leaves those that are not ready, or that are being deleted.
+	Open bool
 }
 
 // Snapshots keeps snapshots.

@@ -179,7 +179,8 @@ func sectionOf(i int, r *Report) section {
 		{"Suite", r.Suite.Version},
 		{"On", fmt.Sprintf("%s/%s, kernel %s, as %s", r.Environment.OS, r.Environment.Arch, r.Environment.Kernel, userWords(r))},
 		{"When", fmt.Sprintf("%s, for %s", r.Run.Started.UTC().Format("2006-01-02 15:04 UTC"), took)},
-		{"Seed", r.Run.Seed + waited(r)},
+		{"Seed", r.Run.Seed},
+		{"Pace", r.Run.Pace()},
 		{"Binary", r.Plugin.SHA256},
 	}
 	for _, p := range r.Profiles {
@@ -198,7 +199,7 @@ func casesOf(i int, r *Report, p Profile) caseGroup {
 		}
 		v := caseView{
 			Case: c, mark: caseMark(r, c), Anchor: caseAnchor(i, c.ID), Took: fmt.Sprintf("%.0f ms", c.ElapsedMS), Texts: texts(c),
-			Rerun: "sandbar conformance run --case " + c.ID + " --seed " + r.Run.Seed,
+			Rerun: "sandbar conformance run --case " + c.ID + " " + r.Run.Flags(),
 		}
 		if c.Outcome == Skip {
 			v.Took = ""

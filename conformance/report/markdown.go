@@ -59,19 +59,11 @@ func (r *Report) profile(name string) Profile {
 	return Profile{Name: name, Verdict: Absent, Reason: "the suite of this report does not have it"}
 }
 
-// waited says that the times of a run were not the usual ones.
-func waited(r *Report) string {
-	if r.Run.Slow < 2 {
-		return ""
-	}
-	return fmt.Sprintf("; everything was waited for %d times as long as usual", r.Run.Slow)
-}
-
 func writeOne(b *strings.Builder, r *Report) {
 	all, executed := r.Totals()
-	fmt.Fprintf(b, "## %s\n\n%s. Suite %s on %s/%s, Linux %s, as %s; %d MUST cases executed, %d passed, %d failed, %d skipped; seed %s%s.\n",
+	fmt.Fprintf(b, "## %s\n\n%s. Suite %s on %s/%s, Linux %s, as %s; %d MUST cases executed, %d passed, %d failed, %d skipped; %s.\n",
 		cell(r.Name()), upper(r.Summary()), r.Suite.Version, r.Environment.OS, r.Environment.Arch, cell(r.Environment.Kernel),
-		userWords(r), executed, all.Pass, all.Fail+all.UnexpectedPass, all.Skip, r.Run.Seed, waited(r))
+		userWords(r), executed, all.Pass, all.Fail+all.UnexpectedPass, all.Skip, r.Run.Told())
 	if r.Plugin.SHA256 != "" {
 		fmt.Fprintf(b, "\nBinary: `sha256:%s`\n", r.Plugin.SHA256)
 	}
@@ -97,7 +89,7 @@ func reproduce(r *Report) string {
 	if len(r.Run.Patterns) > 0 {
 		command += " --case '" + strings.Join(r.Run.Patterns, ",") + "'"
 	}
-	return command + " --seed " + r.Run.Seed
+	return command + " " + r.Run.Flags()
 }
 
 func userWords(r *Report) string {

@@ -1,7 +1,9 @@
 package report
 
 import (
+	"fmt"
 	"slices"
+	"strconv"
 	"time"
 )
 
@@ -115,6 +117,32 @@ type Run struct {
 	Profiles []string `json:"profiles"`
 	// Patterns select cases; empty: all.
 	Patterns []string `json:"patterns"`
+}
+
+// Flags are those of `sandbar conformance run` that make cases run again as they ran.
+func (r Run) Flags() string {
+	flags := "--seed " + r.Seed
+	if r.Slow > 1 {
+		flags += " --slow " + strconv.Itoa(r.Slow)
+	}
+	return flags
+}
+
+// Pace says so if things were waited for longer than usual; it is empty if not.
+func (r Run) Pace() string {
+	if r.Slow <= 1 {
+		return ""
+	}
+	return fmt.Sprintf("waiting %d times as long as usual", r.Slow)
+}
+
+// Told is the seed and, if it was not the usual one, the pace.
+func (r Run) Told() string {
+	told := "seed " + r.Seed
+	if pace := r.Pace(); pace != "" {
+		told += ", " + pace
+	}
+	return told
 }
 
 // Profile is the verdict on one.

@@ -60,6 +60,24 @@ func TestGolden(t *testing.T) {
 	}
 }
 
+// TestPace: a run that waited longer says so in the same words everywhere, and is
+// repeated as it ran.
+func TestPace(t *testing.T) {
+	const again, words = "--seed 18446744073709551615 --slow 4", "waiting 4 times as long as usual"
+	usual, slow := sample(t), sample(t, func(r *report.Report) { r.Run.Slow = 4 })
+	for name, f := range map[string]func(io.Writer, *report.Report) error{"markdown": markdown, "page": page} {
+		if got := string(write(t, f, slow)); !strings.Contains(got, again) || !strings.Contains(got, words) {
+			t.Errorf("%s lacks %q or %q:\n%s", name, again, words, got)
+		}
+		if got := string(write(t, f, usual)); strings.Contains(got, "--slow") || strings.Contains(got, "as long as usual") {
+			t.Errorf("%s tells a pace that was the usual one:\n%s", name, got)
+		}
+	}
+	if got, want := slow.Run.Told(), "seed 18446744073709551615, "+words; got != want {
+		t.Errorf("told is %q, want %q", got, want)
+	}
+}
+
 // TestSchema validates what is written with a validator of the standard, and
 // that the schema itself is one.
 func TestSchema(t *testing.T) {

@@ -141,12 +141,20 @@ func (v *Vendor) ListSnapshots(_ context.Context, req *providerv1.ListSnapshotsR
 }
 
 // DeleteSnapshot drops one.
-func (v *Vendor) DeleteSnapshot(_ context.Context, req *providerv1.DeleteSnapshotRequest) (*providerv1.DeleteSnapshotResponse, error) {
+func (v *Vendor) DeleteSnapshot(ctx context.Context, req *providerv1.DeleteSnapshotRequest) (*providerv1.DeleteSnapshotResponse, error) {
+	if err := v.run(ctx, "DeleteSnapshot", false); err != nil {
+		return nil, err
+	}
+	had := v.dropSnapshot(req.GetSnapshotId())
+	return &providerv1.DeleteSnapshotResponse{AlreadyAbsent: !had}, v.run(ctx, "DeleteSnapshot", true)
+}
+
+func (v *Vendor) dropSnapshot(id string) (had bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	_, had := v.snapshots[req.GetSnapshotId()]
-	delete(v.snapshots, req.GetSnapshotId())
-	return &providerv1.DeleteSnapshotResponse{AlreadyAbsent: !had}, nil
+	_, had = v.snapshots[id]
+	delete(v.snapshots, id)
+	return had
 }
 
 // RestoreSnapshot makes a sandbox from one.

@@ -106,6 +106,13 @@ func (v *Vendor) Made() int {
 	return v.made
 }
 
+// Snapshots returns how many there are.
+func (v *Vendor) Snapshots() int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return len(v.snapshots)
+}
+
 // Sandboxes returns a copy of what there is, by id.
 func (v *Vendor) Sandboxes() map[string]*providerv1.Sandbox {
 	v.mu.Lock()

@@ -167,35 +167,51 @@ WHERE id = ?15 AND version = ?16`
 
 // UpdateSandbox stores s if its version is the stored one.
 func (s *Store) UpdateSandbox(ctx context.Context, sb *state.Sandbox) error {
-	if len(sb.Events) == 0 && len(sb.Used) == 0 && sb.Admission == nil { // one statement is a transaction of its own
+	if len(sb.Events) == 0 && len(sb.Used) == 0 && sb.Admission == nil && sb.Heir == nil { // one statement is a transaction of its own
 		if err := s.updateSandbox(ctx, s.update, sb); err != nil {
 			return err
 		}
 		sb.Version++
 		return nil
 	}
+	changes := []*state.Sandbox{sb}
+	if sb.Heir != nil {
+		changes = append(changes, sb.Heir)
+	}
 	err := s.inTx(ctx, func(tx queries) error {
-		if sb.Admission != nil {
-			if err := tx.admit(ctx, sb.Tenant(), sb); err != nil {
+		for _, sb := range changes {
+			if err := s.storeChange(ctx, tx, sb); err != nil {
 				return err
 			}
 		}
-		update := tx.tx.StmtContext(ctx, s.update)
-		defer update.Close()
-		if err := s.updateSandbox(ctx, update, sb); err != nil {
-			return err
-		}
-		if err := insertUsed(ctx, tx, sb); err != nil {
-			return err
-		}
-		return insertEvents(ctx, tx, sb.Events)
+		return nil
 	})
 	if err != nil {
 		return err
 	}
-	sb.Version++
-	sb.Events, sb.Used, sb.Admission = nil, nil, nil
+	for _, sb := range changes {
+		sb.Version++
+		sb.Events, sb.Used, sb.Admission, sb.Heir = nil, nil, nil, nil
+	}
 	return nil
+}
+
+// storeChange stores sb with all that goes with it but its heir.
+func (s *Store) storeChange(ctx context.Context, tx queries, sb *state.Sandbox) error {
+	if sb.Admission != nil {
+		if err := tx.admit(ctx, sb.Tenant(), sb); err != nil {
+			return err
+		}
+	}
+	update := tx.tx.StmtContext(ctx, s.update)
+	defer update.Close()
+	if err := s.updateSandbox(ctx, update, sb); err != nil {
+		return err
+	}
+	if err := insertUsed(ctx, tx, sb); err != nil {
+		return err
+	}
+	return insertEvents(ctx, tx, sb.Events)
 }
 
 func (s *Store) updateSandbox(ctx context.Context, update *sql.Stmt, sb *state.Sandbox) error {

@@ -90,9 +90,9 @@ func (s *Store) InsertSnapshot(ctx context.Context, req *state.Request, sn *stat
 			return err
 		}
 		_, err := tx.exec(ctx, `INSERT INTO snapshots
-			(id, name, sandbox_id, ready, op_key, op_digest, request_key, handle, spec, body, tenant) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+			(id, name, sandbox_id, ready, op_key, op_digest, request_key, handle, spec, body, tenant, deleting) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 			sn.ID(), sn.Body.GetName(), sn.Body.GetSandboxId(), flag(sn.Ready), sn.Operation.GetIdempotencyKey(),
-			notNil(sn.Operation.GetRequestDigest()), sn.RequestKey, p.handle, p.spec, p.body, sn.Tenant())
+			notNil(sn.Operation.GetRequestDigest()), sn.RequestKey, p.handle, p.spec, p.body, sn.Tenant(), flag(sn.Deleting))
 		if err != nil {
 			return tx.insertError(err, "snapshots", sn.ID())
 		}
@@ -100,13 +100,13 @@ func (s *Store) InsertSnapshot(ctx context.Context, req *state.Request, sn *stat
 	})
 }
 
-const snapshotColumns = `seq, ready, op_key, op_digest, request_key, handle, spec, body, tenant`
+const snapshotColumns = `seq, ready, deleting, op_key, op_digest, request_key, handle, spec, body, tenant`
 
 func scanSnapshot(row scanner) (seq int64, _ *state.Snapshot, err error) {
 	sn := &state.Snapshot{Operation: &providerv1.Operation{}, Body: &brokerv1.Snapshot{}}
 	var p snapshotParts
 	var tenant string
-	err = row.Scan(&seq, &sn.Ready, &sn.Operation.IdempotencyKey, &sn.Operation.RequestDigest, &sn.RequestKey, &p.handle, &p.spec, &p.body, &tenant)
+	err = row.Scan(&seq, &sn.Ready, &sn.Deleting, &sn.Operation.IdempotencyKey, &sn.Operation.RequestDigest, &sn.RequestKey, &p.handle, &p.spec, &p.body, &tenant)
 	if errors.Is(err, sql.ErrNoRows) {
 		return 0, nil, state.ErrNotFound
 	}
@@ -150,8 +150,8 @@ func (s *Store) UpdateSnapshot(ctx context.Context, sn *state.Snapshot) error {
 	if err != nil {
 		return err
 	}
-	res, err := s.write.exec(ctx, `UPDATE snapshots SET ready = ?, handle = ?, spec = ?, body = ? WHERE id = ?`,
-		flag(sn.Ready), p.handle, p.spec, p.body, sn.ID())
+	res, err := s.write.exec(ctx, `UPDATE snapshots SET ready = ?, deleting = ?, handle = ?, spec = ?, body = ? WHERE id = ?`,
+		flag(sn.Ready), flag(sn.Deleting), p.handle, p.spec, p.body, sn.ID())
 	if err != nil {
 		return fmt.Errorf("update snapshot %s: %w", sn.ID(), err)
 	}
@@ -187,6 +187,9 @@ func (s *Store) RemoveSnapshot(ctx context.Context, id string) error {
 func (s *Store) ListSnapshots(ctx context.Context, f state.SnapshotFilter, p state.Page) (_ []*state.Snapshot, _ string, err error) {
 	h := fnv.New32a()
 	fmt.Fprintf(h, "snapshots %q %q", f.Tenant, f.SandboxID)
+	if f.Open { // tokens of old have no word of it
+		fmt.Fprint(h, " open")
+	}
 	before, err := parseToken(p.Token, h.Sum32())
 	if err != nil {
 		return nil, "", err
@@ -197,6 +200,9 @@ func (s *Store) ListSnapshots(ctx context.Context, f state.SnapshotFilter, p sta
 	}
 	if f.SandboxID != "" {
 		where, args = where+` AND sandbox_id = ?`, append(args, f.SandboxID)
+	}
+	if f.Open {
+		where += ` AND (ready = 0 OR deleting = 1)`
 	}
 	rows, err := s.read.query(ctx, `SELECT `+snapshotColumns+` FROM snapshots
 		WHERE seq < ?`+where+` ORDER BY seq DESC LIMIT ?`, append(args, p.Size+1)...)

@@ -3,8 +3,6 @@ package storetest
 import (
 	"errors"
 	"fmt"
-	"slices"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -35,6 +33,7 @@ func Run(t *testing.T, open func(testing.TB) state.Store) {
 	for name, test := range map[string]func(*testing.T, state.Store){
 		"round trip":       roundTrip,
 		"names":            names,
+		"heirs":            heirs,
 		"requests":         requests,
 		"conflicts":        conflicts,
 		"touch":            touch,
@@ -152,6 +151,49 @@ func names(t *testing.T, s state.Store) {
 	}
 }
 
+// heirs: a name goes from one sandbox to another in one step, or not at all.
+func heirs(t *testing.T, s state.Store) {
+	named := func(name string) func(*state.Sandbox) { return func(sb *state.Sandbox) { sb.Body.Name = name } }
+	web, spare, third := sandbox(1, named("web")), sandbox(2, named("spare")), sandbox(3, named("third"))
+	check(t, s.InsertSandboxes(t.Context(), nil, web, spare, third))
+	read := func(id string) *state.Sandbox {
+		t.Helper()
+		sb, err := s.Sandbox(t.Context(), id)
+		check(t, err)
+		return sb
+	}
+	means := func(name, id string) {
+		t.Helper()
+		sb, err := s.SandboxNamed(t.Context(), "default", name)
+		check(t, err)
+		if sb.ID() != id || sb.Body.GetName() != name {
+			t.Errorf("%s is %s, called %q; want %s", name, sb.ID(), sb.Body.GetName(), id)
+		}
+	}
+	handOver := func(name string) *state.Sandbox {
+		from, heir := read(web.ID()), read(spare.ID())
+		from.Body.Name, heir.Body.Name, from.Heir = "", name, heir
+		return from
+	}
+	want(t, s.UpdateSandbox(t.Context(), handOver("third")), state.ErrNameTaken)
+	stale := handOver("web")
+	check(t, s.UpdateSandbox(t.Context(), read(spare.ID()))) // somebody else changed the heir
+	want(t, s.UpdateSandbox(t.Context(), stale), state.ErrConflict)
+	means("web", web.ID())
+	means("spare", spare.ID())
+
+	from := handOver("web")
+	heir := from.Heir
+	from.Events = []*brokerv1.Event{{SandboxId: from.ID()}}
+	check(t, s.UpdateSandbox(t.Context(), from))
+	means("web", spare.ID())
+	if from.Heir != nil || from.Version != read(web.ID()).Version || heir.Version != read(spare.ID()).Version {
+		t.Errorf("after it the heir is %v, and the versions are %d and %d", from.Heir, from.Version, heir.Version)
+	}
+	_, err := s.SandboxNamed(t.Context(), "default", "spare")
+	want(t, err, state.ErrNotFound)
+}
+
 func requests(t *testing.T, s state.Store) {
 	req := &state.Request{Tenant: "default", Key: "k", Digest: []byte("d"), IDs: []string{"sbx_001", "sbx_002"}, At: start}
 	keyed := func(sb *state.Sandbox) { sb.RequestKey = "k" }
@@ -212,182 +254,6 @@ func touch(t *testing.T, s state.Store) {
 	}
 }
 
-func due(t *testing.T, s state.Store) {
-	minute := func(n int) time.Time { return start.Add(time.Duration(n) * time.Minute) }
-	check(t, s.InsertSandboxes(t.Context(), nil,
-		sandbox(1),
-		sandbox(2, func(sb *state.Sandbox) { sb.Body.ExpiresAt = timestamppb.New(minute(3)) }),
-		sandbox(3, func(sb *state.Sandbox) { sb.RetryAt = minute(1); sb.Body.ExpiresAt = timestamppb.New(start) }),
-		sandbox(4, func(sb *state.Sandbox) { sb.Body.Idle = &brokerv1.Idle{Timeout: durationpb.New(2 * time.Minute)} }),
-		sandbox(5, func(sb *state.Sandbox) {
-			sb.Body.Idle = &brokerv1.Idle{Timeout: durationpb.New(time.Minute)}
-			sb.Status.State = paused // the idle are those that run
-		})))
-	expect := func(now time.Time, limit int, ids ...string) {
-		t.Helper()
-		rows, err := s.DueSandboxes(t.Context(), now, limit)
-		check(t, err)
-		var got []string
-		for _, sb := range rows {
-			got = append(got, sb.ID())
-		}
-		if diff := cmp.Diff(ids, got); diff != "" {
-			t.Errorf("due at %v: -want +got:\n%s", now, diff)
-		}
-	}
-	expect(start, 10)
-	expect(minute(2), 10, "sbx_003", "sbx_004")
-	expect(minute(9), 2, "sbx_003", "sbx_004")
-	check(t, s.TouchSandbox(t.Context(), "sbx_004", minute(2)))
-	expect(minute(3), 10, "sbx_003", "sbx_002")
-	next, err := s.NextDue(t.Context())
-	check(t, err)
-	if !next.Equal(minute(1)) {
-		t.Errorf("next due at %v, want %v", next, minute(1))
-	}
-	remove(t, s, "sbx_002", "sbx_003", "sbx_004")
-	next, err = s.NextDue(t.Context())
-	check(t, err)
-	if !next.IsZero() {
-		t.Errorf("next due at %v, want never", next)
-	}
-}
-
-func list(t *testing.T, s state.Store) {
-	for n := range 6 {
-		check(t, s.InsertSandboxes(t.Context(), nil, sandbox(n, func(sb *state.Sandbox) {
-			sb.Body.Labels = map[string]string{"odd": strconv.FormatBool(n%2 == 1), "all": "x"}
-			if n > 2 {
-				sb.Body.Provider, sb.Status.State = "q", paused
-			}
-		})))
-	}
-	for _, tc := range []struct {
-		name   string
-		filter state.Filter
-		want   []int
-	}{
-		{"all", state.Filter{}, []int{5, 4, 3, 2, 1, 0}},
-		{"label", state.Filter{Labels: map[string]string{"odd": "true"}}, []int{5, 3, 1}},
-		{"labels", state.Filter{Labels: map[string]string{"odd": "true", "all": "x"}}, []int{5, 3, 1}},
-		{"no such value", state.Filter{Labels: map[string]string{"odd": "x"}}, nil},
-		{"one label of two", state.Filter{Labels: map[string]string{"all": "x", "none": ""}}, nil},
-		{"provider", state.Filter{Provider: "q"}, []int{5, 4, 3}},
-		{"state", state.Filter{States: []providerv1.SandboxState{running}}, []int{2, 1, 0}},
-		{"states", state.Filter{States: []providerv1.SandboxState{running, paused}}, []int{5, 4, 3, 2, 1, 0}},
-		{"everything", state.Filter{Labels: map[string]string{"odd": "false"}, Provider: "q", States: []providerv1.SandboxState{paused}}, []int{4}},
-	} {
-		for _, size := range []int{1, 2, 10} {
-			if diff := cmp.Diff(tc.want, walk(t, s, tc.filter, size)); diff != "" {
-				t.Errorf("%s by %d: -want +got:\n%s", tc.name, size, diff)
-			}
-		}
-	}
-}
-
-// walk lists page by page and returns the numbers of the sandboxes.
-func walk(t *testing.T, s state.Store, f state.Filter, size int) []int {
-	t.Helper()
-	var out []int
-	for token := ""; ; {
-		rows, next, err := s.ListSandboxes(t.Context(), f, state.Page{Size: size, Token: token})
-		check(t, err)
-		if len(rows) > size {
-			t.Fatalf("a page of %d has %d", size, len(rows))
-		}
-		for _, sb := range rows {
-			var n int
-			if _, err := fmt.Sscanf(sb.ID(), "sbx_%d", &n); err != nil {
-				t.Fatal(err)
-			}
-			out = append(out, n)
-		}
-		if token = next; token == "" {
-			return out
-		}
-	}
-}
-
-func tokens(t *testing.T, s state.Store) {
-	for n := range 4 {
-		check(t, s.InsertSandboxes(t.Context(), nil, sandbox(n)))
-	}
-	_, token, err := s.ListSandboxes(t.Context(), state.Filter{}, state.Page{Size: 2})
-	check(t, err)
-	// What comes and goes meanwhile moves nothing.
-	check(t, s.InsertSandboxes(t.Context(), nil, sandbox(9)))
-	remove(t, s, "sbx_003", "sbx_002")
-	rows, token, err := s.ListSandboxes(t.Context(), state.Filter{}, state.Page{Size: 2, Token: token})
-	check(t, err)
-	if len(rows) != 2 || rows[0].ID() != "sbx_001" || rows[1].ID() != "sbx_000" || token != "" {
-		t.Errorf("second page has %d rows and token %q", len(rows), token)
-	}
-	_, token, err = s.ListSandboxes(t.Context(), state.Filter{}, state.Page{Size: 1})
-	check(t, err)
-	for _, bad := range []struct {
-		filter state.Filter
-		token  string
-	}{{state.Filter{}, "x"}, {state.Filter{}, "AAAA"}, {state.Filter{Provider: "p"}, token}} {
-		_, _, err := s.ListSandboxes(t.Context(), bad.filter, state.Page{Size: 1, Token: bad.token})
-		want(t, err, state.ErrBadToken)
-	}
-}
-
-func purge(t *testing.T, s state.Store) {
-	gone := func(at time.Time) func(*state.Sandbox) {
-		return func(sb *state.Sandbox) { sb.Status.Gone, sb.GoneAt = true, at }
-	}
-	check(t, s.InsertSandboxes(t.Context(), &state.Request{Tenant: "default", Key: "old", IDs: []string{"sbx_001"}, At: start},
-		sandbox(1, gone(start), func(sb *state.Sandbox) { sb.RequestKey = "old" })))
-	check(t, s.InsertSandboxes(t.Context(), &state.Request{Tenant: "default", Key: "live", IDs: []string{"sbx_002"}, At: start},
-		sandbox(2, func(sb *state.Sandbox) { sb.RequestKey = "live" })))
-	check(t, s.InsertSandboxes(t.Context(), nil, sandbox(3, gone(start.Add(time.Hour)))))
-	check(t, s.PurgeGone(t.Context(), start.Add(time.Minute)))
-	for id, there := range map[string]bool{"sbx_001": false, "sbx_002": true, "sbx_003": true} {
-		if _, err := s.Sandbox(t.Context(), id); (err == nil) != there {
-			t.Errorf("%s: %v", id, err)
-		}
-	}
-	_, err := s.Request(t.Context(), "default", "old")
-	want(t, err, state.ErrNotFound)
-	_, err = s.Request(t.Context(), "default", "live")
-	check(t, err)
-}
-
-func snapshots(t *testing.T, s state.Store) {
-	in := &state.Snapshot{
-		Body:      &brokerv1.Snapshot{SnapshotId: "snp_1", Tenant: "default", Name: "n", Provider: "p", SandboxId: "sbx_1", CreatedAt: timestamppb.New(start)},
-		Operation: &providerv1.Operation{IdempotencyKey: "k", RequestDigest: []byte{1}}, RequestKey: "r",
-	}
-	check(t, s.InsertSnapshot(t.Context(), &state.Request{Tenant: "default", Key: "r", IDs: []string{"snp_1"}, At: start}, in))
-	other := &state.Snapshot{Body: &brokerv1.Snapshot{SnapshotId: "snp_2", Tenant: "default", Name: "n", SandboxId: "sbx_2"}}
-	want(t, s.InsertSnapshot(t.Context(), nil, other), state.ErrNameTaken)
-	other.Body.Name = ""
-	want(t, s.InsertSnapshot(t.Context(), &state.Request{Tenant: "default", Key: "r"}, other), state.ErrKeyTaken)
-	check(t, s.InsertSnapshot(t.Context(), nil, other))
-	want(t, s.UpdateSnapshot(t.Context(), &state.Snapshot{Body: &brokerv1.Snapshot{SnapshotId: "snp_3"}}), state.ErrNotFound)
-	in.Ready, in.Handle, in.Spec = true, &providerv1.Handle{Version: 1}, &providerv1.SandboxSpec{User: "u"}
-	check(t, s.UpdateSnapshot(t.Context(), in))
-	got, err := s.SnapshotNamed(t.Context(), "default", "n")
-	check(t, err)
-	if diff := cmp.Diff(in, got, protocmp.Transform()); diff != "" {
-		t.Errorf("-want +got:\n%s", diff)
-	}
-	rows, token, err := s.ListSnapshots(t.Context(), state.SnapshotFilter{}, state.Page{Size: 1})
-	check(t, err)
-	rest, end, err := s.ListSnapshots(t.Context(), state.SnapshotFilter{}, state.Page{Size: 1, Token: token})
-	check(t, err)
-	if len(rows) != 1 || rows[0].ID() != "snp_2" || len(rest) != 1 || rest[0].ID() != "snp_1" || end != "" {
-		t.Errorf("pages are %v and %v", rows, rest)
-	}
-	check(t, s.RemoveSnapshot(t.Context(), "snp_1"))
-	check(t, s.RemoveSnapshot(t.Context(), "snp_1"))
-	_, err = s.Snapshot(t.Context(), "snp_1")
-	want(t, err, state.ErrNotFound)
-	_, err = s.Request(t.Context(), "default", "r")
-	want(t, err, state.ErrNotFound)
-}
-
 func owner(t *testing.T, s state.Store) {
 	first, err := s.Owner(t.Context())
 	check(t, err)
@@ -396,10 +262,4 @@ func owner(t *testing.T, s state.Store) {
 	if first == "" || first != second {
 		t.Errorf("owner is %q, then %q", first, second)
 	}
-}
-
-func sortedDown(ids []int) []int {
-	slices.Sort(ids)
-	slices.Reverse(ids)
-	return ids
 }

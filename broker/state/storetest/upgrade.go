@@ -177,6 +177,20 @@ func history(t *testing.T, d Database) []chapter {
 			exec(`INSERT INTO webhooks (id, tenant, disabled, secret, previous_secret, holder, held_until, version, body)
 				VALUES (?, 'default', 0, ?, ?, '', 0, 1, ?)`, hook.ID(), hook.Secret, hook.Previous, encode(hook.Body))
 		}, verify: func(t *testing.T, s state.Store, stored bool) { verifyWebhook(t, s, hook, stored) }},
+		{since: 7, store: func() { exec(insertWish, []byte{}, encode(&brokerv1.Snapshot{SnapshotId: "snp_2"})) }, verify: verifyWish},
+	}
+}
+
+const insertWish = `INSERT INTO snapshots (id, name, sandbox_id, ready, op_key, op_digest, request_key, body, tenant, deleting)
+	VALUES ('snp_2', '', 'sbx_001', 1, 'k2', ?, '', ?, 'default', 1)`
+
+// verifyWish: a snapshot that is to be deleted still is, and no other.
+func verifyWish(t *testing.T, s state.Store, stored bool) {
+	t.Helper()
+	rows, _, err := s.ListSnapshots(t.Context(), state.SnapshotFilter{Open: true}, state.Page{Size: 9})
+	check(t, err)
+	if stored != (len(rows) == 1) || stored && (rows[0].ID() != "snp_2" || !rows[0].Deleting) {
+		t.Errorf("to be deleted are %v; one was stored: %t", rows, stored)
 	}
 }
 

@@ -69,6 +69,7 @@ func (b *Broker) CreateSnapshot(_ context.Context, req *connect.Request[brokerv1
 	}
 	size := int64(4096)
 	snap := &brokerv1.Snapshot{
+		State:      brokerv1.SnapshotState_SNAPSHOT_STATE_READY,
 		SnapshotId: "snp_" + strings.ToLower(rand.Text()), Name: req.Msg.GetName(), Provider: "fake", SandboxId: s.msg.GetSandboxId(),
 		Kept: req.Msg.GetMinimum(), CreatedAt: timestamppb.Now(), SizeBytes: &size, Labels: req.Msg.GetLabels(),
 	}

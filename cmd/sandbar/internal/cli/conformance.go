@@ -277,12 +277,8 @@ func (a *app) printReport(r *report.Report) error {
 	if all.Warn > 0 {
 		warned = fmt.Sprintf(", %d of the failures only warn", all.Warn)
 	}
-	waited := ""
-	if r.Run.Slow > 1 {
-		waited = fmt.Sprintf(", waiting %d times as long as usual", r.Run.Slow)
-	}
-	return a.out("\n%s %s (%s): %s\n%d MUST cases executed%s, in %s with seed %s%s",
-		render.Cell(r.Plugin.Name), render.Cell(r.Plugin.Version), r.Plugin.Target, r.Summary(), executed, warned, took, r.Run.Seed, waited)
+	return a.out("\n%s %s (%s): %s\n%d MUST cases executed%s, in %s with %s",
+		render.Cell(r.Plugin.Name), render.Cell(r.Plugin.Version), r.Plugin.Target, r.Summary(), executed, warned, took, r.Run.Told())
 }
 
 type conformanceKeyCmd struct {

@@ -121,10 +121,11 @@ func (c *snapshotLsCmd) Run(ctx context.Context, a *app) error {
 			size = render.Bytes(s.GetSizeBytes())
 		}
 		rows = append(rows, []string{
-			s.GetSnapshotId(), s.GetName(), s.GetProvider(), s.GetSandboxId(), keptText(s.GetKept()), size, render.Ago(a.now(), s.GetCreatedAt()),
+			s.GetSnapshotId(), s.GetName(), s.GetProvider(), render.Enum(s.GetState(), "SNAPSHOT_STATE_"), s.GetSandboxId(), keptText(s.GetKept()), size,
+			render.Ago(a.now(), s.GetCreatedAt()),
 		})
 	}
-	return render.Table(a.stdout, []string{"ID", "NAME", "PROVIDER", "SANDBOX", "KEPT", "SIZE", "CREATED"}, rows)
+	return render.Table(a.stdout, []string{"ID", "NAME", "PROVIDER", "STATE", "SANDBOX", "KEPT", "SIZE", "CREATED"}, rows)
 }
 
 type snapshotRmCmd struct {

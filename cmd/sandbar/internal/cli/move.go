@@ -28,7 +28,7 @@ type carryFlags struct {
 type moveCmd struct {
 	carryFlags
 	Provider   string   `required:"" help:"Provider to move it to." placeholder:"NAME"`
-	Name       string   `help:"Name of the new sandbox." placeholder:"NAME"`
+	Name       string   `help:"Name of the new sandbox. Default: that of the first, which gives it up when it ends." placeholder:"NAME"`
 	Without    []string `help:"Do without what the other provider does not have: ${enum}; again or with commas for more." enum:"image,region,mounts,hostname,ports,size" placeholder:"PART"`
 	KeepSource bool     `help:"Make a copy: do not end the sandbox."`
 	Sandbox    string   `arg:"" help:"Id or name."`
@@ -52,6 +52,9 @@ func (c *moveCmd) Run(ctx context.Context, a *app) error {
 	if err != nil {
 		return err
 	}
+	if c.done(sb) {
+		return a.printMovedBefore(sb, c.Sandbox)
+	}
 	move, left, err := c.move(ctx, a, sb)
 	if err != nil {
 		return err
@@ -72,6 +75,13 @@ func (c *moveCmd) Run(ctx context.Context, a *app) error {
 	return a.printMoved(sb, moved)
 }
 
+// done reports whether a name means what a move to the same provider has made: then
+// this is its repetition.
+func (c *moveCmd) done(sb *brokerv1.Sandbox) bool {
+	return !c.KeepSource && (c.Name == "" || c.Name == c.Sandbox) &&
+		sb.GetLabels()[transfer.MovedName] == c.Sandbox && sb.GetParentId() == "" && sb.GetProvider() == c.Provider
+}
+
 // move checks everything that can be known before anything is made.
 func (c *moveCmd) move(ctx context.Context, a *app, sb *brokerv1.Sandbox) (*transfer.Move, []portable.Left, error) {
 	req := transfer.Request(sb)
@@ -79,9 +89,9 @@ func (c *moveCmd) move(ctx context.Context, a *app, sb *brokerv1.Sandbox) (*tran
 	if err != nil {
 		return nil, nil, err
 	}
-	// A name of our own lets an interrupted creation be undone.
-	if req.Provider, req.Name = c.Provider, c.Name; req.Name == "" {
-		req.Name = "mv-" + randomID()[:10]
+	req.Provider = c.Provider
+	if c.Name != sb.GetName() || c.KeepSource {
+		req.Name = c.Name
 	}
 	if err := a.canCarry(ctx, sb, c.Provider, len(c.Path) == 0); err != nil {
 		return nil, nil, err
@@ -90,7 +100,7 @@ func (c *moveCmd) move(ctx context.Context, a *app, sb *brokerv1.Sandbox) (*tran
 	if err != nil {
 		return nil, nil, err
 	}
-	if name := sb.GetName(); name != "" && !c.KeepSource {
+	if name := sb.GetName(); name != "" && req.GetName() != "" && !c.KeepSource {
 		left = append(left, portable.NewLeft("name", fmt.Sprintf("the name %s was the first sandbox's while it lived; the new one is called %s", name, req.GetName())))
 	}
 	if req.GetLifetime() != nil {
@@ -226,8 +236,12 @@ func (a *app) movedBefore(ctx context.Context, id string, missing error) error {
 	if len(found) != 1 {
 		return missing
 	}
-	a.warn("sandbox %s was moved to %s before", id, found[0].GetProvider())
-	return a.printSandboxes(found, true)
+	return a.printMovedBefore(found[0], id)
+}
+
+func (a *app) printMovedBefore(sb *brokerv1.Sandbox, was string) error {
+	a.warn("sandbox %s was moved to %s before", was, sb.GetProvider())
+	return a.printSandboxes([]*brokerv1.Sandbox{sb}, true)
 }
 
 // ownSandboxes are the calls about sandboxes that a move makes.
@@ -239,8 +253,8 @@ func (o ownSandboxes) Create(ctx context.Context, req *brokerv1.CreateSandboxReq
 }
 
 // Delete implements transfer.Sandboxes.
-func (o ownSandboxes) Delete(ctx context.Context, sandbox, survivor string) error {
-	_, err := o.app.removeWhile(ctx, sandbox, survivor)
+func (o ownSandboxes) Delete(ctx context.Context, sandbox, survivor, name string) error {
+	_, err := o.app.removeWhile(ctx, &brokerv1.DeleteSandboxRequest{Sandbox: sandbox, Survivor: survivor, SurvivorName: name})
 	return err
 }
 

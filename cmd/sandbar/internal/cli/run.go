@@ -224,16 +224,16 @@ func (a *app) warnLeft(sandbox string, err error) {
 
 // remove deletes a sandbox and waits out whatever else is being done to it.
 func (a *app) remove(ctx context.Context, sandbox string) (absent bool, err error) {
-	return a.removeWhile(ctx, sandbox, "")
+	return a.removeWhile(ctx, &brokerv1.DeleteSandboxRequest{Sandbox: sandbox})
 }
 
 // removeWhile is remove that does nothing unless another sandbox lives, if one is
 // named.
-func (a *app) removeWhile(ctx context.Context, sandbox, survivor string) (absent bool, err error) {
+func (a *app) removeWhile(ctx context.Context, req *brokerv1.DeleteSandboxRequest) (absent bool, err error) {
 	wait := 50 * time.Millisecond
 	for {
 		res, err := steady(ctx, a, quickCall, func(ctx context.Context, c *client.Client) (*brokerv1.DeleteSandboxResponse, error) {
-			res, err := c.DeleteSandbox(ctx, request(&brokerv1.DeleteSandboxRequest{Sandbox: sandbox, Survivor: survivor}))
+			res, err := c.DeleteSandbox(ctx, request(req))
 			if err != nil {
 				return nil, err
 			}
@@ -244,7 +244,7 @@ func (a *app) removeWhile(ctx context.Context, sandbox, survivor string) (absent
 		}
 		select {
 		case <-ctx.Done():
-			return false, fmt.Errorf("remove sandbox %s: %w", sandbox, err)
+			return false, fmt.Errorf("remove sandbox %s: %w", req.GetSandbox(), err)
 		case <-time.After(wait):
 			wait = min(2*wait, time.Second)
 		}

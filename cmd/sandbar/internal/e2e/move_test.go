@@ -53,17 +53,17 @@ const seen = `cd /srv/work; sha256sum < data; sha256sum < hard; sha256sum < sub/
 func TestMoveThereAndBack(t *testing.T) {
 	t.Parallel()
 	w := bothWorld(t)
-	first := w.create("--provider", "local", "-e", "TOKEN=s3cret", "-w", "/srv")
-	w.sh(first, tree+"; mkfifo pipe")
-	want := strings.Replace(w.sh(first, seen), "pipe\n", "", 1)
+	first := w.create("--provider", "local", "--name", "web", "-e", "TOKEN=s3cret", "-w", "/srv")
+	w.sh("web", tree+"; mkfifo pipe")
+	want := strings.Replace(w.sh("web", seen), "pipe\n", "", 1)
 
 	var there moved
-	w.json(&there, "move", first, "--provider", "fake", "--path", "/srv/work", "--json")
+	w.json(&there, "move", "web", "--provider", "fake", "--path", "/srv/work", "--json")
 	if names, _ := there.left("special"); !slices.Equal(names, []string{"/srv/work/pipe"}) || there.Files != 4 || there.Sandbox.Provider != "fake" {
 		t.Errorf("moved there: %+v", there)
 	}
 	w.wants(1, "does not exist", "get", first)
-	if got := w.sh(there.Sandbox.ID, seen); got != want {
+	if got := w.sh("web", seen); got != want {
 		t.Errorf("there it is\n%s\nwant\n%s", got, want)
 	}
 	if got := w.sh(there.Sandbox.ID, "pwd; echo $TOKEN; test -e /srv/other || echo without"); got != "/srv\ns3cret\nwithout" {
@@ -71,8 +71,8 @@ func TestMoveThereAndBack(t *testing.T) {
 	}
 
 	var back moved
-	w.json(&back, "move", there.Sandbox.ID, "--provider", "local", "--path", "/srv/work", "--json")
-	if got := w.sh(back.Sandbox.ID, seen); got != want {
+	w.json(&back, "move", "web", "--provider", "local", "--path", "/srv/work", "--json")
+	if got := w.sh("web", seen); got != want || back.Sandbox.ID == there.Sandbox.ID {
 		t.Errorf("back it is\n%s\nwant\n%s", got, want)
 	}
 	// Memory is refused by both, and the sandbox goes on.
@@ -122,7 +122,7 @@ func TestKillDuringMove(t *testing.T) {
 	t.Parallel()
 	for _, v := range victims[2:] {
 		w := bothWorld(t)
-		sb := w.create("--provider", "fake")
+		sb := w.create("--provider", "fake", "--name", "web")
 		w.sh(sb, tree)
 		want := w.sh(sb, seen)
 		args := []string{"move", sb, "--provider", "local", "--path", "/srv/work"}
@@ -143,8 +143,10 @@ func TestKillDuringMove(t *testing.T) {
 		if all := w.list(); len(all) != 1 {
 			t.Errorf("%s: sandboxes are %+v", v.name, all)
 		}
-		if got := w.sh(strings.TrimSpace(res.stdout), seen); got != want {
-			t.Errorf("%s: it is\n%s\nwant\n%s", v.name, got, want)
+		for _, sb := range []string{strings.TrimSpace(res.stdout), "web"} {
+			if got := w.sh(sb, seen); got != want {
+				t.Errorf("%s: %s is\n%s\nwant\n%s", v.name, sb, got, want)
+			}
 		}
 		w.ok("rm", "--all")
 	}

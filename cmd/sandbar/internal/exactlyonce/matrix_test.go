@@ -131,9 +131,9 @@ var operations = []operation{
 		},
 	},
 	{
-		name: deleteSnapshot, method: "DeleteSnapshot", makes: -1, writes: []string{"remove-snapshot 1"},
-		rare:    rarity{but: []string{"before remove-snapshot 1"}, troubled: true},
-		kinds:   []string{},
+		name: deleteSnapshot, method: "DeleteSnapshot", makes: -1, writes: []string{"update-snapshot 1", "remove-snapshot 1"},
+		rare:    rarity{but: []string{"after update-snapshot 1", "before remove-snapshot 1"}, troubled: true},
+		kinds:   []string{"answers lost", "requests lost"},
 		prepare: prepareSnapshot,
 		call: func(ctx context.Context, w *world) ([]string, error) {
 			_, err := w.api.DeleteSnapshot(ctx, connect.NewRequest(&brokerv1.DeleteSnapshotRequest{Snapshot: "s"}))
@@ -142,7 +142,7 @@ var operations = []operation{
 	},
 }
 
-// The operations on snapshots, which the broker settles in another way.
+// The operations on snapshots, which the broker sees to again every half a minute.
 const (
 	snapshot       = "snapshot"
 	deleteSnapshot = "delete snapshot"

@@ -295,6 +295,9 @@ func (w *world) settled() []string {
 		}
 		out = ids(list)
 		for _, sn := range snapshots.Msg.GetSnapshots() {
+			if sn.GetState() != brokerv1.SnapshotState_SNAPSHOT_STATE_READY {
+				return false, sn.String()
+			}
 			out = append(out, sn.GetSnapshotId())
 		}
 		slices.Sort(out)

@@ -22,8 +22,9 @@ type Sandboxes interface {
 	// Create returns a sandbox that can be used, and removes what may have become of
 	// one when it fails.
 	Create(ctx context.Context, req *brokerv1.CreateSandboxRequest) (*brokerv1.Sandbox, error)
-	// Delete ends a sandbox, if it is there, while the survivor lives.
-	Delete(ctx context.Context, sandbox, survivor string) error
+	// Delete ends a sandbox, if it is there, while the survivor lives. From the moment
+	// on in which that is decided the survivor has the name, unless it is empty.
+	Delete(ctx context.Context, sandbox, survivor, name string) error
 	// Labelled returns all live sandboxes with a label.
 	Labelled(ctx context.Context, key, value string) ([]*brokerv1.Sandbox, error)
 }
@@ -39,10 +40,15 @@ const (
 type Move struct {
 	Source
 	Sandboxes Sandboxes
-	// Create is what to ask for, with the provider, and without an idempotency key.
+	// Create is what to ask for, with the provider, and without an idempotency key. If it
+	// has no name, the target has one for the time being, and that of the source once
+	// the end of the source is decided; a copy keeps the one it has.
 	Create *brokerv1.CreateSandboxRequest
 	// KeepSource makes a copy: the source is not ended.
 	KeepSource bool
+
+	// name goes over to the target with the end of the source; it may be empty.
+	name string
 }
 
 // Moved is what became of a move.
@@ -74,6 +80,7 @@ func (m *Move) Run(ctx context.Context) (*Moved, error) {
 	if err != nil {
 		return nil, err
 	}
+	m.name = m.Sandbox.GetName()
 	if err := m.clear(ctx); err != nil {
 		return nil, err
 	}
@@ -88,7 +95,7 @@ func (m *Move) Run(ctx context.Context) (*Moved, error) {
 	if m.KeepSource {
 		return moved, nil
 	}
-	if err := m.Sandboxes.Delete(ctx, m.id(), target.GetSandboxId()); err != nil {
+	if err := m.Sandboxes.Delete(ctx, m.id(), target.GetSandboxId(), target.GetLabels()[MovedName]); err != nil {
 		err = m.undo(ctx, target, err)
 		var gone *sourceGoneError
 		if !errors.As(err, &gone) {
@@ -97,6 +104,9 @@ func (m *Move) Run(ctx context.Context) (*Moved, error) {
 		// The wish to end the source is stored: the target is its successor.
 	}
 	moved.Ended = true
+	if name := target.GetLabels()[MovedName]; name != "" {
+		target.Name = name
+	}
 	return moved, nil
 }
 
@@ -125,12 +135,16 @@ func (m *Move) clear(ctx context.Context) error {
 				"sandbox %s is a copy of it at %s already, or what an interrupted attempt left; remove it first", sb.GetSandboxId(), sb.GetProvider()).
 				With("sandbox_id", sb.GetSandboxId())
 		}
-		if err := m.Sandboxes.Delete(ctx, sb.GetSandboxId(), m.id()); err != nil {
+		name := sb.GetLabels()[MovedName]
+		if err := m.Sandboxes.Delete(ctx, sb.GetSandboxId(), m.id(), name); err != nil {
 			if sourceGone(err) {
 				return fault.New(providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND, "sandbox %s was moved meanwhile: it is %s now", m.id(), sb.GetSandboxId()).
 					With("sandbox_id", m.id()).With("successor", sb.GetSandboxId())
 			}
 			return fmt.Errorf("remove what an earlier attempt left: %w", err)
+		}
+		if name != "" {
+			m.name = name // the source has it again, if it had given it up
 		}
 	}
 	return nil
@@ -145,12 +159,20 @@ func (m *Move) create(ctx context.Context) (*brokerv1.Sandbox, error) {
 		req.Labels = map[string]string{}
 	}
 	attempt := strings.ToLower(rand.Text())
+	chosen := req.GetName() != ""
+	if !chosen {
+		// A name of our own lets an interrupted creation be undone.
+		req.Name = "mv-" + attempt[:10]
+	}
 	if m.KeepSource {
 		req.Labels[CopiedFrom], req.IdempotencyKey = m.id(), attempt
 		return m.Sandboxes.Create(ctx, req)
 	}
 	req.Labels[MovedFrom], req.Labels[Attempt] = m.id(), attempt
 	for n := range maxAttempts {
+		if !chosen && m.name != "" {
+			req.Labels[MovedName] = m.name // which clear may have found
+		}
 		req.IdempotencyKey = "move/" + m.id() + "/" + strconv.Itoa(n)
 		sb, err := m.Sandboxes.Create(ctx, req)
 		if !fault.Has(err, providerv1.ErrorReason_ERROR_REASON_IDEMPOTENCY_KEY_REUSED) {
@@ -239,7 +261,7 @@ func (m *Move) undo(ctx context.Context, target *brokerv1.Sandbox, cause error) 
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoLimit)
 	defer cancel()
 	id := target.GetSandboxId()
-	err := m.Sandboxes.Delete(ctx, id, m.id())
+	err := m.Sandboxes.Delete(ctx, id, m.id(), target.GetLabels()[MovedName])
 	switch {
 	case err == nil:
 		return &NotMovedError{cause, fmt.Sprintf("sandbox %s goes on as it was; the new one was removed", m.id())}

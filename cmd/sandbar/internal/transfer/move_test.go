@@ -1,21 +1,13 @@
 package transfer_test
 
 import (
-	"context"
 	"errors"
-	"maps"
-	"os"
-	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
-	"pgregory.net/rapid"
 
-	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/portable"
 	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/transfer"
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	brokerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1"
@@ -24,10 +16,11 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const source = "sbx_1"
-
-// tContext is for moves in checks that have no context.
-var tContext = context.Background()
+// The sandbox that is moved.
+const (
+	source = "sbx_1"
+	name   = "web"
+)
 
 // tree is what every source has.
 func tree() map[string]string {
@@ -85,6 +78,9 @@ func TestMove(t *testing.T) {
 	if moved.Sandbox.GetLabels()[transfer.MovedFrom] != source {
 		t.Errorf("labels are %v", moved.Sandbox.GetLabels())
 	}
+	if moved.Sandbox.GetName() != name || w.named(name) != moved.Sandbox.GetSandboxId() {
+		t.Errorf("it says that its name is %q, and %s is %s", moved.Sandbox.GetName(), name, w.named(name))
+	}
 }
 
 func TestKeepSource(t *testing.T) {
@@ -101,9 +97,23 @@ func TestKeepSource(t *testing.T) {
 	if !fault.Has(err, providerv1.ErrorReason_ERROR_REASON_OBJECT_EXISTS) || len(w.live()) != 2 {
 		t.Errorf("again: %v; %d live", err, len(w.live()))
 	}
+	if w.named(name) != source {
+		t.Errorf("%s is %s, want the source", name, w.named(name))
+	}
 	// The source can still be moved.
 	if _, err := w.move(nil, sb).Run(t.Context()); err != nil || len(w.live()) != 2 || w.live()[source] != nil {
 		t.Errorf("moved after that: %v, %d live", err, len(w.live()))
+	}
+}
+
+// TestChosenName: who is given a name of its own leaves the source's to its end.
+func TestChosenName(t *testing.T) {
+	w := newWorld(t)
+	m := w.move(nil, w.add(source, tree()))
+	m.Create.Name = "two"
+	moved, err := m.Run(t.Context())
+	if err != nil || moved.Sandbox.GetName() != "two" || w.named("two") != moved.Sandbox.GetSandboxId() || w.named(name) != "" {
+		t.Errorf("moved %v, %v; two is %s, %s is %s", moved, err, w.named("two"), name, w.named(name))
 	}
 }
 
@@ -161,111 +171,6 @@ func TestSourceThatVanishesLeavesTheTarget(t *testing.T) {
 	}
 }
 
-// whole fails unless the files are in a sandbox that lives, and reports whether that
-// is the source.
-func whole(t interface{ Fatalf(string, ...any) }, w *world) (source bool) {
-	live := w.live()
-	if live["sbx_1"] != nil {
-		return true
-	}
-	for _, files := range live {
-		if maps.Equal(files, carried()) {
-			return false
-		}
-	}
-	t.Fatalf("the files are nowhere whole; %d live", len(live))
-	return false
-}
-
-// TestKilledAnywhere kills a move at any call, before or after it took effect, some
-// times over; nothing is lost, and a move after that leaves one sandbox.
-func TestKilledAnywhere(t *testing.T) {
-	w := newWorld(t)
-	rapid.Check(t, func(t *rapid.T) {
-		w.mu.Lock()
-		clear(w.boxes)
-		clear(w.keys)
-		w.mu.Unlock()
-		sb := w.add(source, tree())
-		for range rapid.IntRange(1, 3).Draw(t, "deaths") {
-			m := &mortal{world: w, left: rapid.IntRange(1, 14).Draw(t, "calls"), late: rapid.Bool().Draw(t, "late")}
-			_, _ = w.move(m, sb).Run(tContext)
-			if !whole(t, w) {
-				return // it had succeeded, or was killed after its last call
-			}
-		}
-		if _, err := w.move(nil, sb).Run(tContext); err != nil {
-			t.Fatalf("the last one failed: %v", err)
-		}
-		if whole(t, w) || len(w.live()) != 1 {
-			t.Fatalf("%d live, want the target alone", len(w.live()))
-		}
-	})
-}
-
-// postponed keeps the request of a creation back, whose sender dies meanwhile.
-type postponed struct {
-	*world
-	req *brokerv1.CreateSandboxRequest
-}
-
-func (p *postponed) Create(_ context.Context, req *brokerv1.CreateSandboxRequest) (*brokerv1.Sandbox, error) {
-	p.req = req
-	return nil, errDead
-}
-
-// TestLateRequestMakesNothing: the request of a dead process that arrives after
-// another has moved the sandbox, or while it does, makes no second one.
-func TestLateRequestMakesNothing(t *testing.T) {
-	w := newWorld(t)
-	sb := w.add(source, tree())
-	dead := &postponed{world: w}
-	first := w.move(nil, sb)
-	first.Sandboxes = dead
-	if _, err := first.Run(t.Context()); !errors.Is(err, errDead) {
-		t.Fatal(err)
-	}
-	w.onDownload = func(id string) {
-		if _, err := w.create(dead.req); !fault.Has(err, providerv1.ErrorReason_ERROR_REASON_IDEMPOTENCY_KEY_REUSED) {
-			t.Errorf("while files of %s are read: %v", id, err)
-		}
-	}
-	if _, err := w.move(nil, sb).Run(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := w.Create(t.Context(), dead.req); !fault.Has(err, providerv1.ErrorReason_ERROR_REASON_IDEMPOTENCY_KEY_REUSED) || len(w.live()) != 1 {
-		t.Errorf("afterwards: %v; %d live", err, len(w.live()))
-	}
-}
-
-// TestManyAtOnce: of moves that run at once, one succeeds or none; nothing is lost.
-func TestManyAtOnce(t *testing.T) {
-	w := newWorld(t)
-	for range 5 {
-		w.mu.Lock()
-		clear(w.boxes)
-		clear(w.keys)
-		w.mu.Unlock()
-		sb := w.add(source, tree())
-		var wg sync.WaitGroup
-		var mu sync.Mutex
-		ended := 0
-		for range 4 {
-			wg.Go(func() {
-				if moved, err := w.move(nil, sb).Run(t.Context()); err == nil && moved.Ended {
-					mu.Lock()
-					ended++
-					mu.Unlock()
-				}
-			})
-		}
-		wg.Wait()
-		if still := whole(t, w); still != (ended == 0) || ended > 1 || len(w.live()) != 1 {
-			t.Fatalf("%d succeeded, the source lives: %v, and %d live", ended, still, len(w.live()))
-		}
-	}
-}
-
 // TestChanges carries what a provider says has changed.
 func TestChanges(t *testing.T) {
 	const (
@@ -318,88 +223,5 @@ func TestChanges(t *testing.T) {
 	}
 	if !moved.Changes || !cmp.Equal(moved.Paths, []string{"/etc/hosts", "/m/own", "/new", "/usr/hosts"}) {
 		t.Errorf("paths are %q", moved.Paths)
-	}
-}
-
-// TestSnapshot writes a sandbox's files to a snapshot and another's from it.
-func TestSnapshot(t *testing.T) {
-	w := newWorld(t)
-	sb := w.add(source, tree())
-	sb.Spec = &providerv1.SandboxSpec{
-		Image: &providerv1.Image{Source: &providerv1.Image_Template{Template: "theirs"}}, Region: "eu", Workdir: "/w",
-		Env: map[string]string{"TOKEN": "s3cret"}, Mounts: []*providerv1.Mount{{Target: "/data"}},
-	}
-	name := filepath.Join(t.TempDir(), "s.tar")
-	src := &transfer.Source{Files: w.client, Sandbox: sb, Paths: named, Running: 2}
-	snap, manifest, err := src.Save(t.Context(), name, time.Unix(1e9, 0))
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := portable.Open(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = l.Close() }()
-	if diff := cmp.Diff(snap, l.Snapshot); diff != "" || l.Manifest != manifest {
-		t.Errorf("read %s: %s", l.Manifest, diff)
-	}
-	var what []string
-	for _, left := range snap.Left {
-		what = append(what, left.What)
-	}
-	if diff := cmp.Diff([]string{"memory", "processes", "attributes", "elsewhere", "image", "region", "mounts", "environment"}, what); diff != "" {
-		t.Error(diff)
-	}
-	req, err := l.Snapshot.Request()
-	if err != nil || req.GetSpec().GetWorkdir() != "/w" || req.GetSpec().GetRegion() != "" || req.GetSpec().GetImage() != nil {
-		t.Errorf("to create: %v, %v", req, err)
-	}
-	w.add("sbx_2", map[string]string{})
-	if left, err := transfer.Load(t.Context(), w.client, l, "sbx_2", nil); err != nil || len(left) != 0 {
-		t.Fatalf("left %v, %v", left, err)
-	}
-	if diff := cmp.Diff(carried(), w.live()["sbx_2"]); diff != "" {
-		t.Error(diff)
-	}
-	w.half = true
-	w.add("sbx_3", map[string]string{})
-	if _, err := transfer.Load(t.Context(), w.client, l, "sbx_3", nil); !fault.Has(err, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_PROTOCOL) {
-		t.Errorf("a provider that forgets: %v", err)
-	}
-	// One that cannot be read leaves nothing.
-	src.Paths = []string{"/nowhere"}
-	dir := t.TempDir()
-	if _, _, err := src.Save(t.Context(), filepath.Join(dir, "s"), time.Now()); err == nil {
-		t.Error("saved what is not there")
-	}
-	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
-		t.Errorf("left are %v, %v", left, err)
-	}
-}
-
-func TestStrip(t *testing.T) {
-	request := func() *brokerv1.CreateSandboxRequest {
-		return transfer.Request(&brokerv1.Sandbox{
-			Labels: map[string]string{"a": "1", transfer.MovedFrom: "sbx_0"},
-			Spec: &providerv1.SandboxSpec{
-				Region: "eu", Hostname: "h", Mounts: []*providerv1.Mount{{Target: "/data"}}, Resources: &providerv1.Resources{CpuMillis: 500},
-				Image: &providerv1.Image{Source: &providerv1.Image_Oci{Oci: "debian:12"}},
-			},
-		})
-	}
-	if _, err := transfer.Strip(request(), []string{"region"}); !fault.Has(err, providerv1.ErrorReason_ERROR_REASON_SPEC_UNSATISFIABLE) || !strings.Contains(err.Error(), "--without mounts") {
-		t.Errorf("mounts: %v", err)
-	}
-	req := request()
-	left, err := transfer.Strip(req, []string{"region", "mounts", "size", "ports"})
-	if err != nil || len(left) != 3 {
-		t.Fatalf("left %v, %v", left, err)
-	}
-	spec := req.GetSpec()
-	if spec.GetRegion() != "" || spec.GetMounts() != nil || spec.GetResources() != nil || spec.GetHostname() != "h" || spec.GetImage().GetOci() != "debian:12" {
-		t.Errorf("what is left is %v", spec)
-	}
-	if diff := cmp.Diff(map[string]string{"a": "1"}, req.GetLabels()); diff != "" {
-		t.Error(diff)
 	}
 }

@@ -23,6 +23,8 @@ const (
 	CopiedFrom = "sandbar.dev/copied-from"
 	// Attempt tells the attempts of a move apart.
 	Attempt = "sandbar.dev/move"
+	// MovedName has the name that goes over from the one to the other with a move.
+	MovedName = "sandbar.dev/moved-name"
 	// FromSnapshot has the digest of a manifest.
 	FromSnapshot = "sandbar.dev/snapshot"
 )
@@ -39,7 +41,7 @@ func Request(sb *brokerv1.Sandbox) *brokerv1.CreateSandboxRequest {
 	if end := sb.GetExpiresAt(); end != nil {
 		req.Lifetime = durationpb.New(end.AsTime().Sub(sb.GetCreatedAt().AsTime()))
 	}
-	for _, key := range []string{MovedFrom, CopiedFrom, Attempt, FromSnapshot} {
+	for _, key := range []string{MovedFrom, CopiedFrom, Attempt, MovedName, FromSnapshot} {
 		delete(req.Labels, key)
 	}
 	return req

@@ -21,7 +21,6 @@ import (
 
 	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/apitest"
 	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/client"
-	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/transfer"
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	brokerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1"
 	"github.com/sandbar-dev/sandbar/proto/gen/sandbar/broker/v1/brokerv1connect"
@@ -44,6 +43,9 @@ type world struct {
 	half bool
 	// cut fails every upload after its first entry.
 	cut bool
+	// refusals are how many deletes of the source its provider will refuse for good; the
+	// survivor has the name then.
+	refusals int
 }
 
 type box struct {
@@ -78,8 +80,44 @@ func (w *world) add(id string, files map[string]string) *brokerv1.Sandbox {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	b := &box{msg: &brokerv1.Sandbox{SandboxId: id, Provider: "fake", State: providerv1.SandboxState_SANDBOX_STATE_RUNNING}, files: files}
+	if id == source {
+		b.msg.Name = name
+	}
 	w.boxes[id] = b
-	return b.msg
+	return proto.CloneOf(b.msg)
+}
+
+// sandbox returns one that lives.
+func (w *world) sandbox(id string) *brokerv1.Sandbox {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return proto.CloneOf(w.boxes[id].msg)
+}
+
+// reset forgets everything.
+func (w *world) reset() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	clear(w.boxes)
+	clear(w.keys)
+	w.refusals = 0
+}
+
+// named returns the id of the sandbox with a name, or "".
+func (w *world) named(name string) string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.holder(name)
+}
+
+// holder is named with the lock held.
+func (w *world) holder(name string) string {
+	for id, b := range w.boxes {
+		if b.msg.GetName() == name {
+			return id
+		}
+	}
+	return ""
 }
 
 // live returns the files of all sandboxes.
@@ -113,27 +151,45 @@ func (w *world) create(req *brokerv1.CreateSandboxRequest) (*brokerv1.Sandbox, e
 			return nil, wire(fault.New(providerv1.ErrorReason_ERROR_REASON_IDEMPOTENCY_KEY_REUSED, "key %s", key))
 		}
 		if b := w.boxes[w.made[key]]; b != nil {
-			return b.msg, nil
+			return proto.CloneOf(b.msg), nil
 		}
 		return nil, wire(fault.New(providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND, "it was deleted"))
+	}
+	if req.GetName() == "" || w.holder(req.GetName()) != "" {
+		return nil, wire(fault.New(providerv1.ErrorReason_ERROR_REASON_OBJECT_EXISTS, "name is %q", req.GetName()))
 	}
 	id := fmt.Sprintf("sbx_%d", len(w.keys)+100)
 	w.keys[key], w.made[key] = proto.CloneOf(req), id
 	w.boxes[id] = &box{files: map[string]string{}, msg: &brokerv1.Sandbox{
-		SandboxId: id, Provider: req.GetProvider(), Labels: req.GetLabels(), Spec: req.GetSpec(), State: providerv1.SandboxState_SANDBOX_STATE_RUNNING,
+		SandboxId: id, Name: req.GetName(), Provider: req.GetProvider(), Labels: maps.Clone(req.GetLabels()), Spec: req.GetSpec(),
+		State: providerv1.SandboxState_SANDBOX_STATE_RUNNING,
 	}}
-	return w.boxes[id].msg, nil
+	return proto.CloneOf(w.boxes[id].msg), nil
 }
 
 // Delete keeps the promise of survivors.
-func (w *world) Delete(_ context.Context, sandbox, survivor string) error {
+func (w *world) Delete(_ context.Context, sandbox, survivor, name string) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.boxes[sandbox] == nil {
+	ends, heir := w.boxes[sandbox], w.boxes[survivor]
+	switch {
+	case ends == nil && heir == nil:
 		return nil
-	}
-	if w.boxes[survivor] == nil {
+	case heir == nil:
 		return wire(fault.New(providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND, "nothing was deleted").With("survivor", survivor))
+	}
+	if name != "" {
+		if holder := w.holder(name); holder != "" && holder != sandbox && holder != survivor {
+			return wire(fault.New(providerv1.ErrorReason_ERROR_REASON_OBJECT_EXISTS, "name is %q", name))
+		}
+		if ends != nil && ends.msg.GetName() == name {
+			ends.msg.Name = ""
+		}
+		heir.msg.Name = name
+	}
+	if sandbox == source && w.refusals > 0 {
+		w.refusals--
+		return wire(fault.New(providerv1.ErrorReason_ERROR_REASON_POLICY_DENIED, "its provider does not delete it"))
 	}
 	delete(w.boxes, sandbox)
 	return nil
@@ -146,7 +202,7 @@ func (w *world) Labelled(_ context.Context, key, value string) ([]*brokerv1.Sand
 	var out []*brokerv1.Sandbox
 	for _, id := range slices.Sorted(maps.Keys(w.boxes)) {
 		if b := w.boxes[id]; b.msg.GetLabels()[key] == value {
-			out = append(out, b.msg)
+			out = append(out, proto.CloneOf(b.msg))
 		}
 	}
 	return out, nil
@@ -275,74 +331,4 @@ func (w *world) DiffFiles(_ context.Context, req *connect.Request[providerv1.Dif
 		return err
 	}
 	return s.Send(&providerv1.DiffFilesResponse{Changes: b.diff})
-}
-
-// mortal is a process that dies at some call: it, and all after it, fail, and what
-// the process would do then is not done.
-type mortal struct {
-	*world
-	mu sync.Mutex
-	// left is how many calls it still makes; the last one takes effect if late.
-	left int
-	late bool
-}
-
-var errDead = errors.New("the process is dead")
-
-// call makes a call, if the process lives.
-func call[T any](m *mortal, f func() (T, error)) (T, error) {
-	m.mu.Lock()
-	m.left--
-	left := m.left
-	m.mu.Unlock()
-	var none T
-	switch {
-	case left > 0:
-		return f()
-	case left == 0 && m.late:
-		_, _ = f()
-	}
-	return none, errDead
-}
-
-func (m *mortal) Create(ctx context.Context, req *brokerv1.CreateSandboxRequest) (*brokerv1.Sandbox, error) {
-	return call(m, func() (*brokerv1.Sandbox, error) { return m.world.Create(ctx, req) })
-}
-
-func (m *mortal) Delete(ctx context.Context, sandbox, survivor string) error {
-	_, err := call(m, func() (struct{}, error) { return struct{}{}, m.world.Delete(ctx, sandbox, survivor) })
-	return err
-}
-
-func (m *mortal) Labelled(ctx context.Context, key, value string) ([]*brokerv1.Sandbox, error) {
-	return call(m, func() ([]*brokerv1.Sandbox, error) { return m.world.Labelled(ctx, key, value) })
-}
-
-// mortalFiles are the calls of a mortal about files.
-type mortalFiles struct{ *mortal }
-
-var _ transfer.Files = mortalFiles{}
-
-func (m mortalFiles) DownloadArchive(ctx context.Context, req *connect.Request[providerv1.DownloadArchiveRequest]) (*connect.ServerStreamForClient[providerv1.DownloadArchiveResponse], error) {
-	return call(m.mortal, func() (*connect.ServerStreamForClient[providerv1.DownloadArchiveResponse], error) {
-		return m.client.DownloadArchive(ctx, req)
-	})
-}
-
-func (m mortalFiles) UploadArchive(ctx context.Context) *connect.ClientStreamForClient[providerv1.UploadArchiveRequest, providerv1.UploadArchiveResponse] {
-	s, err := call(m.mortal, func() (*connect.ClientStreamForClient[providerv1.UploadArchiveRequest, providerv1.UploadArchiveResponse], error) {
-		return m.client.UploadArchive(ctx), nil
-	})
-	if err != nil {
-		dead, cancel := context.WithCancel(ctx)
-		cancel()
-		return m.client.UploadArchive(dead)
-	}
-	return s
-}
-
-func (m mortalFiles) DiffFiles(ctx context.Context, req *connect.Request[providerv1.DiffFilesRequest]) (*connect.ServerStreamForClient[providerv1.DiffFilesResponse], error) {
-	return call(m.mortal, func() (*connect.ServerStreamForClient[providerv1.DiffFilesResponse], error) {
-		return m.client.DiffFiles(ctx, req)
-	})
 }

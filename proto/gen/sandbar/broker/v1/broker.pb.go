@@ -196,6 +196,59 @@ func (PlacementRule) EnumDescriptor() ([]byte, []int) {
 	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{1}
 }
 
+// SnapshotState is what can be done with a snapshot.
+type SnapshotState int32
+
+const (
+	SnapshotState_SNAPSHOT_STATE_UNSPECIFIED SnapshotState = 0
+	// Sandboxes can be made of it.
+	SnapshotState_SNAPSHOT_STATE_READY SnapshotState = 1
+	// Its end is decided and its provider did not confirm it yet. It has its name until
+	// then, and no sandbox can be made of it.
+	SnapshotState_SNAPSHOT_STATE_DELETING SnapshotState = 2
+)
+
+// Enum value maps for SnapshotState.
+var (
+	SnapshotState_name = map[int32]string{
+		0: "SNAPSHOT_STATE_UNSPECIFIED",
+		1: "SNAPSHOT_STATE_READY",
+		2: "SNAPSHOT_STATE_DELETING",
+	}
+	SnapshotState_value = map[string]int32{
+		"SNAPSHOT_STATE_UNSPECIFIED": 0,
+		"SNAPSHOT_STATE_READY":       1,
+		"SNAPSHOT_STATE_DELETING":    2,
+	}
+)
+
+func (x SnapshotState) Enum() *SnapshotState {
+	p := new(SnapshotState)
+	*p = x
+	return p
+}
+
+func (x SnapshotState) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (SnapshotState) Descriptor() protoreflect.EnumDescriptor {
+	return file_sandbar_broker_v1_broker_proto_enumTypes[2].Descriptor()
+}
+
+func (SnapshotState) Type() protoreflect.EnumType {
+	return &file_sandbar_broker_v1_broker_proto_enumTypes[2]
+}
+
+func (x SnapshotState) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use SnapshotState.Descriptor instead.
+func (SnapshotState) EnumDescriptor() ([]byte, []int) {
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{2}
+}
+
 // PluginState is a state of the plugin supervisor.
 type PluginState int32
 
@@ -245,11 +298,11 @@ func (x PluginState) String() string {
 }
 
 func (PluginState) Descriptor() protoreflect.EnumDescriptor {
-	return file_sandbar_broker_v1_broker_proto_enumTypes[2].Descriptor()
+	return file_sandbar_broker_v1_broker_proto_enumTypes[3].Descriptor()
 }
 
 func (PluginState) Type() protoreflect.EnumType {
-	return &file_sandbar_broker_v1_broker_proto_enumTypes[2]
+	return &file_sandbar_broker_v1_broker_proto_enumTypes[3]
 }
 
 func (x PluginState) Number() protoreflect.EnumNumber {
@@ -258,7 +311,7 @@ func (x PluginState) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PluginState.Descriptor instead.
 func (PluginState) EnumDescriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{2}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{3}
 }
 
 // EventType is what happened.
@@ -310,11 +363,11 @@ func (x EventType) String() string {
 }
 
 func (EventType) Descriptor() protoreflect.EnumDescriptor {
-	return file_sandbar_broker_v1_broker_proto_enumTypes[3].Descriptor()
+	return file_sandbar_broker_v1_broker_proto_enumTypes[4].Descriptor()
 }
 
 func (EventType) Type() protoreflect.EnumType {
-	return &file_sandbar_broker_v1_broker_proto_enumTypes[3]
+	return &file_sandbar_broker_v1_broker_proto_enumTypes[4]
 }
 
 func (x EventType) Number() protoreflect.EnumNumber {
@@ -323,7 +376,7 @@ func (x EventType) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use EventType.Descriptor instead.
 func (EventType) EnumDescriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{3}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{4}
 }
 
 // PriceBasis says how much a price is to be relied on.
@@ -367,11 +420,11 @@ func (x PriceBasis) String() string {
 }
 
 func (PriceBasis) Descriptor() protoreflect.EnumDescriptor {
-	return file_sandbar_broker_v1_broker_proto_enumTypes[4].Descriptor()
+	return file_sandbar_broker_v1_broker_proto_enumTypes[5].Descriptor()
 }
 
 func (PriceBasis) Type() protoreflect.EnumType {
-	return &file_sandbar_broker_v1_broker_proto_enumTypes[4]
+	return &file_sandbar_broker_v1_broker_proto_enumTypes[5]
 }
 
 func (x PriceBasis) Number() protoreflect.EnumNumber {
@@ -380,7 +433,7 @@ func (x PriceBasis) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use PriceBasis.Descriptor instead.
 func (PriceBasis) EnumDescriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{4}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{5}
 }
 
 // CostGroup says what lines of costs are of.
@@ -424,11 +477,11 @@ func (x CostGroup) String() string {
 }
 
 func (CostGroup) Descriptor() protoreflect.EnumDescriptor {
-	return file_sandbar_broker_v1_broker_proto_enumTypes[5].Descriptor()
+	return file_sandbar_broker_v1_broker_proto_enumTypes[6].Descriptor()
 }
 
 func (CostGroup) Type() protoreflect.EnumType {
-	return &file_sandbar_broker_v1_broker_proto_enumTypes[5]
+	return &file_sandbar_broker_v1_broker_proto_enumTypes[6]
 }
 
 func (x CostGroup) Number() protoreflect.EnumNumber {
@@ -437,7 +490,7 @@ func (x CostGroup) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use CostGroup.Descriptor instead.
 func (CostGroup) EnumDescriptor() ([]byte, []int) {
-	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{5}
+	return file_sandbar_broker_v1_broker_proto_rawDescGZIP(), []int{6}
 }
 
 // Sandbox is a sandbox as the broker knows it.
@@ -1846,7 +1899,11 @@ type DeleteSandboxRequest struct {
 	// Id or name of another sandbox that must live on: if its provider does not say
 	// that it is RUNNING or PAUSED, nothing is deleted. Of two sandboxes that are each
 	// to be deleted while the other lives, one stays. Empty: delete in any case.
-	Survivor      string `protobuf:"bytes,20,opt,name=survivor,proto3" json:"survivor,omitempty"`
+	Survivor string `protobuf:"bytes,20,opt,name=survivor,proto3" json:"survivor,omitempty"`
+	// Name that the survivor has from the moment on in which the end of the other is
+	// decided: the other gives it up then, so that it always means one of them. Empty:
+	// names stay as they are. Only with survivor.
+	SurvivorName  string `protobuf:"bytes,21,opt,name=survivor_name,json=survivorName,proto3" json:"survivor_name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1891,6 +1948,13 @@ func (x *DeleteSandboxRequest) GetSandbox() string {
 func (x *DeleteSandboxRequest) GetSurvivor() string {
 	if x != nil {
 		return x.Survivor
+	}
+	return ""
+}
+
+func (x *DeleteSandboxRequest) GetSurvivorName() string {
+	if x != nil {
+		return x.SurvivorName
 	}
 	return ""
 }
@@ -2356,7 +2420,10 @@ type Snapshot struct {
 	SizeBytes *int64                 `protobuf:"varint,7,opt,name=size_bytes,json=sizeBytes,proto3,oneof" json:"size_bytes,omitempty"`
 	Labels    map[string]string      `protobuf:"bytes,8,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// Tenant that owns it.
-	Tenant        string `protobuf:"bytes,20,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	Tenant string        `protobuf:"bytes,20,opt,name=tenant,proto3" json:"tenant,omitempty"`
+	State  SnapshotState `protobuf:"varint,21,opt,name=state,proto3,enum=sandbar.broker.v1.SnapshotState" json:"state,omitempty"`
+	// Why its provider did not delete it so far, if it is DELETING.
+	StatusReason  string `protobuf:"bytes,22,opt,name=status_reason,json=statusReason,proto3" json:"status_reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2450,6 +2517,20 @@ func (x *Snapshot) GetLabels() map[string]string {
 func (x *Snapshot) GetTenant() string {
 	if x != nil {
 		return x.Tenant
+	}
+	return ""
+}
+
+func (x *Snapshot) GetState() SnapshotState {
+	if x != nil {
+		return x.State
+	}
+	return SnapshotState_SNAPSHOT_STATE_UNSPECIFIED
+}
+
+func (x *Snapshot) GetStatusReason() string {
+	if x != nil {
+		return x.StatusReason
 	}
 	return ""
 }
@@ -5265,10 +5346,11 @@ const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"y\n" +
 	"\x15ListSandboxesResponse\x128\n" +
 	"\tsandboxes\x18\x01 \x03(\v2\x1a.sandbar.broker.v1.SandboxR\tsandboxes\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"L\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"q\n" +
 	"\x14DeleteSandboxRequest\x12\x18\n" +
 	"\asandbox\x18\x01 \x01(\tR\asandbox\x12\x1a\n" +
-	"\bsurvivor\x18\x14 \x01(\tR\bsurvivor\">\n" +
+	"\bsurvivor\x18\x14 \x01(\tR\bsurvivor\x12#\n" +
+	"\rsurvivor_name\x18\x15 \x01(\tR\fsurvivorName\">\n" +
 	"\x15DeleteSandboxResponse\x12%\n" +
 	"\x0ealready_absent\x18\x01 \x01(\bR\ralreadyAbsent\"e\n" +
 	"\x13PauseSandboxRequest\x12\x18\n" +
@@ -5296,7 +5378,7 @@ const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"O\n" +
 	"\x13ForkSandboxResponse\x128\n" +
-	"\tsandboxes\x18\x01 \x03(\v2\x1a.sandbar.broker.v1.SandboxR\tsandboxes\"\xac\x03\n" +
+	"\tsandboxes\x18\x01 \x03(\v2\x1a.sandbar.broker.v1.SandboxR\tsandboxes\"\x89\x04\n" +
 	"\bSnapshot\x12\x1f\n" +
 	"\vsnapshot_id\x18\x01 \x01(\tR\n" +
 	"snapshotId\x12\x12\n" +
@@ -5310,7 +5392,9 @@ const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"\n" +
 	"size_bytes\x18\a \x01(\x03H\x00R\tsizeBytes\x88\x01\x01\x12?\n" +
 	"\x06labels\x18\b \x03(\v2'.sandbar.broker.v1.Snapshot.LabelsEntryR\x06labels\x12\x16\n" +
-	"\x06tenant\x18\x14 \x01(\tR\x06tenant\x1a9\n" +
+	"\x06tenant\x18\x14 \x01(\tR\x06tenant\x126\n" +
+	"\x05state\x18\x15 \x01(\x0e2 .sandbar.broker.v1.SnapshotStateR\x05state\x12#\n" +
+	"\rstatus_reason\x18\x16 \x01(\tR\fstatusReason\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01B\r\n" +
@@ -5544,7 +5628,11 @@ const file_sandbar_broker_v1_broker_proto_rawDesc = "" +
 	"\x1fPLACEMENT_RULE_POLICY_UNDECIDED\x10\x15\x12 \n" +
 	"\x1cPLACEMENT_RULE_START_LATENCY\x10\x16\x12(\n" +
 	"$PLACEMENT_RULE_START_LATENCY_UNKNOWN\x10\x17\x12\x18\n" +
-	"\x14PLACEMENT_RULE_PRICE\x10\x1e*\xe9\x01\n" +
+	"\x14PLACEMENT_RULE_PRICE\x10\x1e*f\n" +
+	"\rSnapshotState\x12\x1e\n" +
+	"\x1aSNAPSHOT_STATE_UNSPECIFIED\x10\x00\x12\x18\n" +
+	"\x14SNAPSHOT_STATE_READY\x10\x01\x12\x1b\n" +
+	"\x17SNAPSHOT_STATE_DELETING\x10\x02*\xe9\x01\n" +
 	"\vPluginState\x12\x1c\n" +
 	"\x18PLUGIN_STATE_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14PLUGIN_STATE_STOPPED\x10\x01\x12\x19\n" +
@@ -5637,336 +5725,338 @@ func file_sandbar_broker_v1_broker_proto_rawDescGZIP() []byte {
 	return file_sandbar_broker_v1_broker_proto_rawDescData
 }
 
-var file_sandbar_broker_v1_broker_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
+var file_sandbar_broker_v1_broker_proto_enumTypes = make([]protoimpl.EnumInfo, 7)
 var file_sandbar_broker_v1_broker_proto_msgTypes = make([]protoimpl.MessageInfo, 82)
 var file_sandbar_broker_v1_broker_proto_goTypes = []any{
 	(IdleAction)(0),                    // 0: sandbar.broker.v1.IdleAction
 	(PlacementRule)(0),                 // 1: sandbar.broker.v1.PlacementRule
-	(PluginState)(0),                   // 2: sandbar.broker.v1.PluginState
-	(EventType)(0),                     // 3: sandbar.broker.v1.EventType
-	(PriceBasis)(0),                    // 4: sandbar.broker.v1.PriceBasis
-	(CostGroup)(0),                     // 5: sandbar.broker.v1.CostGroup
-	(*Sandbox)(nil),                    // 6: sandbar.broker.v1.Sandbox
-	(*Idle)(nil),                       // 7: sandbar.broker.v1.Idle
-	(*CreateSandboxRequest)(nil),       // 8: sandbar.broker.v1.CreateSandboxRequest
-	(*CreateSandboxResponse)(nil),      // 9: sandbar.broker.v1.CreateSandboxResponse
-	(*PlanSandboxRequest)(nil),         // 10: sandbar.broker.v1.PlanSandboxRequest
-	(*PlanSandboxResponse)(nil),        // 11: sandbar.broker.v1.PlanSandboxResponse
-	(*ExplainSandboxRequest)(nil),      // 12: sandbar.broker.v1.ExplainSandboxRequest
-	(*ExplainSandboxResponse)(nil),     // 13: sandbar.broker.v1.ExplainSandboxResponse
-	(*Placement)(nil),                  // 14: sandbar.broker.v1.Placement
-	(*PlacementCandidate)(nil),         // 15: sandbar.broker.v1.PlacementCandidate
-	(*PlacementAdjustment)(nil),        // 16: sandbar.broker.v1.PlacementAdjustment
-	(*PlacementObstacle)(nil),          // 17: sandbar.broker.v1.PlacementObstacle
-	(*PlacementScore)(nil),             // 18: sandbar.broker.v1.PlacementScore
-	(*PlacementAttempt)(nil),           // 19: sandbar.broker.v1.PlacementAttempt
-	(*GetSandboxRequest)(nil),          // 20: sandbar.broker.v1.GetSandboxRequest
-	(*GetSandboxResponse)(nil),         // 21: sandbar.broker.v1.GetSandboxResponse
-	(*ListSandboxesRequest)(nil),       // 22: sandbar.broker.v1.ListSandboxesRequest
-	(*ListSandboxesResponse)(nil),      // 23: sandbar.broker.v1.ListSandboxesResponse
-	(*DeleteSandboxRequest)(nil),       // 24: sandbar.broker.v1.DeleteSandboxRequest
-	(*DeleteSandboxResponse)(nil),      // 25: sandbar.broker.v1.DeleteSandboxResponse
-	(*PauseSandboxRequest)(nil),        // 26: sandbar.broker.v1.PauseSandboxRequest
-	(*PauseSandboxResponse)(nil),       // 27: sandbar.broker.v1.PauseSandboxResponse
-	(*ResumeSandboxRequest)(nil),       // 28: sandbar.broker.v1.ResumeSandboxRequest
-	(*ResumeSandboxResponse)(nil),      // 29: sandbar.broker.v1.ResumeSandboxResponse
-	(*ExtendSandboxRequest)(nil),       // 30: sandbar.broker.v1.ExtendSandboxRequest
-	(*ExtendSandboxResponse)(nil),      // 31: sandbar.broker.v1.ExtendSandboxResponse
-	(*ForkSandboxRequest)(nil),         // 32: sandbar.broker.v1.ForkSandboxRequest
-	(*ForkSandboxResponse)(nil),        // 33: sandbar.broker.v1.ForkSandboxResponse
-	(*Snapshot)(nil),                   // 34: sandbar.broker.v1.Snapshot
-	(*CreateSnapshotRequest)(nil),      // 35: sandbar.broker.v1.CreateSnapshotRequest
-	(*CreateSnapshotResponse)(nil),     // 36: sandbar.broker.v1.CreateSnapshotResponse
-	(*ListSnapshotsRequest)(nil),       // 37: sandbar.broker.v1.ListSnapshotsRequest
-	(*ListSnapshotsResponse)(nil),      // 38: sandbar.broker.v1.ListSnapshotsResponse
-	(*DeleteSnapshotRequest)(nil),      // 39: sandbar.broker.v1.DeleteSnapshotRequest
-	(*DeleteSnapshotResponse)(nil),     // 40: sandbar.broker.v1.DeleteSnapshotResponse
-	(*RestoreSnapshotRequest)(nil),     // 41: sandbar.broker.v1.RestoreSnapshotRequest
-	(*RestoreSnapshotResponse)(nil),    // 42: sandbar.broker.v1.RestoreSnapshotResponse
-	(*CreateVolumeRequest)(nil),        // 43: sandbar.broker.v1.CreateVolumeRequest
-	(*CreateVolumeResponse)(nil),       // 44: sandbar.broker.v1.CreateVolumeResponse
-	(*Volume)(nil),                     // 45: sandbar.broker.v1.Volume
-	(*ListVolumesRequest)(nil),         // 46: sandbar.broker.v1.ListVolumesRequest
-	(*ListVolumesResponse)(nil),        // 47: sandbar.broker.v1.ListVolumesResponse
-	(*DeleteVolumeRequest)(nil),        // 48: sandbar.broker.v1.DeleteVolumeRequest
-	(*DeleteVolumeResponse)(nil),       // 49: sandbar.broker.v1.DeleteVolumeResponse
-	(*GetServerRequest)(nil),           // 50: sandbar.broker.v1.GetServerRequest
-	(*GetServerResponse)(nil),          // 51: sandbar.broker.v1.GetServerResponse
-	(*StopServerRequest)(nil),          // 52: sandbar.broker.v1.StopServerRequest
-	(*StopServerResponse)(nil),         // 53: sandbar.broker.v1.StopServerResponse
-	(*ListProvidersRequest)(nil),       // 54: sandbar.broker.v1.ListProvidersRequest
-	(*ListProvidersResponse)(nil),      // 55: sandbar.broker.v1.ListProvidersResponse
-	(*Provider)(nil),                   // 56: sandbar.broker.v1.Provider
-	(*ProbeProviderRequest)(nil),       // 57: sandbar.broker.v1.ProbeProviderRequest
-	(*ProbeProviderResponse)(nil),      // 58: sandbar.broker.v1.ProbeProviderResponse
-	(*RestartProviderRequest)(nil),     // 59: sandbar.broker.v1.RestartProviderRequest
-	(*RestartProviderResponse)(nil),    // 60: sandbar.broker.v1.RestartProviderResponse
-	(*WatchEventsRequest)(nil),         // 61: sandbar.broker.v1.WatchEventsRequest
-	(*WatchEventsResponse)(nil),        // 62: sandbar.broker.v1.WatchEventsResponse
-	(*EventGap)(nil),                   // 63: sandbar.broker.v1.EventGap
-	(*Event)(nil),                      // 64: sandbar.broker.v1.Event
-	(*GetActivityRequest)(nil),         // 65: sandbar.broker.v1.GetActivityRequest
-	(*GetActivityResponse)(nil),        // 66: sandbar.broker.v1.GetActivityResponse
-	(*ProviderActivity)(nil),           // 67: sandbar.broker.v1.ProviderActivity
-	(*SandboxCount)(nil),               // 68: sandbar.broker.v1.SandboxCount
-	(*CallTally)(nil),                  // 69: sandbar.broker.v1.CallTally
-	(*Rate)(nil),                       // 70: sandbar.broker.v1.Rate
-	(*Price)(nil),                      // 71: sandbar.broker.v1.Price
-	(*MaxPrice)(nil),                   // 72: sandbar.broker.v1.MaxPrice
-	(*GetCostRequest)(nil),             // 73: sandbar.broker.v1.GetCostRequest
-	(*GetCostResponse)(nil),            // 74: sandbar.broker.v1.GetCostResponse
-	(*CostLine)(nil),                   // 75: sandbar.broker.v1.CostLine
-	(*CostPart)(nil),                   // 76: sandbar.broker.v1.CostPart
-	nil,                                // 77: sandbar.broker.v1.Sandbox.LabelsEntry
-	nil,                                // 78: sandbar.broker.v1.CreateSandboxRequest.LabelsEntry
-	nil,                                // 79: sandbar.broker.v1.CreateSandboxRequest.ProviderLabelsEntry
-	nil,                                // 80: sandbar.broker.v1.ListSandboxesRequest.LabelsEntry
-	nil,                                // 81: sandbar.broker.v1.ForkSandboxRequest.LabelsEntry
-	nil,                                // 82: sandbar.broker.v1.Snapshot.LabelsEntry
-	nil,                                // 83: sandbar.broker.v1.CreateSnapshotRequest.LabelsEntry
-	nil,                                // 84: sandbar.broker.v1.RestoreSnapshotRequest.LabelsEntry
-	nil,                                // 85: sandbar.broker.v1.CreateVolumeRequest.LabelsEntry
-	nil,                                // 86: sandbar.broker.v1.ListVolumesResponse.UnreachableEntry
-	nil,                                // 87: sandbar.broker.v1.Event.LabelsEntry
-	(v1.SandboxState)(0),               // 88: sandbar.provider.v1.SandboxState
-	(*v1.SandboxSpec)(nil),             // 89: sandbar.provider.v1.SandboxSpec
-	(*v1.Sandbox)(nil),                 // 90: sandbar.provider.v1.Sandbox
-	(*timestamppb.Timestamp)(nil),      // 91: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),        // 92: google.protobuf.Duration
-	(*v1.Keeps)(nil),                   // 93: sandbar.provider.v1.Keeps
-	(v1.EgressStrength)(0),             // 94: sandbar.provider.v1.EgressStrength
-	(*v1.Volume)(nil),                  // 95: sandbar.provider.v1.Volume
-	(*v1.Capability)(nil),              // 96: sandbar.provider.v1.Capability
-	(*v1.ProbeResponse)(nil),           // 97: sandbar.provider.v1.ProbeResponse
-	(*v1.StartExecRequest)(nil),        // 98: sandbar.provider.v1.StartExecRequest
-	(*v1.AttachExecRequest)(nil),       // 99: sandbar.provider.v1.AttachExecRequest
-	(*v1.GetExecRequest)(nil),          // 100: sandbar.provider.v1.GetExecRequest
-	(*v1.SignalExecRequest)(nil),       // 101: sandbar.provider.v1.SignalExecRequest
-	(*v1.ListExecsRequest)(nil),        // 102: sandbar.provider.v1.ListExecsRequest
-	(*v1.ReadFileRequest)(nil),         // 103: sandbar.provider.v1.ReadFileRequest
-	(*v1.WriteFileRequest)(nil),        // 104: sandbar.provider.v1.WriteFileRequest
-	(*v1.StatFileRequest)(nil),         // 105: sandbar.provider.v1.StatFileRequest
-	(*v1.ListFilesRequest)(nil),        // 106: sandbar.provider.v1.ListFilesRequest
-	(*v1.MakeDirectoryRequest)(nil),    // 107: sandbar.provider.v1.MakeDirectoryRequest
-	(*v1.RemoveFileRequest)(nil),       // 108: sandbar.provider.v1.RemoveFileRequest
-	(*v1.MoveFileRequest)(nil),         // 109: sandbar.provider.v1.MoveFileRequest
-	(*v1.DiffFilesRequest)(nil),        // 110: sandbar.provider.v1.DiffFilesRequest
-	(*v1.DownloadArchiveRequest)(nil),  // 111: sandbar.provider.v1.DownloadArchiveRequest
-	(*v1.UploadArchiveRequest)(nil),    // 112: sandbar.provider.v1.UploadArchiveRequest
-	(*v1.ListPortsRequest)(nil),        // 113: sandbar.provider.v1.ListPortsRequest
-	(*v1.OpenTunnelRequest)(nil),       // 114: sandbar.provider.v1.OpenTunnelRequest
-	(*v1.GetUsageRequest)(nil),         // 115: sandbar.provider.v1.GetUsageRequest
-	(*v1.StartExecResponse)(nil),       // 116: sandbar.provider.v1.StartExecResponse
-	(*v1.AttachExecResponse)(nil),      // 117: sandbar.provider.v1.AttachExecResponse
-	(*v1.GetExecResponse)(nil),         // 118: sandbar.provider.v1.GetExecResponse
-	(*v1.SignalExecResponse)(nil),      // 119: sandbar.provider.v1.SignalExecResponse
-	(*v1.ListExecsResponse)(nil),       // 120: sandbar.provider.v1.ListExecsResponse
-	(*v1.ReadFileResponse)(nil),        // 121: sandbar.provider.v1.ReadFileResponse
-	(*v1.WriteFileResponse)(nil),       // 122: sandbar.provider.v1.WriteFileResponse
-	(*v1.StatFileResponse)(nil),        // 123: sandbar.provider.v1.StatFileResponse
-	(*v1.ListFilesResponse)(nil),       // 124: sandbar.provider.v1.ListFilesResponse
-	(*v1.MakeDirectoryResponse)(nil),   // 125: sandbar.provider.v1.MakeDirectoryResponse
-	(*v1.RemoveFileResponse)(nil),      // 126: sandbar.provider.v1.RemoveFileResponse
-	(*v1.MoveFileResponse)(nil),        // 127: sandbar.provider.v1.MoveFileResponse
-	(*v1.DiffFilesResponse)(nil),       // 128: sandbar.provider.v1.DiffFilesResponse
-	(*v1.DownloadArchiveResponse)(nil), // 129: sandbar.provider.v1.DownloadArchiveResponse
-	(*v1.UploadArchiveResponse)(nil),   // 130: sandbar.provider.v1.UploadArchiveResponse
-	(*v1.ListPortsResponse)(nil),       // 131: sandbar.provider.v1.ListPortsResponse
-	(*v1.OpenTunnelResponse)(nil),      // 132: sandbar.provider.v1.OpenTunnelResponse
-	(*v1.GetUsageResponse)(nil),        // 133: sandbar.provider.v1.GetUsageResponse
+	(SnapshotState)(0),                 // 2: sandbar.broker.v1.SnapshotState
+	(PluginState)(0),                   // 3: sandbar.broker.v1.PluginState
+	(EventType)(0),                     // 4: sandbar.broker.v1.EventType
+	(PriceBasis)(0),                    // 5: sandbar.broker.v1.PriceBasis
+	(CostGroup)(0),                     // 6: sandbar.broker.v1.CostGroup
+	(*Sandbox)(nil),                    // 7: sandbar.broker.v1.Sandbox
+	(*Idle)(nil),                       // 8: sandbar.broker.v1.Idle
+	(*CreateSandboxRequest)(nil),       // 9: sandbar.broker.v1.CreateSandboxRequest
+	(*CreateSandboxResponse)(nil),      // 10: sandbar.broker.v1.CreateSandboxResponse
+	(*PlanSandboxRequest)(nil),         // 11: sandbar.broker.v1.PlanSandboxRequest
+	(*PlanSandboxResponse)(nil),        // 12: sandbar.broker.v1.PlanSandboxResponse
+	(*ExplainSandboxRequest)(nil),      // 13: sandbar.broker.v1.ExplainSandboxRequest
+	(*ExplainSandboxResponse)(nil),     // 14: sandbar.broker.v1.ExplainSandboxResponse
+	(*Placement)(nil),                  // 15: sandbar.broker.v1.Placement
+	(*PlacementCandidate)(nil),         // 16: sandbar.broker.v1.PlacementCandidate
+	(*PlacementAdjustment)(nil),        // 17: sandbar.broker.v1.PlacementAdjustment
+	(*PlacementObstacle)(nil),          // 18: sandbar.broker.v1.PlacementObstacle
+	(*PlacementScore)(nil),             // 19: sandbar.broker.v1.PlacementScore
+	(*PlacementAttempt)(nil),           // 20: sandbar.broker.v1.PlacementAttempt
+	(*GetSandboxRequest)(nil),          // 21: sandbar.broker.v1.GetSandboxRequest
+	(*GetSandboxResponse)(nil),         // 22: sandbar.broker.v1.GetSandboxResponse
+	(*ListSandboxesRequest)(nil),       // 23: sandbar.broker.v1.ListSandboxesRequest
+	(*ListSandboxesResponse)(nil),      // 24: sandbar.broker.v1.ListSandboxesResponse
+	(*DeleteSandboxRequest)(nil),       // 25: sandbar.broker.v1.DeleteSandboxRequest
+	(*DeleteSandboxResponse)(nil),      // 26: sandbar.broker.v1.DeleteSandboxResponse
+	(*PauseSandboxRequest)(nil),        // 27: sandbar.broker.v1.PauseSandboxRequest
+	(*PauseSandboxResponse)(nil),       // 28: sandbar.broker.v1.PauseSandboxResponse
+	(*ResumeSandboxRequest)(nil),       // 29: sandbar.broker.v1.ResumeSandboxRequest
+	(*ResumeSandboxResponse)(nil),      // 30: sandbar.broker.v1.ResumeSandboxResponse
+	(*ExtendSandboxRequest)(nil),       // 31: sandbar.broker.v1.ExtendSandboxRequest
+	(*ExtendSandboxResponse)(nil),      // 32: sandbar.broker.v1.ExtendSandboxResponse
+	(*ForkSandboxRequest)(nil),         // 33: sandbar.broker.v1.ForkSandboxRequest
+	(*ForkSandboxResponse)(nil),        // 34: sandbar.broker.v1.ForkSandboxResponse
+	(*Snapshot)(nil),                   // 35: sandbar.broker.v1.Snapshot
+	(*CreateSnapshotRequest)(nil),      // 36: sandbar.broker.v1.CreateSnapshotRequest
+	(*CreateSnapshotResponse)(nil),     // 37: sandbar.broker.v1.CreateSnapshotResponse
+	(*ListSnapshotsRequest)(nil),       // 38: sandbar.broker.v1.ListSnapshotsRequest
+	(*ListSnapshotsResponse)(nil),      // 39: sandbar.broker.v1.ListSnapshotsResponse
+	(*DeleteSnapshotRequest)(nil),      // 40: sandbar.broker.v1.DeleteSnapshotRequest
+	(*DeleteSnapshotResponse)(nil),     // 41: sandbar.broker.v1.DeleteSnapshotResponse
+	(*RestoreSnapshotRequest)(nil),     // 42: sandbar.broker.v1.RestoreSnapshotRequest
+	(*RestoreSnapshotResponse)(nil),    // 43: sandbar.broker.v1.RestoreSnapshotResponse
+	(*CreateVolumeRequest)(nil),        // 44: sandbar.broker.v1.CreateVolumeRequest
+	(*CreateVolumeResponse)(nil),       // 45: sandbar.broker.v1.CreateVolumeResponse
+	(*Volume)(nil),                     // 46: sandbar.broker.v1.Volume
+	(*ListVolumesRequest)(nil),         // 47: sandbar.broker.v1.ListVolumesRequest
+	(*ListVolumesResponse)(nil),        // 48: sandbar.broker.v1.ListVolumesResponse
+	(*DeleteVolumeRequest)(nil),        // 49: sandbar.broker.v1.DeleteVolumeRequest
+	(*DeleteVolumeResponse)(nil),       // 50: sandbar.broker.v1.DeleteVolumeResponse
+	(*GetServerRequest)(nil),           // 51: sandbar.broker.v1.GetServerRequest
+	(*GetServerResponse)(nil),          // 52: sandbar.broker.v1.GetServerResponse
+	(*StopServerRequest)(nil),          // 53: sandbar.broker.v1.StopServerRequest
+	(*StopServerResponse)(nil),         // 54: sandbar.broker.v1.StopServerResponse
+	(*ListProvidersRequest)(nil),       // 55: sandbar.broker.v1.ListProvidersRequest
+	(*ListProvidersResponse)(nil),      // 56: sandbar.broker.v1.ListProvidersResponse
+	(*Provider)(nil),                   // 57: sandbar.broker.v1.Provider
+	(*ProbeProviderRequest)(nil),       // 58: sandbar.broker.v1.ProbeProviderRequest
+	(*ProbeProviderResponse)(nil),      // 59: sandbar.broker.v1.ProbeProviderResponse
+	(*RestartProviderRequest)(nil),     // 60: sandbar.broker.v1.RestartProviderRequest
+	(*RestartProviderResponse)(nil),    // 61: sandbar.broker.v1.RestartProviderResponse
+	(*WatchEventsRequest)(nil),         // 62: sandbar.broker.v1.WatchEventsRequest
+	(*WatchEventsResponse)(nil),        // 63: sandbar.broker.v1.WatchEventsResponse
+	(*EventGap)(nil),                   // 64: sandbar.broker.v1.EventGap
+	(*Event)(nil),                      // 65: sandbar.broker.v1.Event
+	(*GetActivityRequest)(nil),         // 66: sandbar.broker.v1.GetActivityRequest
+	(*GetActivityResponse)(nil),        // 67: sandbar.broker.v1.GetActivityResponse
+	(*ProviderActivity)(nil),           // 68: sandbar.broker.v1.ProviderActivity
+	(*SandboxCount)(nil),               // 69: sandbar.broker.v1.SandboxCount
+	(*CallTally)(nil),                  // 70: sandbar.broker.v1.CallTally
+	(*Rate)(nil),                       // 71: sandbar.broker.v1.Rate
+	(*Price)(nil),                      // 72: sandbar.broker.v1.Price
+	(*MaxPrice)(nil),                   // 73: sandbar.broker.v1.MaxPrice
+	(*GetCostRequest)(nil),             // 74: sandbar.broker.v1.GetCostRequest
+	(*GetCostResponse)(nil),            // 75: sandbar.broker.v1.GetCostResponse
+	(*CostLine)(nil),                   // 76: sandbar.broker.v1.CostLine
+	(*CostPart)(nil),                   // 77: sandbar.broker.v1.CostPart
+	nil,                                // 78: sandbar.broker.v1.Sandbox.LabelsEntry
+	nil,                                // 79: sandbar.broker.v1.CreateSandboxRequest.LabelsEntry
+	nil,                                // 80: sandbar.broker.v1.CreateSandboxRequest.ProviderLabelsEntry
+	nil,                                // 81: sandbar.broker.v1.ListSandboxesRequest.LabelsEntry
+	nil,                                // 82: sandbar.broker.v1.ForkSandboxRequest.LabelsEntry
+	nil,                                // 83: sandbar.broker.v1.Snapshot.LabelsEntry
+	nil,                                // 84: sandbar.broker.v1.CreateSnapshotRequest.LabelsEntry
+	nil,                                // 85: sandbar.broker.v1.RestoreSnapshotRequest.LabelsEntry
+	nil,                                // 86: sandbar.broker.v1.CreateVolumeRequest.LabelsEntry
+	nil,                                // 87: sandbar.broker.v1.ListVolumesResponse.UnreachableEntry
+	nil,                                // 88: sandbar.broker.v1.Event.LabelsEntry
+	(v1.SandboxState)(0),               // 89: sandbar.provider.v1.SandboxState
+	(*v1.SandboxSpec)(nil),             // 90: sandbar.provider.v1.SandboxSpec
+	(*v1.Sandbox)(nil),                 // 91: sandbar.provider.v1.Sandbox
+	(*timestamppb.Timestamp)(nil),      // 92: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),        // 93: google.protobuf.Duration
+	(*v1.Keeps)(nil),                   // 94: sandbar.provider.v1.Keeps
+	(v1.EgressStrength)(0),             // 95: sandbar.provider.v1.EgressStrength
+	(*v1.Volume)(nil),                  // 96: sandbar.provider.v1.Volume
+	(*v1.Capability)(nil),              // 97: sandbar.provider.v1.Capability
+	(*v1.ProbeResponse)(nil),           // 98: sandbar.provider.v1.ProbeResponse
+	(*v1.StartExecRequest)(nil),        // 99: sandbar.provider.v1.StartExecRequest
+	(*v1.AttachExecRequest)(nil),       // 100: sandbar.provider.v1.AttachExecRequest
+	(*v1.GetExecRequest)(nil),          // 101: sandbar.provider.v1.GetExecRequest
+	(*v1.SignalExecRequest)(nil),       // 102: sandbar.provider.v1.SignalExecRequest
+	(*v1.ListExecsRequest)(nil),        // 103: sandbar.provider.v1.ListExecsRequest
+	(*v1.ReadFileRequest)(nil),         // 104: sandbar.provider.v1.ReadFileRequest
+	(*v1.WriteFileRequest)(nil),        // 105: sandbar.provider.v1.WriteFileRequest
+	(*v1.StatFileRequest)(nil),         // 106: sandbar.provider.v1.StatFileRequest
+	(*v1.ListFilesRequest)(nil),        // 107: sandbar.provider.v1.ListFilesRequest
+	(*v1.MakeDirectoryRequest)(nil),    // 108: sandbar.provider.v1.MakeDirectoryRequest
+	(*v1.RemoveFileRequest)(nil),       // 109: sandbar.provider.v1.RemoveFileRequest
+	(*v1.MoveFileRequest)(nil),         // 110: sandbar.provider.v1.MoveFileRequest
+	(*v1.DiffFilesRequest)(nil),        // 111: sandbar.provider.v1.DiffFilesRequest
+	(*v1.DownloadArchiveRequest)(nil),  // 112: sandbar.provider.v1.DownloadArchiveRequest
+	(*v1.UploadArchiveRequest)(nil),    // 113: sandbar.provider.v1.UploadArchiveRequest
+	(*v1.ListPortsRequest)(nil),        // 114: sandbar.provider.v1.ListPortsRequest
+	(*v1.OpenTunnelRequest)(nil),       // 115: sandbar.provider.v1.OpenTunnelRequest
+	(*v1.GetUsageRequest)(nil),         // 116: sandbar.provider.v1.GetUsageRequest
+	(*v1.StartExecResponse)(nil),       // 117: sandbar.provider.v1.StartExecResponse
+	(*v1.AttachExecResponse)(nil),      // 118: sandbar.provider.v1.AttachExecResponse
+	(*v1.GetExecResponse)(nil),         // 119: sandbar.provider.v1.GetExecResponse
+	(*v1.SignalExecResponse)(nil),      // 120: sandbar.provider.v1.SignalExecResponse
+	(*v1.ListExecsResponse)(nil),       // 121: sandbar.provider.v1.ListExecsResponse
+	(*v1.ReadFileResponse)(nil),        // 122: sandbar.provider.v1.ReadFileResponse
+	(*v1.WriteFileResponse)(nil),       // 123: sandbar.provider.v1.WriteFileResponse
+	(*v1.StatFileResponse)(nil),        // 124: sandbar.provider.v1.StatFileResponse
+	(*v1.ListFilesResponse)(nil),       // 125: sandbar.provider.v1.ListFilesResponse
+	(*v1.MakeDirectoryResponse)(nil),   // 126: sandbar.provider.v1.MakeDirectoryResponse
+	(*v1.RemoveFileResponse)(nil),      // 127: sandbar.provider.v1.RemoveFileResponse
+	(*v1.MoveFileResponse)(nil),        // 128: sandbar.provider.v1.MoveFileResponse
+	(*v1.DiffFilesResponse)(nil),       // 129: sandbar.provider.v1.DiffFilesResponse
+	(*v1.DownloadArchiveResponse)(nil), // 130: sandbar.provider.v1.DownloadArchiveResponse
+	(*v1.UploadArchiveResponse)(nil),   // 131: sandbar.provider.v1.UploadArchiveResponse
+	(*v1.ListPortsResponse)(nil),       // 132: sandbar.provider.v1.ListPortsResponse
+	(*v1.OpenTunnelResponse)(nil),      // 133: sandbar.provider.v1.OpenTunnelResponse
+	(*v1.GetUsageResponse)(nil),        // 134: sandbar.provider.v1.GetUsageResponse
 }
 var file_sandbar_broker_v1_broker_proto_depIdxs = []int32{
-	88,  // 0: sandbar.broker.v1.Sandbox.state:type_name -> sandbar.provider.v1.SandboxState
-	77,  // 1: sandbar.broker.v1.Sandbox.labels:type_name -> sandbar.broker.v1.Sandbox.LabelsEntry
-	89,  // 2: sandbar.broker.v1.Sandbox.spec:type_name -> sandbar.provider.v1.SandboxSpec
-	90,  // 3: sandbar.broker.v1.Sandbox.observed:type_name -> sandbar.provider.v1.Sandbox
-	91,  // 4: sandbar.broker.v1.Sandbox.observed_at:type_name -> google.protobuf.Timestamp
-	91,  // 5: sandbar.broker.v1.Sandbox.created_at:type_name -> google.protobuf.Timestamp
-	91,  // 6: sandbar.broker.v1.Sandbox.expires_at:type_name -> google.protobuf.Timestamp
-	7,   // 7: sandbar.broker.v1.Sandbox.idle:type_name -> sandbar.broker.v1.Idle
-	91,  // 8: sandbar.broker.v1.Sandbox.last_active_at:type_name -> google.protobuf.Timestamp
-	70,  // 9: sandbar.broker.v1.Sandbox.rate:type_name -> sandbar.broker.v1.Rate
-	92,  // 10: sandbar.broker.v1.Idle.timeout:type_name -> google.protobuf.Duration
+	89,  // 0: sandbar.broker.v1.Sandbox.state:type_name -> sandbar.provider.v1.SandboxState
+	78,  // 1: sandbar.broker.v1.Sandbox.labels:type_name -> sandbar.broker.v1.Sandbox.LabelsEntry
+	90,  // 2: sandbar.broker.v1.Sandbox.spec:type_name -> sandbar.provider.v1.SandboxSpec
+	91,  // 3: sandbar.broker.v1.Sandbox.observed:type_name -> sandbar.provider.v1.Sandbox
+	92,  // 4: sandbar.broker.v1.Sandbox.observed_at:type_name -> google.protobuf.Timestamp
+	92,  // 5: sandbar.broker.v1.Sandbox.created_at:type_name -> google.protobuf.Timestamp
+	92,  // 6: sandbar.broker.v1.Sandbox.expires_at:type_name -> google.protobuf.Timestamp
+	8,   // 7: sandbar.broker.v1.Sandbox.idle:type_name -> sandbar.broker.v1.Idle
+	92,  // 8: sandbar.broker.v1.Sandbox.last_active_at:type_name -> google.protobuf.Timestamp
+	71,  // 9: sandbar.broker.v1.Sandbox.rate:type_name -> sandbar.broker.v1.Rate
+	93,  // 10: sandbar.broker.v1.Idle.timeout:type_name -> google.protobuf.Duration
 	0,   // 11: sandbar.broker.v1.Idle.action:type_name -> sandbar.broker.v1.IdleAction
-	89,  // 12: sandbar.broker.v1.CreateSandboxRequest.spec:type_name -> sandbar.provider.v1.SandboxSpec
-	78,  // 13: sandbar.broker.v1.CreateSandboxRequest.labels:type_name -> sandbar.broker.v1.CreateSandboxRequest.LabelsEntry
-	92,  // 14: sandbar.broker.v1.CreateSandboxRequest.lifetime:type_name -> google.protobuf.Duration
-	7,   // 15: sandbar.broker.v1.CreateSandboxRequest.idle:type_name -> sandbar.broker.v1.Idle
-	79,  // 16: sandbar.broker.v1.CreateSandboxRequest.provider_labels:type_name -> sandbar.broker.v1.CreateSandboxRequest.ProviderLabelsEntry
-	93,  // 17: sandbar.broker.v1.CreateSandboxRequest.pause_keeps:type_name -> sandbar.provider.v1.Keeps
-	93,  // 18: sandbar.broker.v1.CreateSandboxRequest.snapshot_keeps:type_name -> sandbar.provider.v1.Keeps
-	93,  // 19: sandbar.broker.v1.CreateSandboxRequest.fork_keeps:type_name -> sandbar.provider.v1.Keeps
-	92,  // 20: sandbar.broker.v1.CreateSandboxRequest.max_start_latency:type_name -> google.protobuf.Duration
-	94,  // 21: sandbar.broker.v1.CreateSandboxRequest.min_egress_strength:type_name -> sandbar.provider.v1.EgressStrength
-	72,  // 22: sandbar.broker.v1.CreateSandboxRequest.max_price:type_name -> sandbar.broker.v1.MaxPrice
-	6,   // 23: sandbar.broker.v1.CreateSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
-	8,   // 24: sandbar.broker.v1.PlanSandboxRequest.create:type_name -> sandbar.broker.v1.CreateSandboxRequest
-	14,  // 25: sandbar.broker.v1.PlanSandboxResponse.placement:type_name -> sandbar.broker.v1.Placement
-	14,  // 26: sandbar.broker.v1.ExplainSandboxResponse.placement:type_name -> sandbar.broker.v1.Placement
-	91,  // 27: sandbar.broker.v1.Placement.decided_at:type_name -> google.protobuf.Timestamp
-	15,  // 28: sandbar.broker.v1.Placement.candidates:type_name -> sandbar.broker.v1.PlacementCandidate
-	19,  // 29: sandbar.broker.v1.Placement.attempts:type_name -> sandbar.broker.v1.PlacementAttempt
-	17,  // 30: sandbar.broker.v1.PlacementCandidate.obstacles:type_name -> sandbar.broker.v1.PlacementObstacle
-	18,  // 31: sandbar.broker.v1.PlacementCandidate.score:type_name -> sandbar.broker.v1.PlacementScore
-	71,  // 32: sandbar.broker.v1.PlacementCandidate.price:type_name -> sandbar.broker.v1.Price
-	16,  // 33: sandbar.broker.v1.PlacementCandidate.adjustments:type_name -> sandbar.broker.v1.PlacementAdjustment
+	90,  // 12: sandbar.broker.v1.CreateSandboxRequest.spec:type_name -> sandbar.provider.v1.SandboxSpec
+	79,  // 13: sandbar.broker.v1.CreateSandboxRequest.labels:type_name -> sandbar.broker.v1.CreateSandboxRequest.LabelsEntry
+	93,  // 14: sandbar.broker.v1.CreateSandboxRequest.lifetime:type_name -> google.protobuf.Duration
+	8,   // 15: sandbar.broker.v1.CreateSandboxRequest.idle:type_name -> sandbar.broker.v1.Idle
+	80,  // 16: sandbar.broker.v1.CreateSandboxRequest.provider_labels:type_name -> sandbar.broker.v1.CreateSandboxRequest.ProviderLabelsEntry
+	94,  // 17: sandbar.broker.v1.CreateSandboxRequest.pause_keeps:type_name -> sandbar.provider.v1.Keeps
+	94,  // 18: sandbar.broker.v1.CreateSandboxRequest.snapshot_keeps:type_name -> sandbar.provider.v1.Keeps
+	94,  // 19: sandbar.broker.v1.CreateSandboxRequest.fork_keeps:type_name -> sandbar.provider.v1.Keeps
+	93,  // 20: sandbar.broker.v1.CreateSandboxRequest.max_start_latency:type_name -> google.protobuf.Duration
+	95,  // 21: sandbar.broker.v1.CreateSandboxRequest.min_egress_strength:type_name -> sandbar.provider.v1.EgressStrength
+	73,  // 22: sandbar.broker.v1.CreateSandboxRequest.max_price:type_name -> sandbar.broker.v1.MaxPrice
+	7,   // 23: sandbar.broker.v1.CreateSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
+	9,   // 24: sandbar.broker.v1.PlanSandboxRequest.create:type_name -> sandbar.broker.v1.CreateSandboxRequest
+	15,  // 25: sandbar.broker.v1.PlanSandboxResponse.placement:type_name -> sandbar.broker.v1.Placement
+	15,  // 26: sandbar.broker.v1.ExplainSandboxResponse.placement:type_name -> sandbar.broker.v1.Placement
+	92,  // 27: sandbar.broker.v1.Placement.decided_at:type_name -> google.protobuf.Timestamp
+	16,  // 28: sandbar.broker.v1.Placement.candidates:type_name -> sandbar.broker.v1.PlacementCandidate
+	20,  // 29: sandbar.broker.v1.Placement.attempts:type_name -> sandbar.broker.v1.PlacementAttempt
+	18,  // 30: sandbar.broker.v1.PlacementCandidate.obstacles:type_name -> sandbar.broker.v1.PlacementObstacle
+	19,  // 31: sandbar.broker.v1.PlacementCandidate.score:type_name -> sandbar.broker.v1.PlacementScore
+	72,  // 32: sandbar.broker.v1.PlacementCandidate.price:type_name -> sandbar.broker.v1.Price
+	17,  // 33: sandbar.broker.v1.PlacementCandidate.adjustments:type_name -> sandbar.broker.v1.PlacementAdjustment
 	1,   // 34: sandbar.broker.v1.PlacementObstacle.rule:type_name -> sandbar.broker.v1.PlacementRule
-	91,  // 35: sandbar.broker.v1.PlacementObstacle.until:type_name -> google.protobuf.Timestamp
-	92,  // 36: sandbar.broker.v1.PlacementScore.latency:type_name -> google.protobuf.Duration
-	91,  // 37: sandbar.broker.v1.PlacementAttempt.at:type_name -> google.protobuf.Timestamp
-	6,   // 38: sandbar.broker.v1.GetSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
-	80,  // 39: sandbar.broker.v1.ListSandboxesRequest.labels:type_name -> sandbar.broker.v1.ListSandboxesRequest.LabelsEntry
-	88,  // 40: sandbar.broker.v1.ListSandboxesRequest.states:type_name -> sandbar.provider.v1.SandboxState
-	6,   // 41: sandbar.broker.v1.ListSandboxesResponse.sandboxes:type_name -> sandbar.broker.v1.Sandbox
-	93,  // 42: sandbar.broker.v1.PauseSandboxRequest.minimum:type_name -> sandbar.provider.v1.Keeps
-	6,   // 43: sandbar.broker.v1.PauseSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
-	6,   // 44: sandbar.broker.v1.ResumeSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
-	91,  // 45: sandbar.broker.v1.ExtendSandboxRequest.expires_at:type_name -> google.protobuf.Timestamp
-	6,   // 46: sandbar.broker.v1.ExtendSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
-	93,  // 47: sandbar.broker.v1.ForkSandboxRequest.minimum:type_name -> sandbar.provider.v1.Keeps
-	81,  // 48: sandbar.broker.v1.ForkSandboxRequest.labels:type_name -> sandbar.broker.v1.ForkSandboxRequest.LabelsEntry
-	6,   // 49: sandbar.broker.v1.ForkSandboxResponse.sandboxes:type_name -> sandbar.broker.v1.Sandbox
-	93,  // 50: sandbar.broker.v1.Snapshot.kept:type_name -> sandbar.provider.v1.Keeps
-	91,  // 51: sandbar.broker.v1.Snapshot.created_at:type_name -> google.protobuf.Timestamp
-	82,  // 52: sandbar.broker.v1.Snapshot.labels:type_name -> sandbar.broker.v1.Snapshot.LabelsEntry
-	93,  // 53: sandbar.broker.v1.CreateSnapshotRequest.minimum:type_name -> sandbar.provider.v1.Keeps
-	83,  // 54: sandbar.broker.v1.CreateSnapshotRequest.labels:type_name -> sandbar.broker.v1.CreateSnapshotRequest.LabelsEntry
-	34,  // 55: sandbar.broker.v1.CreateSnapshotResponse.snapshot:type_name -> sandbar.broker.v1.Snapshot
-	34,  // 56: sandbar.broker.v1.ListSnapshotsResponse.snapshots:type_name -> sandbar.broker.v1.Snapshot
-	93,  // 57: sandbar.broker.v1.RestoreSnapshotRequest.minimum:type_name -> sandbar.provider.v1.Keeps
-	84,  // 58: sandbar.broker.v1.RestoreSnapshotRequest.labels:type_name -> sandbar.broker.v1.RestoreSnapshotRequest.LabelsEntry
-	92,  // 59: sandbar.broker.v1.RestoreSnapshotRequest.lifetime:type_name -> google.protobuf.Duration
-	7,   // 60: sandbar.broker.v1.RestoreSnapshotRequest.idle:type_name -> sandbar.broker.v1.Idle
-	6,   // 61: sandbar.broker.v1.RestoreSnapshotResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
-	85,  // 62: sandbar.broker.v1.CreateVolumeRequest.labels:type_name -> sandbar.broker.v1.CreateVolumeRequest.LabelsEntry
-	45,  // 63: sandbar.broker.v1.CreateVolumeResponse.volume:type_name -> sandbar.broker.v1.Volume
-	95,  // 64: sandbar.broker.v1.Volume.volume:type_name -> sandbar.provider.v1.Volume
-	45,  // 65: sandbar.broker.v1.ListVolumesResponse.volumes:type_name -> sandbar.broker.v1.Volume
-	86,  // 66: sandbar.broker.v1.ListVolumesResponse.unreachable:type_name -> sandbar.broker.v1.ListVolumesResponse.UnreachableEntry
-	91,  // 67: sandbar.broker.v1.GetServerResponse.started_at:type_name -> google.protobuf.Timestamp
-	92,  // 68: sandbar.broker.v1.GetServerResponse.idle_exit:type_name -> google.protobuf.Duration
-	56,  // 69: sandbar.broker.v1.ListProvidersResponse.providers:type_name -> sandbar.broker.v1.Provider
-	2,   // 70: sandbar.broker.v1.Provider.state:type_name -> sandbar.broker.v1.PluginState
-	96,  // 71: sandbar.broker.v1.Provider.capabilities:type_name -> sandbar.provider.v1.Capability
-	97,  // 72: sandbar.broker.v1.ProbeProviderResponse.probe:type_name -> sandbar.provider.v1.ProbeResponse
-	56,  // 73: sandbar.broker.v1.RestartProviderResponse.provider:type_name -> sandbar.broker.v1.Provider
-	64,  // 74: sandbar.broker.v1.WatchEventsResponse.events:type_name -> sandbar.broker.v1.Event
-	63,  // 75: sandbar.broker.v1.WatchEventsResponse.gap:type_name -> sandbar.broker.v1.EventGap
-	91,  // 76: sandbar.broker.v1.Event.at:type_name -> google.protobuf.Timestamp
-	3,   // 77: sandbar.broker.v1.Event.type:type_name -> sandbar.broker.v1.EventType
-	88,  // 78: sandbar.broker.v1.Event.state:type_name -> sandbar.provider.v1.SandboxState
-	88,  // 79: sandbar.broker.v1.Event.previous_state:type_name -> sandbar.provider.v1.SandboxState
-	87,  // 80: sandbar.broker.v1.Event.labels:type_name -> sandbar.broker.v1.Event.LabelsEntry
-	91,  // 81: sandbar.broker.v1.GetActivityResponse.at:type_name -> google.protobuf.Timestamp
-	92,  // 82: sandbar.broker.v1.GetActivityResponse.window:type_name -> google.protobuf.Duration
-	67,  // 83: sandbar.broker.v1.GetActivityResponse.providers:type_name -> sandbar.broker.v1.ProviderActivity
-	2,   // 84: sandbar.broker.v1.ProviderActivity.state:type_name -> sandbar.broker.v1.PluginState
-	68,  // 85: sandbar.broker.v1.ProviderActivity.sandboxes:type_name -> sandbar.broker.v1.SandboxCount
-	69,  // 86: sandbar.broker.v1.ProviderActivity.creates:type_name -> sandbar.broker.v1.CallTally
-	69,  // 87: sandbar.broker.v1.ProviderActivity.changes:type_name -> sandbar.broker.v1.CallTally
-	69,  // 88: sandbar.broker.v1.ProviderActivity.execs:type_name -> sandbar.broker.v1.CallTally
-	88,  // 89: sandbar.broker.v1.SandboxCount.state:type_name -> sandbar.provider.v1.SandboxState
-	92,  // 90: sandbar.broker.v1.CallTally.p50:type_name -> google.protobuf.Duration
-	92,  // 91: sandbar.broker.v1.CallTally.p95:type_name -> google.protobuf.Duration
-	71,  // 92: sandbar.broker.v1.Rate.price:type_name -> sandbar.broker.v1.Price
-	4,   // 93: sandbar.broker.v1.Price.basis:type_name -> sandbar.broker.v1.PriceBasis
-	5,   // 94: sandbar.broker.v1.GetCostRequest.group:type_name -> sandbar.broker.v1.CostGroup
-	91,  // 95: sandbar.broker.v1.GetCostResponse.at:type_name -> google.protobuf.Timestamp
-	75,  // 96: sandbar.broker.v1.GetCostResponse.lines:type_name -> sandbar.broker.v1.CostLine
-	75,  // 97: sandbar.broker.v1.GetCostResponse.total:type_name -> sandbar.broker.v1.CostLine
-	76,  // 98: sandbar.broker.v1.CostLine.parts:type_name -> sandbar.broker.v1.CostPart
-	4,   // 99: sandbar.broker.v1.CostPart.basis:type_name -> sandbar.broker.v1.PriceBasis
-	8,   // 100: sandbar.broker.v1.SandboxService.CreateSandbox:input_type -> sandbar.broker.v1.CreateSandboxRequest
-	10,  // 101: sandbar.broker.v1.SandboxService.PlanSandbox:input_type -> sandbar.broker.v1.PlanSandboxRequest
-	12,  // 102: sandbar.broker.v1.SandboxService.ExplainSandbox:input_type -> sandbar.broker.v1.ExplainSandboxRequest
-	20,  // 103: sandbar.broker.v1.SandboxService.GetSandbox:input_type -> sandbar.broker.v1.GetSandboxRequest
-	22,  // 104: sandbar.broker.v1.SandboxService.ListSandboxes:input_type -> sandbar.broker.v1.ListSandboxesRequest
-	24,  // 105: sandbar.broker.v1.SandboxService.DeleteSandbox:input_type -> sandbar.broker.v1.DeleteSandboxRequest
-	26,  // 106: sandbar.broker.v1.SandboxService.PauseSandbox:input_type -> sandbar.broker.v1.PauseSandboxRequest
-	28,  // 107: sandbar.broker.v1.SandboxService.ResumeSandbox:input_type -> sandbar.broker.v1.ResumeSandboxRequest
-	30,  // 108: sandbar.broker.v1.SandboxService.ExtendSandbox:input_type -> sandbar.broker.v1.ExtendSandboxRequest
-	32,  // 109: sandbar.broker.v1.SandboxService.ForkSandbox:input_type -> sandbar.broker.v1.ForkSandboxRequest
-	35,  // 110: sandbar.broker.v1.SandboxService.CreateSnapshot:input_type -> sandbar.broker.v1.CreateSnapshotRequest
-	37,  // 111: sandbar.broker.v1.SandboxService.ListSnapshots:input_type -> sandbar.broker.v1.ListSnapshotsRequest
-	39,  // 112: sandbar.broker.v1.SandboxService.DeleteSnapshot:input_type -> sandbar.broker.v1.DeleteSnapshotRequest
-	41,  // 113: sandbar.broker.v1.SandboxService.RestoreSnapshot:input_type -> sandbar.broker.v1.RestoreSnapshotRequest
-	98,  // 114: sandbar.broker.v1.SandboxService.StartExec:input_type -> sandbar.provider.v1.StartExecRequest
-	99,  // 115: sandbar.broker.v1.SandboxService.AttachExec:input_type -> sandbar.provider.v1.AttachExecRequest
-	100, // 116: sandbar.broker.v1.SandboxService.GetExec:input_type -> sandbar.provider.v1.GetExecRequest
-	101, // 117: sandbar.broker.v1.SandboxService.SignalExec:input_type -> sandbar.provider.v1.SignalExecRequest
-	102, // 118: sandbar.broker.v1.SandboxService.ListExecs:input_type -> sandbar.provider.v1.ListExecsRequest
-	103, // 119: sandbar.broker.v1.SandboxService.ReadFile:input_type -> sandbar.provider.v1.ReadFileRequest
-	104, // 120: sandbar.broker.v1.SandboxService.WriteFile:input_type -> sandbar.provider.v1.WriteFileRequest
-	105, // 121: sandbar.broker.v1.SandboxService.StatFile:input_type -> sandbar.provider.v1.StatFileRequest
-	106, // 122: sandbar.broker.v1.SandboxService.ListFiles:input_type -> sandbar.provider.v1.ListFilesRequest
-	107, // 123: sandbar.broker.v1.SandboxService.MakeDirectory:input_type -> sandbar.provider.v1.MakeDirectoryRequest
-	108, // 124: sandbar.broker.v1.SandboxService.RemoveFile:input_type -> sandbar.provider.v1.RemoveFileRequest
-	109, // 125: sandbar.broker.v1.SandboxService.MoveFile:input_type -> sandbar.provider.v1.MoveFileRequest
-	110, // 126: sandbar.broker.v1.SandboxService.DiffFiles:input_type -> sandbar.provider.v1.DiffFilesRequest
-	111, // 127: sandbar.broker.v1.SandboxService.DownloadArchive:input_type -> sandbar.provider.v1.DownloadArchiveRequest
-	112, // 128: sandbar.broker.v1.SandboxService.UploadArchive:input_type -> sandbar.provider.v1.UploadArchiveRequest
-	113, // 129: sandbar.broker.v1.SandboxService.ListPorts:input_type -> sandbar.provider.v1.ListPortsRequest
-	114, // 130: sandbar.broker.v1.SandboxService.OpenTunnel:input_type -> sandbar.provider.v1.OpenTunnelRequest
-	115, // 131: sandbar.broker.v1.SandboxService.GetUsage:input_type -> sandbar.provider.v1.GetUsageRequest
-	43,  // 132: sandbar.broker.v1.SandboxService.CreateVolume:input_type -> sandbar.broker.v1.CreateVolumeRequest
-	46,  // 133: sandbar.broker.v1.SandboxService.ListVolumes:input_type -> sandbar.broker.v1.ListVolumesRequest
-	48,  // 134: sandbar.broker.v1.SandboxService.DeleteVolume:input_type -> sandbar.broker.v1.DeleteVolumeRequest
-	61,  // 135: sandbar.broker.v1.SandboxService.WatchEvents:input_type -> sandbar.broker.v1.WatchEventsRequest
-	73,  // 136: sandbar.broker.v1.SandboxService.GetCost:input_type -> sandbar.broker.v1.GetCostRequest
-	50,  // 137: sandbar.broker.v1.AdminService.GetServer:input_type -> sandbar.broker.v1.GetServerRequest
-	52,  // 138: sandbar.broker.v1.AdminService.StopServer:input_type -> sandbar.broker.v1.StopServerRequest
-	54,  // 139: sandbar.broker.v1.AdminService.ListProviders:input_type -> sandbar.broker.v1.ListProvidersRequest
-	57,  // 140: sandbar.broker.v1.AdminService.ProbeProvider:input_type -> sandbar.broker.v1.ProbeProviderRequest
-	59,  // 141: sandbar.broker.v1.AdminService.RestartProvider:input_type -> sandbar.broker.v1.RestartProviderRequest
-	65,  // 142: sandbar.broker.v1.AdminService.GetActivity:input_type -> sandbar.broker.v1.GetActivityRequest
-	9,   // 143: sandbar.broker.v1.SandboxService.CreateSandbox:output_type -> sandbar.broker.v1.CreateSandboxResponse
-	11,  // 144: sandbar.broker.v1.SandboxService.PlanSandbox:output_type -> sandbar.broker.v1.PlanSandboxResponse
-	13,  // 145: sandbar.broker.v1.SandboxService.ExplainSandbox:output_type -> sandbar.broker.v1.ExplainSandboxResponse
-	21,  // 146: sandbar.broker.v1.SandboxService.GetSandbox:output_type -> sandbar.broker.v1.GetSandboxResponse
-	23,  // 147: sandbar.broker.v1.SandboxService.ListSandboxes:output_type -> sandbar.broker.v1.ListSandboxesResponse
-	25,  // 148: sandbar.broker.v1.SandboxService.DeleteSandbox:output_type -> sandbar.broker.v1.DeleteSandboxResponse
-	27,  // 149: sandbar.broker.v1.SandboxService.PauseSandbox:output_type -> sandbar.broker.v1.PauseSandboxResponse
-	29,  // 150: sandbar.broker.v1.SandboxService.ResumeSandbox:output_type -> sandbar.broker.v1.ResumeSandboxResponse
-	31,  // 151: sandbar.broker.v1.SandboxService.ExtendSandbox:output_type -> sandbar.broker.v1.ExtendSandboxResponse
-	33,  // 152: sandbar.broker.v1.SandboxService.ForkSandbox:output_type -> sandbar.broker.v1.ForkSandboxResponse
-	36,  // 153: sandbar.broker.v1.SandboxService.CreateSnapshot:output_type -> sandbar.broker.v1.CreateSnapshotResponse
-	38,  // 154: sandbar.broker.v1.SandboxService.ListSnapshots:output_type -> sandbar.broker.v1.ListSnapshotsResponse
-	40,  // 155: sandbar.broker.v1.SandboxService.DeleteSnapshot:output_type -> sandbar.broker.v1.DeleteSnapshotResponse
-	42,  // 156: sandbar.broker.v1.SandboxService.RestoreSnapshot:output_type -> sandbar.broker.v1.RestoreSnapshotResponse
-	116, // 157: sandbar.broker.v1.SandboxService.StartExec:output_type -> sandbar.provider.v1.StartExecResponse
-	117, // 158: sandbar.broker.v1.SandboxService.AttachExec:output_type -> sandbar.provider.v1.AttachExecResponse
-	118, // 159: sandbar.broker.v1.SandboxService.GetExec:output_type -> sandbar.provider.v1.GetExecResponse
-	119, // 160: sandbar.broker.v1.SandboxService.SignalExec:output_type -> sandbar.provider.v1.SignalExecResponse
-	120, // 161: sandbar.broker.v1.SandboxService.ListExecs:output_type -> sandbar.provider.v1.ListExecsResponse
-	121, // 162: sandbar.broker.v1.SandboxService.ReadFile:output_type -> sandbar.provider.v1.ReadFileResponse
-	122, // 163: sandbar.broker.v1.SandboxService.WriteFile:output_type -> sandbar.provider.v1.WriteFileResponse
-	123, // 164: sandbar.broker.v1.SandboxService.StatFile:output_type -> sandbar.provider.v1.StatFileResponse
-	124, // 165: sandbar.broker.v1.SandboxService.ListFiles:output_type -> sandbar.provider.v1.ListFilesResponse
-	125, // 166: sandbar.broker.v1.SandboxService.MakeDirectory:output_type -> sandbar.provider.v1.MakeDirectoryResponse
-	126, // 167: sandbar.broker.v1.SandboxService.RemoveFile:output_type -> sandbar.provider.v1.RemoveFileResponse
-	127, // 168: sandbar.broker.v1.SandboxService.MoveFile:output_type -> sandbar.provider.v1.MoveFileResponse
-	128, // 169: sandbar.broker.v1.SandboxService.DiffFiles:output_type -> sandbar.provider.v1.DiffFilesResponse
-	129, // 170: sandbar.broker.v1.SandboxService.DownloadArchive:output_type -> sandbar.provider.v1.DownloadArchiveResponse
-	130, // 171: sandbar.broker.v1.SandboxService.UploadArchive:output_type -> sandbar.provider.v1.UploadArchiveResponse
-	131, // 172: sandbar.broker.v1.SandboxService.ListPorts:output_type -> sandbar.provider.v1.ListPortsResponse
-	132, // 173: sandbar.broker.v1.SandboxService.OpenTunnel:output_type -> sandbar.provider.v1.OpenTunnelResponse
-	133, // 174: sandbar.broker.v1.SandboxService.GetUsage:output_type -> sandbar.provider.v1.GetUsageResponse
-	44,  // 175: sandbar.broker.v1.SandboxService.CreateVolume:output_type -> sandbar.broker.v1.CreateVolumeResponse
-	47,  // 176: sandbar.broker.v1.SandboxService.ListVolumes:output_type -> sandbar.broker.v1.ListVolumesResponse
-	49,  // 177: sandbar.broker.v1.SandboxService.DeleteVolume:output_type -> sandbar.broker.v1.DeleteVolumeResponse
-	62,  // 178: sandbar.broker.v1.SandboxService.WatchEvents:output_type -> sandbar.broker.v1.WatchEventsResponse
-	74,  // 179: sandbar.broker.v1.SandboxService.GetCost:output_type -> sandbar.broker.v1.GetCostResponse
-	51,  // 180: sandbar.broker.v1.AdminService.GetServer:output_type -> sandbar.broker.v1.GetServerResponse
-	53,  // 181: sandbar.broker.v1.AdminService.StopServer:output_type -> sandbar.broker.v1.StopServerResponse
-	55,  // 182: sandbar.broker.v1.AdminService.ListProviders:output_type -> sandbar.broker.v1.ListProvidersResponse
-	58,  // 183: sandbar.broker.v1.AdminService.ProbeProvider:output_type -> sandbar.broker.v1.ProbeProviderResponse
-	60,  // 184: sandbar.broker.v1.AdminService.RestartProvider:output_type -> sandbar.broker.v1.RestartProviderResponse
-	66,  // 185: sandbar.broker.v1.AdminService.GetActivity:output_type -> sandbar.broker.v1.GetActivityResponse
-	143, // [143:186] is the sub-list for method output_type
-	100, // [100:143] is the sub-list for method input_type
-	100, // [100:100] is the sub-list for extension type_name
-	100, // [100:100] is the sub-list for extension extendee
-	0,   // [0:100] is the sub-list for field type_name
+	92,  // 35: sandbar.broker.v1.PlacementObstacle.until:type_name -> google.protobuf.Timestamp
+	93,  // 36: sandbar.broker.v1.PlacementScore.latency:type_name -> google.protobuf.Duration
+	92,  // 37: sandbar.broker.v1.PlacementAttempt.at:type_name -> google.protobuf.Timestamp
+	7,   // 38: sandbar.broker.v1.GetSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
+	81,  // 39: sandbar.broker.v1.ListSandboxesRequest.labels:type_name -> sandbar.broker.v1.ListSandboxesRequest.LabelsEntry
+	89,  // 40: sandbar.broker.v1.ListSandboxesRequest.states:type_name -> sandbar.provider.v1.SandboxState
+	7,   // 41: sandbar.broker.v1.ListSandboxesResponse.sandboxes:type_name -> sandbar.broker.v1.Sandbox
+	94,  // 42: sandbar.broker.v1.PauseSandboxRequest.minimum:type_name -> sandbar.provider.v1.Keeps
+	7,   // 43: sandbar.broker.v1.PauseSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
+	7,   // 44: sandbar.broker.v1.ResumeSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
+	92,  // 45: sandbar.broker.v1.ExtendSandboxRequest.expires_at:type_name -> google.protobuf.Timestamp
+	7,   // 46: sandbar.broker.v1.ExtendSandboxResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
+	94,  // 47: sandbar.broker.v1.ForkSandboxRequest.minimum:type_name -> sandbar.provider.v1.Keeps
+	82,  // 48: sandbar.broker.v1.ForkSandboxRequest.labels:type_name -> sandbar.broker.v1.ForkSandboxRequest.LabelsEntry
+	7,   // 49: sandbar.broker.v1.ForkSandboxResponse.sandboxes:type_name -> sandbar.broker.v1.Sandbox
+	94,  // 50: sandbar.broker.v1.Snapshot.kept:type_name -> sandbar.provider.v1.Keeps
+	92,  // 51: sandbar.broker.v1.Snapshot.created_at:type_name -> google.protobuf.Timestamp
+	83,  // 52: sandbar.broker.v1.Snapshot.labels:type_name -> sandbar.broker.v1.Snapshot.LabelsEntry
+	2,   // 53: sandbar.broker.v1.Snapshot.state:type_name -> sandbar.broker.v1.SnapshotState
+	94,  // 54: sandbar.broker.v1.CreateSnapshotRequest.minimum:type_name -> sandbar.provider.v1.Keeps
+	84,  // 55: sandbar.broker.v1.CreateSnapshotRequest.labels:type_name -> sandbar.broker.v1.CreateSnapshotRequest.LabelsEntry
+	35,  // 56: sandbar.broker.v1.CreateSnapshotResponse.snapshot:type_name -> sandbar.broker.v1.Snapshot
+	35,  // 57: sandbar.broker.v1.ListSnapshotsResponse.snapshots:type_name -> sandbar.broker.v1.Snapshot
+	94,  // 58: sandbar.broker.v1.RestoreSnapshotRequest.minimum:type_name -> sandbar.provider.v1.Keeps
+	85,  // 59: sandbar.broker.v1.RestoreSnapshotRequest.labels:type_name -> sandbar.broker.v1.RestoreSnapshotRequest.LabelsEntry
+	93,  // 60: sandbar.broker.v1.RestoreSnapshotRequest.lifetime:type_name -> google.protobuf.Duration
+	8,   // 61: sandbar.broker.v1.RestoreSnapshotRequest.idle:type_name -> sandbar.broker.v1.Idle
+	7,   // 62: sandbar.broker.v1.RestoreSnapshotResponse.sandbox:type_name -> sandbar.broker.v1.Sandbox
+	86,  // 63: sandbar.broker.v1.CreateVolumeRequest.labels:type_name -> sandbar.broker.v1.CreateVolumeRequest.LabelsEntry
+	46,  // 64: sandbar.broker.v1.CreateVolumeResponse.volume:type_name -> sandbar.broker.v1.Volume
+	96,  // 65: sandbar.broker.v1.Volume.volume:type_name -> sandbar.provider.v1.Volume
+	46,  // 66: sandbar.broker.v1.ListVolumesResponse.volumes:type_name -> sandbar.broker.v1.Volume
+	87,  // 67: sandbar.broker.v1.ListVolumesResponse.unreachable:type_name -> sandbar.broker.v1.ListVolumesResponse.UnreachableEntry
+	92,  // 68: sandbar.broker.v1.GetServerResponse.started_at:type_name -> google.protobuf.Timestamp
+	93,  // 69: sandbar.broker.v1.GetServerResponse.idle_exit:type_name -> google.protobuf.Duration
+	57,  // 70: sandbar.broker.v1.ListProvidersResponse.providers:type_name -> sandbar.broker.v1.Provider
+	3,   // 71: sandbar.broker.v1.Provider.state:type_name -> sandbar.broker.v1.PluginState
+	97,  // 72: sandbar.broker.v1.Provider.capabilities:type_name -> sandbar.provider.v1.Capability
+	98,  // 73: sandbar.broker.v1.ProbeProviderResponse.probe:type_name -> sandbar.provider.v1.ProbeResponse
+	57,  // 74: sandbar.broker.v1.RestartProviderResponse.provider:type_name -> sandbar.broker.v1.Provider
+	65,  // 75: sandbar.broker.v1.WatchEventsResponse.events:type_name -> sandbar.broker.v1.Event
+	64,  // 76: sandbar.broker.v1.WatchEventsResponse.gap:type_name -> sandbar.broker.v1.EventGap
+	92,  // 77: sandbar.broker.v1.Event.at:type_name -> google.protobuf.Timestamp
+	4,   // 78: sandbar.broker.v1.Event.type:type_name -> sandbar.broker.v1.EventType
+	89,  // 79: sandbar.broker.v1.Event.state:type_name -> sandbar.provider.v1.SandboxState
+	89,  // 80: sandbar.broker.v1.Event.previous_state:type_name -> sandbar.provider.v1.SandboxState
+	88,  // 81: sandbar.broker.v1.Event.labels:type_name -> sandbar.broker.v1.Event.LabelsEntry
+	92,  // 82: sandbar.broker.v1.GetActivityResponse.at:type_name -> google.protobuf.Timestamp
+	93,  // 83: sandbar.broker.v1.GetActivityResponse.window:type_name -> google.protobuf.Duration
+	68,  // 84: sandbar.broker.v1.GetActivityResponse.providers:type_name -> sandbar.broker.v1.ProviderActivity
+	3,   // 85: sandbar.broker.v1.ProviderActivity.state:type_name -> sandbar.broker.v1.PluginState
+	69,  // 86: sandbar.broker.v1.ProviderActivity.sandboxes:type_name -> sandbar.broker.v1.SandboxCount
+	70,  // 87: sandbar.broker.v1.ProviderActivity.creates:type_name -> sandbar.broker.v1.CallTally
+	70,  // 88: sandbar.broker.v1.ProviderActivity.changes:type_name -> sandbar.broker.v1.CallTally
+	70,  // 89: sandbar.broker.v1.ProviderActivity.execs:type_name -> sandbar.broker.v1.CallTally
+	89,  // 90: sandbar.broker.v1.SandboxCount.state:type_name -> sandbar.provider.v1.SandboxState
+	93,  // 91: sandbar.broker.v1.CallTally.p50:type_name -> google.protobuf.Duration
+	93,  // 92: sandbar.broker.v1.CallTally.p95:type_name -> google.protobuf.Duration
+	72,  // 93: sandbar.broker.v1.Rate.price:type_name -> sandbar.broker.v1.Price
+	5,   // 94: sandbar.broker.v1.Price.basis:type_name -> sandbar.broker.v1.PriceBasis
+	6,   // 95: sandbar.broker.v1.GetCostRequest.group:type_name -> sandbar.broker.v1.CostGroup
+	92,  // 96: sandbar.broker.v1.GetCostResponse.at:type_name -> google.protobuf.Timestamp
+	76,  // 97: sandbar.broker.v1.GetCostResponse.lines:type_name -> sandbar.broker.v1.CostLine
+	76,  // 98: sandbar.broker.v1.GetCostResponse.total:type_name -> sandbar.broker.v1.CostLine
+	77,  // 99: sandbar.broker.v1.CostLine.parts:type_name -> sandbar.broker.v1.CostPart
+	5,   // 100: sandbar.broker.v1.CostPart.basis:type_name -> sandbar.broker.v1.PriceBasis
+	9,   // 101: sandbar.broker.v1.SandboxService.CreateSandbox:input_type -> sandbar.broker.v1.CreateSandboxRequest
+	11,  // 102: sandbar.broker.v1.SandboxService.PlanSandbox:input_type -> sandbar.broker.v1.PlanSandboxRequest
+	13,  // 103: sandbar.broker.v1.SandboxService.ExplainSandbox:input_type -> sandbar.broker.v1.ExplainSandboxRequest
+	21,  // 104: sandbar.broker.v1.SandboxService.GetSandbox:input_type -> sandbar.broker.v1.GetSandboxRequest
+	23,  // 105: sandbar.broker.v1.SandboxService.ListSandboxes:input_type -> sandbar.broker.v1.ListSandboxesRequest
+	25,  // 106: sandbar.broker.v1.SandboxService.DeleteSandbox:input_type -> sandbar.broker.v1.DeleteSandboxRequest
+	27,  // 107: sandbar.broker.v1.SandboxService.PauseSandbox:input_type -> sandbar.broker.v1.PauseSandboxRequest
+	29,  // 108: sandbar.broker.v1.SandboxService.ResumeSandbox:input_type -> sandbar.broker.v1.ResumeSandboxRequest
+	31,  // 109: sandbar.broker.v1.SandboxService.ExtendSandbox:input_type -> sandbar.broker.v1.ExtendSandboxRequest
+	33,  // 110: sandbar.broker.v1.SandboxService.ForkSandbox:input_type -> sandbar.broker.v1.ForkSandboxRequest
+	36,  // 111: sandbar.broker.v1.SandboxService.CreateSnapshot:input_type -> sandbar.broker.v1.CreateSnapshotRequest
+	38,  // 112: sandbar.broker.v1.SandboxService.ListSnapshots:input_type -> sandbar.broker.v1.ListSnapshotsRequest
+	40,  // 113: sandbar.broker.v1.SandboxService.DeleteSnapshot:input_type -> sandbar.broker.v1.DeleteSnapshotRequest
+	42,  // 114: sandbar.broker.v1.SandboxService.RestoreSnapshot:input_type -> sandbar.broker.v1.RestoreSnapshotRequest
+	99,  // 115: sandbar.broker.v1.SandboxService.StartExec:input_type -> sandbar.provider.v1.StartExecRequest
+	100, // 116: sandbar.broker.v1.SandboxService.AttachExec:input_type -> sandbar.provider.v1.AttachExecRequest
+	101, // 117: sandbar.broker.v1.SandboxService.GetExec:input_type -> sandbar.provider.v1.GetExecRequest
+	102, // 118: sandbar.broker.v1.SandboxService.SignalExec:input_type -> sandbar.provider.v1.SignalExecRequest
+	103, // 119: sandbar.broker.v1.SandboxService.ListExecs:input_type -> sandbar.provider.v1.ListExecsRequest
+	104, // 120: sandbar.broker.v1.SandboxService.ReadFile:input_type -> sandbar.provider.v1.ReadFileRequest
+	105, // 121: sandbar.broker.v1.SandboxService.WriteFile:input_type -> sandbar.provider.v1.WriteFileRequest
+	106, // 122: sandbar.broker.v1.SandboxService.StatFile:input_type -> sandbar.provider.v1.StatFileRequest
+	107, // 123: sandbar.broker.v1.SandboxService.ListFiles:input_type -> sandbar.provider.v1.ListFilesRequest
+	108, // 124: sandbar.broker.v1.SandboxService.MakeDirectory:input_type -> sandbar.provider.v1.MakeDirectoryRequest
+	109, // 125: sandbar.broker.v1.SandboxService.RemoveFile:input_type -> sandbar.provider.v1.RemoveFileRequest
+	110, // 126: sandbar.broker.v1.SandboxService.MoveFile:input_type -> sandbar.provider.v1.MoveFileRequest
+	111, // 127: sandbar.broker.v1.SandboxService.DiffFiles:input_type -> sandbar.provider.v1.DiffFilesRequest
+	112, // 128: sandbar.broker.v1.SandboxService.DownloadArchive:input_type -> sandbar.provider.v1.DownloadArchiveRequest
+	113, // 129: sandbar.broker.v1.SandboxService.UploadArchive:input_type -> sandbar.provider.v1.UploadArchiveRequest
+	114, // 130: sandbar.broker.v1.SandboxService.ListPorts:input_type -> sandbar.provider.v1.ListPortsRequest
+	115, // 131: sandbar.broker.v1.SandboxService.OpenTunnel:input_type -> sandbar.provider.v1.OpenTunnelRequest
+	116, // 132: sandbar.broker.v1.SandboxService.GetUsage:input_type -> sandbar.provider.v1.GetUsageRequest
+	44,  // 133: sandbar.broker.v1.SandboxService.CreateVolume:input_type -> sandbar.broker.v1.CreateVolumeRequest
+	47,  // 134: sandbar.broker.v1.SandboxService.ListVolumes:input_type -> sandbar.broker.v1.ListVolumesRequest
+	49,  // 135: sandbar.broker.v1.SandboxService.DeleteVolume:input_type -> sandbar.broker.v1.DeleteVolumeRequest
+	62,  // 136: sandbar.broker.v1.SandboxService.WatchEvents:input_type -> sandbar.broker.v1.WatchEventsRequest
+	74,  // 137: sandbar.broker.v1.SandboxService.GetCost:input_type -> sandbar.broker.v1.GetCostRequest
+	51,  // 138: sandbar.broker.v1.AdminService.GetServer:input_type -> sandbar.broker.v1.GetServerRequest
+	53,  // 139: sandbar.broker.v1.AdminService.StopServer:input_type -> sandbar.broker.v1.StopServerRequest
+	55,  // 140: sandbar.broker.v1.AdminService.ListProviders:input_type -> sandbar.broker.v1.ListProvidersRequest
+	58,  // 141: sandbar.broker.v1.AdminService.ProbeProvider:input_type -> sandbar.broker.v1.ProbeProviderRequest
+	60,  // 142: sandbar.broker.v1.AdminService.RestartProvider:input_type -> sandbar.broker.v1.RestartProviderRequest
+	66,  // 143: sandbar.broker.v1.AdminService.GetActivity:input_type -> sandbar.broker.v1.GetActivityRequest
+	10,  // 144: sandbar.broker.v1.SandboxService.CreateSandbox:output_type -> sandbar.broker.v1.CreateSandboxResponse
+	12,  // 145: sandbar.broker.v1.SandboxService.PlanSandbox:output_type -> sandbar.broker.v1.PlanSandboxResponse
+	14,  // 146: sandbar.broker.v1.SandboxService.ExplainSandbox:output_type -> sandbar.broker.v1.ExplainSandboxResponse
+	22,  // 147: sandbar.broker.v1.SandboxService.GetSandbox:output_type -> sandbar.broker.v1.GetSandboxResponse
+	24,  // 148: sandbar.broker.v1.SandboxService.ListSandboxes:output_type -> sandbar.broker.v1.ListSandboxesResponse
+	26,  // 149: sandbar.broker.v1.SandboxService.DeleteSandbox:output_type -> sandbar.broker.v1.DeleteSandboxResponse
+	28,  // 150: sandbar.broker.v1.SandboxService.PauseSandbox:output_type -> sandbar.broker.v1.PauseSandboxResponse
+	30,  // 151: sandbar.broker.v1.SandboxService.ResumeSandbox:output_type -> sandbar.broker.v1.ResumeSandboxResponse
+	32,  // 152: sandbar.broker.v1.SandboxService.ExtendSandbox:output_type -> sandbar.broker.v1.ExtendSandboxResponse
+	34,  // 153: sandbar.broker.v1.SandboxService.ForkSandbox:output_type -> sandbar.broker.v1.ForkSandboxResponse
+	37,  // 154: sandbar.broker.v1.SandboxService.CreateSnapshot:output_type -> sandbar.broker.v1.CreateSnapshotResponse
+	39,  // 155: sandbar.broker.v1.SandboxService.ListSnapshots:output_type -> sandbar.broker.v1.ListSnapshotsResponse
+	41,  // 156: sandbar.broker.v1.SandboxService.DeleteSnapshot:output_type -> sandbar.broker.v1.DeleteSnapshotResponse
+	43,  // 157: sandbar.broker.v1.SandboxService.RestoreSnapshot:output_type -> sandbar.broker.v1.RestoreSnapshotResponse
+	117, // 158: sandbar.broker.v1.SandboxService.StartExec:output_type -> sandbar.provider.v1.StartExecResponse
+	118, // 159: sandbar.broker.v1.SandboxService.AttachExec:output_type -> sandbar.provider.v1.AttachExecResponse
+	119, // 160: sandbar.broker.v1.SandboxService.GetExec:output_type -> sandbar.provider.v1.GetExecResponse
+	120, // 161: sandbar.broker.v1.SandboxService.SignalExec:output_type -> sandbar.provider.v1.SignalExecResponse
+	121, // 162: sandbar.broker.v1.SandboxService.ListExecs:output_type -> sandbar.provider.v1.ListExecsResponse
+	122, // 163: sandbar.broker.v1.SandboxService.ReadFile:output_type -> sandbar.provider.v1.ReadFileResponse
+	123, // 164: sandbar.broker.v1.SandboxService.WriteFile:output_type -> sandbar.provider.v1.WriteFileResponse
+	124, // 165: sandbar.broker.v1.SandboxService.StatFile:output_type -> sandbar.provider.v1.StatFileResponse
+	125, // 166: sandbar.broker.v1.SandboxService.ListFiles:output_type -> sandbar.provider.v1.ListFilesResponse
+	126, // 167: sandbar.broker.v1.SandboxService.MakeDirectory:output_type -> sandbar.provider.v1.MakeDirectoryResponse
+	127, // 168: sandbar.broker.v1.SandboxService.RemoveFile:output_type -> sandbar.provider.v1.RemoveFileResponse
+	128, // 169: sandbar.broker.v1.SandboxService.MoveFile:output_type -> sandbar.provider.v1.MoveFileResponse
+	129, // 170: sandbar.broker.v1.SandboxService.DiffFiles:output_type -> sandbar.provider.v1.DiffFilesResponse
+	130, // 171: sandbar.broker.v1.SandboxService.DownloadArchive:output_type -> sandbar.provider.v1.DownloadArchiveResponse
+	131, // 172: sandbar.broker.v1.SandboxService.UploadArchive:output_type -> sandbar.provider.v1.UploadArchiveResponse
+	132, // 173: sandbar.broker.v1.SandboxService.ListPorts:output_type -> sandbar.provider.v1.ListPortsResponse
+	133, // 174: sandbar.broker.v1.SandboxService.OpenTunnel:output_type -> sandbar.provider.v1.OpenTunnelResponse
+	134, // 175: sandbar.broker.v1.SandboxService.GetUsage:output_type -> sandbar.provider.v1.GetUsageResponse
+	45,  // 176: sandbar.broker.v1.SandboxService.CreateVolume:output_type -> sandbar.broker.v1.CreateVolumeResponse
+	48,  // 177: sandbar.broker.v1.SandboxService.ListVolumes:output_type -> sandbar.broker.v1.ListVolumesResponse
+	50,  // 178: sandbar.broker.v1.SandboxService.DeleteVolume:output_type -> sandbar.broker.v1.DeleteVolumeResponse
+	63,  // 179: sandbar.broker.v1.SandboxService.WatchEvents:output_type -> sandbar.broker.v1.WatchEventsResponse
+	75,  // 180: sandbar.broker.v1.SandboxService.GetCost:output_type -> sandbar.broker.v1.GetCostResponse
+	52,  // 181: sandbar.broker.v1.AdminService.GetServer:output_type -> sandbar.broker.v1.GetServerResponse
+	54,  // 182: sandbar.broker.v1.AdminService.StopServer:output_type -> sandbar.broker.v1.StopServerResponse
+	56,  // 183: sandbar.broker.v1.AdminService.ListProviders:output_type -> sandbar.broker.v1.ListProvidersResponse
+	59,  // 184: sandbar.broker.v1.AdminService.ProbeProvider:output_type -> sandbar.broker.v1.ProbeProviderResponse
+	61,  // 185: sandbar.broker.v1.AdminService.RestartProvider:output_type -> sandbar.broker.v1.RestartProviderResponse
+	67,  // 186: sandbar.broker.v1.AdminService.GetActivity:output_type -> sandbar.broker.v1.GetActivityResponse
+	144, // [144:187] is the sub-list for method output_type
+	101, // [101:144] is the sub-list for method input_type
+	101, // [101:101] is the sub-list for extension type_name
+	101, // [101:101] is the sub-list for extension extendee
+	0,   // [0:101] is the sub-list for field type_name
 }
 
 func init() { file_sandbar_broker_v1_broker_proto_init() }
@@ -5980,7 +6070,7 @@ func file_sandbar_broker_v1_broker_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sandbar_broker_v1_broker_proto_rawDesc), len(file_sandbar_broker_v1_broker_proto_rawDesc)),
-			NumEnums:      6,
+			NumEnums:      7,
 			NumMessages:   82,
 			NumExtensions: 0,
 			NumServices:   2,
