@@ -64,17 +64,16 @@ func (c *cell) watched(f func()) {
 // vendors: what nobody repeats is not left behind.
 func (c *cell) settles() {
 	c.t.Helper()
-	switch c.op.name {
-	case snapshot: // the broker asks for the listing again, every half a minute
+	if c.op.name == snapshot { // the broker asks for the listing again, every half a minute
 		c.eventually("the broker to know what the vendors have", func() (bool, string) {
 			known, there := c.settled(), c.objects()
 			return slices.Equal(known, there), fmt.Sprintf("it knows %v, they have %v", known, there)
 		})
-	default:
-		known := c.settled()
-		if there := c.objects(); !slices.Equal(known, there) {
-			c.t.Errorf("the broker knows %v, the vendors have %v", known, there)
-		}
+		return
+	}
+	known := c.settled()
+	if there := c.objects(); !slices.Equal(known, there) {
+		c.t.Errorf("the broker knows %v, the vendors have %v", known, there)
 	}
 }
 

@@ -131,7 +131,7 @@ var operations = []operation{
 		},
 	},
 	{
-		name: deleteSnapshot, method: "DeleteSnapshot", makes: -1, writes: []string{"update-snapshot 1", "remove-snapshot 1"},
+		name: "delete snapshot", method: "DeleteSnapshot", makes: -1, writes: []string{"update-snapshot 1", "remove-snapshot 1"},
 		rare:    rarity{but: []string{"after update-snapshot 1", "before remove-snapshot 1"}, troubled: true},
 		kinds:   []string{"answers lost", "requests lost"},
 		prepare: prepareSnapshot,
@@ -142,11 +142,8 @@ var operations = []operation{
 	},
 }
 
-// The operations on snapshots, which the broker sees to again every half a minute.
-const (
-	snapshot       = "snapshot"
-	deleteSnapshot = "delete snapshot"
-)
+// snapshot is the operation of which only a listing tells what became.
+const snapshot = "snapshot"
 
 // trouble is what happens to a vendor's calls. In faults, M stands for the method
 // of the operation.
