@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -79,21 +80,28 @@ func lockID(name string) int64 {
 	return int64(h.Sum64())
 }
 
-// await waits until the tenure can be had.
+// await waits until the tenure can be had. A server that is too busy to answer is
+// asked again.
 func (l *locks) await(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, tenureWait)
 	defer cancel()
 	tick := time.NewTicker(tenureTry)
 	defer tick.Stop()
+	var taken error
 	for {
 		err := l.with(ctx, func(context.Context) error { return nil })
-		if !errors.Is(err, ErrTaken) {
+		switch {
+		case errors.Is(err, ErrTaken):
+			taken = err
+		case err == nil || !errors.Is(err, context.DeadlineExceeded):
 			return err
+		case ctx.Err() != nil:
+			return cmp.Or(taken, err)
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return err
+			return cmp.Or(taken, err)
 		}
 	}
 }
