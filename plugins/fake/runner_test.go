@@ -3,6 +3,7 @@ package fake_test
 import (
 	"encoding/base64"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -77,5 +78,60 @@ func TestRunnerFeeds(t *testing.T) {
 	}
 	if out.String() != "hello youend\n" || !strings.Contains(said, "\ni 5\n") || !strings.Contains(said, "\ni 9\n") {
 		t.Errorf("it says %q, which is %q", said, out.String())
+	}
+}
+
+// TestFileCalls: sandbar-probe files does to files, and says, what plugins/vercel
+// wants.
+func TestFileCalls(t *testing.T) {
+	r := serve(t, nil)
+	r.create("sbx_1", nil)
+	calls := 0
+	call := func(args ...string) string {
+		t.Helper()
+		calls++
+		out, errs, exit := r.run("sbx_1", "exe_"+strconv.Itoa(calls), append([]string{"sandbar-probe", "files"}, args...)...)
+		if errs != "" || exit.GetCode() != 0 {
+			t.Errorf("%q complains %q and ends with %v", args, errs, exit)
+		}
+		return out
+	}
+	for name, content := range map[string]string{
+		"/tmp/s.0": "one ", "/tmp/s.1": "two", "/tmp/t.0": "file d 700 0 0 0 0 d\nfile r 4750 7 8 4 5 d/f\ntext", "/tmp/u.0": "file l 777 0 0 0 0 l /etc\nfile r 644 0 0 0 0 l/f\n",
+	} {
+		if err := r.write("sbx_1", name, content); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tc := range []struct {
+		args []string
+		want string // without the time
+	}{
+		{[]string{"stat", "0", "/tmp/no such"}, "errno 2 /tmp/no%20such\n"},
+		{[]string{"write", "new", "640", "1", "0", "/tmp/s", "2", "/tmp/new/a b"}, "file r 640 0 0 7 TIME /tmp/new/a%20b\ndone\n"},
+		{[]string{"write", "new", "640", "0", "0", "/tmp/s", "0", "/tmp/new/a b"}, "errno 17 /tmp/new/a%20b\n"},
+		{[]string{"unpack", "1", "/tmp/to", "/tmp/t", "1"}, "done\n"},
+		{[]string{"stat", "0", "/tmp/to/d/f"}, "file r 4750 7 8 4 TIME /tmp/to/d/f\ndone\n"},
+		{[]string{"list", "1", "1", "", "/tmp/to"}, "file d 700 0 0 0 TIME d\nmore\ndone\n"},
+		{[]string{"unpack", "0", "/tmp/to", "/tmp/u", "1"}, "errno 1 l/f\n"},
+		{[]string{"remove", "0", "/tmp/to"}, "errno 39 /tmp/to\n"},
+		{[]string{"remove", "1", "/tmp/to"}, "done\n"},
+		{[]string{"remove", "1", "/tmp/to"}, "absent\ndone\n"},
+		{[]string{"dance"}, "errno 38 dance\n"},
+	} {
+		var got []string
+		for line := range strings.Lines(call(tc.args...)) {
+			if f := strings.Split(line, " "); f[0] == "file" {
+				f[6] = "TIME"
+				line = strings.Join(f, " ")
+			}
+			got = append(got, line)
+		}
+		if said := strings.Join(got, ""); said != tc.want {
+			t.Errorf("%q says %q: want %q", tc.args, said, tc.want)
+		}
+	}
+	if out, _, _ := r.run("sbx_1", "exe_last", "sh", "-c", "ls -A /tmp; cat '/tmp/new/a b'"); out != "new\none two" {
+		t.Errorf("afterwards there is %q: want nothing of what was sent", out)
 	}
 }

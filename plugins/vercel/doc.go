@@ -21,6 +21,6 @@
 // are no UTF-8, how a death by signal is told from an exit code, and who waits when
 // nobody reads. The plugin depends on none of that: what it starts is a small
 // program, the runner, which starts the command and tells of it in lines of ASCII:
-// see runner.go. Terminals and attaching again after a restart of the plugin are not
+// see runner.go. A second one does what is done to files: see filecalls.go. Terminals and attaching again after a restart of the plugin are not
 // declared.
 package vercel

@@ -3,6 +3,7 @@ package vercel
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -23,6 +24,7 @@ type API interface {
 	DeleteSandbox(ctx context.Context, name string) error
 	ExtendTimeout(ctx context.Context, session string, by time.Duration) (*api.Session, error)
 	WriteFiles(ctx context.Context, session, dir string, targz []byte) error
+	ReadFile(ctx context.Context, session, name string) (io.ReadCloser, error)
 	Run(ctx context.Context, session string, req api.RunRequest) (*api.Stream, error)
 	Logs(ctx context.Context, session, command string) (*api.Stream, error)
 	Kill(ctx context.Context, session, command string, signal int) error
@@ -96,7 +98,8 @@ func (d *Driver) config() *configuration {
 
 // capabilities are those that the vendor has and that this plugin keeps to.
 var capabilities = []string{
-	"compute.cpu", "egress.deny", "exec.signal", "exec.stdin", "image.template", "lifetime.extend", "lifetime.native", "placement.region",
+	"archive.download", "archive.upload", "compute.cpu", "egress.deny", "exec.signal", "exec.stdin", "fs.read", "fs.write", "fs.write.partial",
+	"image.template", "lifetime.extend", "lifetime.native", "placement.region",
 }
 
 // Describe implements sdk.Driver.

@@ -2,6 +2,8 @@ package vercel_test
 
 import (
 	"context"
+	"errors"
+	"io"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -196,4 +198,46 @@ func TestSlowVendor(t *testing.T) {
 	defer cancel()
 	_, err := p.CreateSandbox(ctx, newRequest())
 	refused(t, "CreateSandbox", err, providerv1.ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED, unknown)
+}
+
+// TestFileCallsBreak: what was done to files is known although the vendor's stream
+// breaks, and a file whose content is cut is never taken for whole.
+func TestFileCallsBreak(t *testing.T) {
+	v := newVendor(t)
+	p := newPlugin(t, v, "", nil)
+	box := p.create(newRequest())
+	if _, exit := p.run(box, "sh", "-c", "mkdir /tmp/many; cd /tmp/many; for i in $(seq 1100 1999); do echo $i > f$i; done; seq 1 20000 > /tmp/long"); exit.GetCode() != 0 {
+		t.Fatalf("exit %v", exit)
+	}
+	inject(t, v, simulator.Fault{Path: "/v2/sandboxes/sessions/*/cmd", Kind: simulator.FaultCut, Bytes: 30_000})
+	inject(t, v, simulator.Fault{Path: "/v2/sandboxes/sessions/*/cmd/*/logs", Kind: simulator.FaultStatus, Status: 503})
+	inject(t, v, simulator.Fault{Path: "/v2/sandboxes/sessions/*/cmd/*/logs", Kind: simulator.FaultCut, Bytes: 20_000})
+	list, err := p.ListFiles(p.ctx, &providerv1.ListFilesRequest{Sandbox: box, Path: "/tmp/many"})
+	if err != nil || len(list.GetFiles()) != 900 || list.GetFiles()[899].GetPath() != "/tmp/many/f1999" {
+		t.Errorf("%d files are listed, %v: want 900", len(list.GetFiles()), err)
+	}
+	inject(t, v, simulator.Fault{Path: "/v2/sandboxes/sessions/*/fs/read", Kind: simulator.FaultCut, Bytes: 50_000})
+	stream, err := p.ReadFile(p.ctx, &providerv1.ReadFileRequest{Sandbox: box, Path: "/tmp/long"})
+	for err == nil {
+		_, err = stream.Recv()
+	}
+	refused(t, "ReadFile of a file that is cut", err, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE, none)
+	inject(t, v, simulator.Fault{Path: "/v2/sandboxes/sessions/*/fs/write", Kind: simulator.FaultStatus, Status: 503})
+	upload, err := p.WriteFile(p.ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, frame := range []*providerv1.WriteFileRequest{
+		{Frame: &providerv1.WriteFileRequest_Open{Open: &providerv1.WriteFileOpen{Sandbox: box, Path: "/tmp/many/f1100"}}},
+		{Frame: &providerv1.WriteFileRequest_Data{Data: []byte("new")}}, {Frame: &providerv1.WriteFileRequest_Commit{}},
+	} {
+		if err := upload.Send(frame); err != nil && !errors.Is(err, io.EOF) {
+			t.Fatal(err)
+		}
+	}
+	_, err = upload.CloseAndRecv()
+	refused(t, "WriteFile whose content does not arrive", err, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE, none)
+	if out, _ := p.run(box, "cat", "/tmp/many/f1100"); out != "1100\n" {
+		t.Errorf("the file is %q: want what it was", out)
+	}
 }

@@ -76,6 +76,8 @@ type Tree interface {
 	Readlink(name string) (string, error)
 	Chmod(name string, mode uint32) error
 	Chtimes(name string, modified time.Time) error
+	// Chown changes the owner of a file, or of a link itself, which only root may.
+	Chown(name string, uid, gid uint32) error
 }
 
 // Processes is the calls about processes.

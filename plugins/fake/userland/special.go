@@ -112,8 +112,10 @@ func probe(p system.Process, argv []string) int {
 		return lookup(p, argv[2])
 	case len(argv) > 2 && argv[1] == "run":
 		return run(p, argv[2:])
+	case len(argv) > 2 && argv[1] == "files":
+		return files(p, argv[2:])
 	}
-	return complain(p, 2, "sandbar-probe: want echo PORT, send tcp|udp ADDRESS PORT TEXT, lookup NAME, or run ACK WINDOW FOLDER INPUT COUNT …")
+	return complain(p, 2, "sandbar-probe: want echo PORT, send tcp|udp ADDRESS PORT TEXT, lookup NAME, run ACK WINDOW FOLDER INPUT COUNT …, or files WHAT …")
 }
 
 // serve echoes every connection to a port, each in a process of its own.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"mime"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -122,6 +123,26 @@ func (c *Client) WriteFiles(ctx context.Context, session, dir string, archive []
 		return err
 	}
 	return drained(resp)
+}
+
+// ReadFile returns the content of a file, which the caller closes. A file that is not
+// there is an *Error of status 404. The content, and not only its beginning, is bound
+// to ctx.
+func (c *Client) ReadFile(ctx context.Context, session, name string) (io.ReadCloser, error) {
+	body, err := json.Marshal(map[string]string{"path": name})
+	if err != nil {
+		return nil, fmt.Errorf("encode the request: %w", err)
+	}
+	resp, err := c.send(ctx, http.MethodPost, sessionPath(session, "fs/read"), nil, bytes.NewReader(body), //nolint:bodyclose // the caller does
+		http.Header{"Content-Type": {"application/json"}})
+	if err != nil {
+		return nil, err
+	}
+	if kind, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type")); err != nil || kind != "application/octet-stream" {
+		_ = resp.Body.Close() // nobody wants it
+		return nil, &Error{Status: resp.StatusCode, Code: codeProtocol, Message: "the answer is " + resp.Header.Get("Content-Type") + ": want application/octet-stream"}
+	}
+	return resp.Body, nil
 }
 
 func sessionPath(session, rest string) string {
