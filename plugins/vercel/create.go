@@ -15,6 +15,9 @@ import (
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
 
+// maxPorts is the vendor's limit.
+const maxPorts = 15
+
 // runtimes are what the vendor calls so; every other template is an image.
 var runtimes = []string{"node26", "node24", "node22", "python3.13"}
 
@@ -108,8 +111,12 @@ func (s settings) request(req *providerv1.CreateSandboxRequest) (api.CreateReque
 		Digest: op.GetRequestDigest(), Labels: req.GetIdentity().GetLabels(), Workdir: spec.GetWorkdir(),
 	}
 	out := api.CreateRequest{
-		Name: nameOf(r.Key), Timeout: s.lifetime.Milliseconds(), Env: spec.GetEnv(), Region: spec.GetRegion(),
+		Name: nameOf(r.Key), Timeout: s.lifetime.Milliseconds(), Env: spec.GetEnv(), Region: spec.GetRegion(), Ports: spec.GetPorts(),
 		NetworkPolicy: &api.Policy{Mode: api.DenyAll}, // the only mode that is declared
+	}
+	if n := len(spec.GetPorts()); n > maxPorts {
+		return out, r, fault.New(providerv1.ErrorReason_ERROR_REASON_LIMIT_EXCEEDED, "spec.ports has %d: the vendor has %d at most", n, maxPorts).
+			With("limit", "max_ports").With("max", strconv.Itoa(maxPorts)).With(fault.MetaField, "spec.ports")
 	}
 	if spec.GetUser() != "" {
 		return out, r, fault.New(providerv1.ErrorReason_ERROR_REASON_SPEC_UNSATISFIABLE,

@@ -99,13 +99,19 @@ func (d *Driver) config() *configuration {
 // capabilities are those that the vendor has and that this plugin keeps to.
 var capabilities = []string{
 	"archive.download", "archive.upload", "compute.cpu", "egress.deny", "exec.signal", "exec.stdin", "fs.read", "fs.write", "fs.write.partial",
-	"image.template", "lifetime.extend", "lifetime.native", "placement.region",
+	"image.template", "lifetime.extend", "lifetime.native", "placement.region", "port.declare", "port.tunnel", "port.url",
 }
 
 // Describe implements sdk.Driver.
 func (d *Driver) Describe(context.Context) (*providerv1.DescribeResponse, error) {
+	declared := sdk.Supported(capabilities...)
+	for _, c := range declared {
+		if c.GetId() == "port.declare" {
+			c.Limits = map[string]int64{"max_ports": maxPorts}
+		}
+	}
 	return &providerv1.DescribeResponse{
-		Name: "vercel", Vendor: "Vercel", Version: d.opts.Version, Capabilities: sdk.Supported(capabilities...),
+		Name: "vercel", Vendor: "Vercel", Version: d.opts.Version, Capabilities: declared,
 		Settings: declaredSettings(), EgressHosts: []string{"api.vercel.com", "vercel.com"},
 	}, nil
 }

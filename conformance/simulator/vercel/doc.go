@@ -22,7 +22,9 @@
 // shown, and deny-all is the one that is enforced; a response to a request with
 // another carries the header X-Simulator-Network: closed. Commands run as the
 // guest's default user, so that sudo changes nothing. Every managed image and runtime
-// is the guests' own default file system. Ports have addresses that lead nowhere.
+// is the guests' own default file system.
+// A port's address is below vercel.run, and leads to the guest for who asks the simulator
+// for that host.
 //
 // # Faults
 //

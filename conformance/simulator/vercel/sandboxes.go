@@ -135,8 +135,8 @@ func (s *Simulator) apply(b *createBody, sb *sandbox) error {
 		}
 		sb.tags = b.Tags
 	}
-	if len(b.Ports) > maxPorts {
-		return badRequest("Invalid request: at most 15 ports")
+	if err := checkPorts(b.Ports); err != nil {
+		return err
 	}
 	if b.Ports != nil {
 		sb.ports = b.Ports
@@ -254,18 +254,6 @@ func (sb *sandbox) wire() wireSandbox {
 	}
 	if sb.currentSnapshot != nil {
 		out.CurrentSnapshotID = sb.currentSnapshot.id
-	}
-	return out
-}
-
-var notInSubdomain = regexp.MustCompile(`[^a-zA-Z0-9]+`)
-
-// routes are addresses that lead nowhere [M].
-func (sb *sandbox) routes() []wireRoute {
-	out := []wireRoute{}
-	for _, port := range sb.ports {
-		sub := strings.ToLower(notInSubdomain.ReplaceAllString(sb.name, "-")) + "-" + strconv.Itoa(port)
-		out = append(out, wireRoute{URL: "https://" + sub + ".vercel.run", Subdomain: sub, Port: port})
 	}
 	return out
 }

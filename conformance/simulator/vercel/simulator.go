@@ -172,6 +172,10 @@ func (s *Simulator) fail(w http.ResponseWriter, r *http.Request, err error) {
 // ServeHTTP implements http.Handler. The vendor serves the same paths below /api on
 // another host, which its own client uses [S].
 func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if subdomain, ok := visited(r); ok {
+		s.visit(w, r, subdomain)
+		return
+	}
 	if strings.HasPrefix(r.URL.Path, adminPrefix) {
 		s.admin(w, r)
 		return

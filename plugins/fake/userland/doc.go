@@ -57,6 +57,8 @@
 //	                          runs a command and tells of it in lines of ASCII, as plugins/vercel wants it
 //	sandbar-probe files WHAT [ARGUMENT]…
 //	                          does something to files, as plugins/vercel wants it
+//	sandbar-probe relay PORT ADDRESS…
+//	                          carries a connection, as plugins/vercel wants it
 //	trap                      prints "ready", then each signal it gets; SIGTERM ends it
 //	winsize                   prints the terminal's size now and on each change
 package userland

@@ -60,7 +60,14 @@ type Session struct {
 type SandboxAnswer struct {
 	Sandbox Sandbox `json:"sandbox"`
 	Session Session `json:"session"`
+	Routes  []Route `json:"routes"`
 	Resumed bool    `json:"resumed"`
+}
+
+// Route is the address of a port, which is open to the whole world.
+type Route struct {
+	URL  string `json:"url"`
+	Port uint32 `json:"port"`
 }
 
 // Policy says what may leave a sandbox.
@@ -89,6 +96,7 @@ type CreateRequest struct {
 	Env           map[string]string `json:"env,omitempty"`
 	Tags          map[string]string `json:"tags,omitempty"`
 	Region        string            `json:"region,omitempty"`
+	Ports         []uint32          `json:"ports,omitempty"`
 }
 
 // ListQuery picks sandboxes, oldest first.
