@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"path"
-	"strconv"
 	"strings"
 	"time"
 
@@ -135,7 +134,7 @@ func (x *cargo) load(r io.Reader) (*providerv1.UploadArchiveResponse, error) {
 		if _, err := io.WriteString(x, line); err != nil {
 			return nil, err
 		}
-		n, err := io.Copy(x, in)
+		n, err := io.Copy(x, in) //nolint:gosec // it is sent on, and not kept
 		var known *fault.Error
 		if errors.As(err, &known) {
 			return nil, err // it could not be sent
@@ -158,14 +157,14 @@ func treeLine(h *tar.Header) (string, error) {
 	if err != nil || name == "." {
 		return "", err
 	}
-	kind, target := "", h.Linkname
+	var kind, target string
 	switch h.Typeflag {
 	case tar.TypeReg:
-		kind, target = "r", ""
+		kind = "r"
 	case tar.TypeDir:
-		kind, target = "d", ""
+		kind = "d"
 	case tar.TypeSymlink:
-		kind = "l"
+		kind, target = "l", h.Linkname
 	case tar.TypeLink:
 		kind = "h"
 		if target, err = inside(h.Name, h.Linkname); err != nil {
@@ -175,11 +174,7 @@ func treeLine(h *tar.Header) (string, error) {
 		return "", fileRefused(shown(h.Name), "EPERM", fmt.Sprintf("entries of type %q are not unpacked", h.Typeflag))
 	}
 	const all = 0o7777
-	line := "file " + kind + " " + octal(uint32(h.Mode&all)) //nolint:gosec // twelve bits
-	for _, n := range []int64{int64(h.Uid), int64(h.Gid), h.Size, h.ModTime.Unix()} {
-		line += " " + strconv.FormatInt(n, 10)
-	}
-	line += " " + spell(name)
+	line := fmt.Sprintf("file %s %s %d %d %d %d %s", kind, octal(uint32(h.Mode&all)), h.Uid, h.Gid, h.Size, h.ModTime.Unix(), spell(name))
 	if target != "" {
 		line += " " + spell(target)
 	}

@@ -95,7 +95,7 @@ func (x *cargo) drop(taken bool) {
 func (f *fileCall) remove(names ...string) {
 	own := *f
 	own.changes = true
-	f.d.background(sideCall, func(ctx context.Context) {
+	f.d.background(func(ctx context.Context) {
 		if _, err := own.do(ctx, "drop", names...); err != nil && !errors.Is(err, context.Canceled) {
 			f.d.opts.Log.Warn("files that content was sent in could not be removed", "sandbox_id", f.ref.GetSandboxId(), "error", err)
 		}

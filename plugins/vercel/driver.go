@@ -185,11 +185,11 @@ func (d *Driver) spawn(do func()) bool {
 	return true
 }
 
-// background runs what outlives the call that starts it, unless the driver is
-// closed.
-func (d *Driver) background(limit time.Duration, do func(context.Context)) {
+// background runs a side call that outlives the call that starts it, unless the
+// driver is closed.
+func (d *Driver) background(do func(context.Context)) {
 	d.spawn(func() {
-		ctx, cancel := context.WithTimeout(d.life, limit)
+		ctx, cancel := context.WithTimeout(d.life, sideCall)
 		defer cancel()
 		do(ctx)
 	})

@@ -111,7 +111,7 @@ func (p *command) abandon() {
 	if id == "" || known {
 		return
 	}
-	p.d.background(sideCall, func(ctx context.Context) {
+	p.d.background(func(ctx context.Context) {
 		if err := p.c.vendor.Kill(ctx, p.session, id, signalNumbers[providerv1.ExecSignal_EXEC_SIGNAL_TERM]); err != nil {
 			p.d.opts.Log.Warn("a command that nobody waits for could not be ended", "exec_id", p.execID, "error", err)
 		}
@@ -218,7 +218,7 @@ func (p *command) Close() error {
 	p.out[0].fail(io.ErrClosedPipe)
 	p.out[1].fail(io.ErrClosedPipe)
 	if !whole && !p.lostTrack() {
-		p.d.background(sideCall, func(ctx context.Context) {
+		p.d.background(func(ctx context.Context) {
 			if err := p.writeAck(ctx, "close"); err != nil {
 				p.d.opts.Log.Debug("a runner could not be told to leave", "exec_id", p.execID, "error", err)
 			}

@@ -229,7 +229,8 @@ func TestFileCallsBreak(t *testing.T) {
 	}
 	for _, frame := range []*providerv1.WriteFileRequest{
 		{Frame: &providerv1.WriteFileRequest_Open{Open: &providerv1.WriteFileOpen{Sandbox: box, Path: "/tmp/many/f1100"}}},
-		{Frame: &providerv1.WriteFileRequest_Data{Data: []byte("new")}}, {Frame: &providerv1.WriteFileRequest_Commit{}},
+		{Frame: &providerv1.WriteFileRequest_Data{Data: []byte("new")}},
+		{Frame: &providerv1.WriteFileRequest_Commit{}},
 	} {
 		if err := upload.Send(frame); err != nil && !errors.Is(err, io.EOF) {
 			t.Fatal(err)

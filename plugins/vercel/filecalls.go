@@ -120,7 +120,7 @@ func parseFile(line string) (fileLine, error) {
 	if err != nil || n[2] < 0 {
 		return fileLine{}, fmt.Errorf("%w: %q", errLine, line[:min(len(line), 80)])
 	}
-	out.mode, out.uid, out.gid, out.size, out.mtime = uint32(mode), uint32(n[0]), uint32(n[1]), n[2], n[3] //nolint:gosec // 32 bits at their source
+	out.mode, out.uid, out.gid, out.size, out.mtime = uint32(mode), uint32(n[0]), uint32(n[1]), n[2], n[3]
 	return out, nil
 }
 

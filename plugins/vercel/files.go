@@ -2,6 +2,7 @@ package vercel
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"path"
@@ -82,7 +83,7 @@ func (d *Driver) ReadFile(ctx context.Context, req *providerv1.ReadFileRequest, 
 				return err
 			}
 		}
-		if err == io.EOF { //nolint:errorlint // what a reader returns
+		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {

@@ -1,7 +1,8 @@
 # Does one thing to files and says in lines of ASCII what came of it; see filecalls.go.
 # perl -e THIS -- WHAT ARGUMENT…
+# Starting is most of the time it takes: modules are few, and errors are compared as
+# Linux numbers them.
 use strict;
-use POSIX ();
 use Fcntl qw(O_RDONLY O_WRONLY O_CREAT O_EXCL O_APPEND O_NOFOLLOW);
 umask 022;
 binmode STDOUT;
@@ -84,7 +85,7 @@ sub do_list {
   @todo = ('');
   while (defined(my $dir = shift @todo)) {
     my $open = opendir my $handle, "$base$dir";
-    if (!$open) { $dir ne '' && $!{ENOENT} ? next : refuse("$base$dir") }
+    if (!$open) { $dir ne '' && $! == 2 ? next : refuse("$base$dir") }
     for my $name (readdir $handle) {
       next if $name eq '.' || $name eq '..';
       push @found, "$dir$name" if "$dir$name" gt $after;
@@ -133,7 +134,7 @@ sub do_write {
     $to = $next =~ m{^/} ? $next : folder($to) . $next;
   }
   my @was = stat $to;
-  refuse($path) if !@was && !$!{ENOENT};
+  refuse($path) if !@was && $! != 2;
   refuse($path, kind($was[2]) eq 'd' ? 21 : 22) if @was && kind($was[2]) ne 'r';
   refuse($path, 17) if @was && $how eq 'new';
   my $out;
@@ -161,7 +162,7 @@ sub do_mkdir {
   my ($mode, $make, $path) = @_;
   parents(folder($path)) if $make;
   if (mkdir $path, 0700) { chmod oct $mode, $path or refuse($path) }
-  elsif (!($make && $!{EEXIST} && -d $path)) { refuse($path) }
+  elsif (!($make && $! == 17 && -d $path)) { refuse($path) }
   finish();
 }
 
@@ -172,13 +173,13 @@ sub remove_all {
     next if $name eq '.' || $name eq '..';
     my $below = "$path/$name";
     if (!-l $below && -d _) { remove_all($below) }
-    else { unlink $below or $!{ENOENT} or refuse($below) }
+    else { unlink $below or $! == 2 or refuse($below) }
   }
-  rmdir $path or $!{ENOENT} or refuse($path);
+  rmdir $path or $! == 2 or refuse($path);
 }
 sub do_remove {
   my ($deep, $path) = @_;
-  if (!lstat $path) { $!{ENOENT} ? finish("absent\n") : refuse($path) }
+  if (!lstat $path) { $! == 2 ? finish("absent\n") : refuse($path) }
   if (!-d _) { unlink $path or refuse($path) }
   elsif ($deep) { remove_all($path) }
   else { rmdir $path or refuse($path) }
@@ -189,7 +190,7 @@ sub do_move {
   my ($over, $from, $to) = @_;
   lstat $from or refuse($from);
   refuse($to, 17) if !$over && lstat $to;
-  rename $from, $to or refuse($!{ENOENT} ? folder($to) : $to);
+  rename $from, $to or refuse($! == 2 ? folder($to) : $to);
   finish();
 }
 
@@ -273,6 +274,7 @@ sub unpack_one {
   unlink $at or refuse($name) if $there;
   if ($kind eq 'l') {
     symlink $target, $at or refuse($name);
+    require POSIX if $owners;
     POSIX::lchown($uid, $gid, $at) or refuse($name) if $owners;
     return;
   }
@@ -286,7 +288,6 @@ sub unpack_one {
 }
 sub do_unpack {
   (my ($owners, $path), $spool, $pieces) = @_;
-  $spool = POSIX::getcwd() . "/$spool" unless $spool =~ m{^/};
   parents($path);
   chdir $path or refuse($path);
   my @folders;

@@ -184,7 +184,7 @@ func (t *tunnel) Close() error {
 	t.changed.Broadcast()
 	t.p.out[0].fail(net.ErrClosed)
 	t.p.out[1].fail(net.ErrClosed)
-	t.p.d.background(sideCall, func(ctx context.Context) {
+	t.p.d.background(func(ctx context.Context) {
 		if !t.p.ended() {
 			if err := t.p.Signal(ctx, providerv1.ExecSignal_EXEC_SIGNAL_KILL); err != nil && ctx.Err() == nil {
 				t.p.d.opts.Log.Warn("what carried a tunnel could not be ended", "exec_id", t.p.execID, "error", err)

@@ -64,7 +64,7 @@ func (s *Simulator) visit(w http.ResponseWriter, r *http.Request, subdomain stri
 	ctx, cancel := context.WithCancel(sn.life)
 	defer cancel()
 	defer context.AfterFunc(r.Context(), cancel)()
-	inside, err := g.Dial(ctx, uint32(port)) //nolint:gosec // it was checked
+	inside, err := g.Dial(ctx, uint32(port))
 	if guest.Reason(err) == providerv1.ErrorReason_ERROR_REASON_PORT_REFUSED {
 		refuse(http.StatusBadGateway, "sandbox_not_listening", "Nothing listens on port "+strconv.Itoa(port)).write(w)
 		return

@@ -133,7 +133,7 @@ func (c *Client) ReadFile(ctx context.Context, session, name string) (io.ReadClo
 	if err != nil {
 		return nil, fmt.Errorf("encode the request: %w", err)
 	}
-	resp, err := c.send(ctx, http.MethodPost, sessionPath(session, "fs/read"), nil, bytes.NewReader(body), //nolint:bodyclose // the caller does
+	resp, err := c.send(ctx, http.MethodPost, sessionPath(session, "fs/read"), nil, bytes.NewReader(body),
 		http.Header{"Content-Type": {"application/json"}})
 	if err != nil {
 		return nil, err
