@@ -52,7 +52,10 @@ func (x *cargo) send(content []byte) error {
 	if err != nil {
 		return err
 	}
-	if err := x.f.c.vendor.WriteFiles(x.ctx, x.f.session, "/", archive); err != nil {
+	err = x.f.d.inSession(x.ctx, x.f.ref, &x.f.session, func(session string) error {
+		return x.f.c.vendor.WriteFiles(x.ctx, session, "/", archive)
+	})
+	if err != nil {
 		return x.f.d.explainSession(x.ctx, x.f.ref, err, false) // what it is for has not begun
 	}
 	return nil

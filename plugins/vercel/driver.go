@@ -20,8 +20,11 @@ import (
 type API interface {
 	CreateSandbox(context.Context, api.CreateRequest) (*api.SandboxAnswer, error)
 	Sandbox(ctx context.Context, name string) (*api.SandboxAnswer, error)
+	ResumeSandbox(ctx context.Context, name string) (*api.SandboxAnswer, error)
+	UpdateSandbox(ctx context.Context, name string, req api.UpdateRequest) error
 	Sandboxes(context.Context, api.ListQuery) (*api.Page, error)
 	DeleteSandbox(ctx context.Context, name string) error
+	StopSession(ctx context.Context, session string) error
 	ExtendTimeout(ctx context.Context, session string, by time.Duration) (*api.Session, error)
 	WriteFiles(ctx context.Context, session, dir string, targz []byte) error
 	ReadFile(ctx context.Context, session, name string) (io.ReadCloser, error)
@@ -99,7 +102,7 @@ func (d *Driver) config() *configuration {
 // capabilities are those that the vendor has and that this plugin keeps to.
 var capabilities = []string{
 	"archive.download", "archive.upload", "compute.cpu", "egress.deny", "exec.signal", "exec.stdin", "fs.read", "fs.write", "fs.write.partial",
-	"image.template", "lifetime.extend", "lifetime.native", "placement.region", "port.declare", "port.tunnel", "port.url",
+	"image.template", "lifetime.extend", "lifetime.native", "pause", "pause.disk", "placement.region", "port.declare", "port.tunnel", "port.url",
 }
 
 // Describe implements sdk.Driver.

@@ -38,6 +38,7 @@ type command struct {
 	session string
 	execID  string
 	workdir string
+	asked   time.Time
 	life    context.Context //nolint:containedctx // the command outlives the call that starts it
 	cancel  context.CancelFunc
 	out     [2]*spool
@@ -70,12 +71,17 @@ func (d *Driver) StartProcess(ctx context.Context, ref *providerv1.SandboxRef, e
 	if workdir == "" {
 		workdir = at.Workdir
 	}
-	stream, err := c.vendor.Run(ctx, at.Session, api.RunRequest{Command: "/bin/sh", Args: runnerArgs(execID, workdir, spec)})
+	asked := time.Now()
+	var stream *api.Stream
+	err = d.inSession(ctx, ref, &at.Session, func(session string) error {
+		stream, err = c.vendor.Run(ctx, session, api.RunRequest{Command: "/bin/sh", Args: runnerArgs(execID, workdir, spec)})
+		return err
+	})
 	if err != nil {
 		return nil, d.explainSession(ctx, ref, err, true)
 	}
 	p := &command{
-		d: d, c: c, ref: ref, session: at.Session, execID: execID, workdir: workdir, stream: stream, news: make(chan struct{}, 1),
+		d: d, c: c, ref: ref, session: at.Session, execID: execID, workdir: workdir, asked: asked, stream: stream, news: make(chan struct{}, 1),
 		begun: make(chan struct{}), over: make(chan struct{}),
 	}
 	p.life, p.cancel = context.WithCancel(d.life)
@@ -138,6 +144,10 @@ func (p *command) Stdout() io.Reader { return p.out[0] }
 
 // Stderr implements sdk.Process.
 func (p *command) Stderr() io.Reader { return p.out[1] }
+
+// Began says when the vendor was asked for the command: that it runs is heard later,
+// and sometimes much later than its end is after its end.
+func (p *command) Began() time.Time { return p.asked }
 
 // Resize implements sdk.Process. It is never called: there are no terminals.
 func (p *command) Resize(context.Context, *providerv1.Terminal) error {

@@ -186,8 +186,12 @@ func (d *Driver) fileCall(ctx context.Context, ref *providerv1.SandboxRef, chang
 // do asks for something. It is done once: when the stream breaks, what was said is
 // read from the vendor's record.
 func (f *fileCall) do(ctx context.Context, what string, args ...string) (said, error) {
-	stream, err := f.c.vendor.Run(ctx, f.session, api.RunRequest{
-		Command: "/bin/sh", Args: append([]string{"-c", launcher, "sandbar", "files", filesScript, what}, args...), Sudo: f.root,
+	var stream *api.Stream
+	err := f.d.inSession(ctx, f.ref, &f.session, func(session string) (err error) {
+		stream, err = f.c.vendor.Run(ctx, session, api.RunRequest{
+			Command: "/bin/sh", Args: append([]string{"-c", launcher, "sandbar", "files", filesScript, what}, args...), Sudo: f.root,
+		})
+		return err
 	})
 	if err != nil {
 		return said{}, f.d.explainSession(ctx, f.ref, err, f.changes)

@@ -221,9 +221,16 @@ func (p *command) lost(cause error) {
 	p.out[1].fail(cause)
 	found, err := p.d.GetSandbox(ctx, &providerv1.GetSandboxRequest{By: &providerv1.GetSandboxRequest_Sandbox{Sandbox: p.ref}})
 	gone := fault.Has(err, providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND)
-	if gone || found.GetState() == providerv1.SandboxState_SANDBOX_STATE_FAILED {
+	if at, ok := readHandle(found.GetHandle()); ok && at.Session != p.session {
+		gone = true // it was paused and resumed meanwhile
+	}
+	switch found.GetState() {
+	case providerv1.SandboxState_SANDBOX_STATE_FAILED, providerv1.SandboxState_SANDBOX_STATE_PAUSED, providerv1.SandboxState_SANDBOX_STATE_PAUSING:
+		gone = true
+	}
+	if gone {
 		p.settle(&providerv1.ExitStatus{
-			Result: &providerv1.ExitStatus_Signal{Signal: "SIGKILL"}, Cause: providerv1.ExitCause_EXIT_CAUSE_SANDBOX, Detail: "its sandbox ended",
+			Result: &providerv1.ExitStatus_Signal{Signal: "SIGKILL"}, Cause: providerv1.ExitCause_EXIT_CAUSE_SANDBOX, Detail: "its sandbox ended, or was paused",
 		}, nil)
 		return
 	}

@@ -22,8 +22,9 @@ const ending = 2 * time.Second
 func (d *Driver) present(a *api.SandboxAnswer, r record) (*providerv1.Sandbox, error) {
 	made := time.UnixMilli(cmp.Or(a.Session.StartedAt, a.Session.CreatedAt)) // from when the vendor counts
 	end := made.Add(time.Duration(a.Session.Timeout) * time.Millisecond)
-	state, why := stateOf(a.Session.Status)
-	if over(a.Session, end, d.opts.Now()) {
+	state, why := stateOf(a.Session.Status, a.Sandbox.Persistent)
+	paused := state == providerv1.SandboxState_SANDBOX_STATE_PAUSED
+	if over(a.Session, end, d.opts.Now()) || (paused && !d.opts.Now().Before(end)) {
 		d.known.forget(r.ID)
 		return nil, expired(r.ID)
 	}
@@ -46,12 +47,25 @@ func (d *Driver) present(a *api.SandboxAnswer, r record) (*providerv1.Sandbox, e
 	if a.Session.Timeout > 0 {
 		out.ExpiresAt = timestamppb.New(end)
 	}
+	if paused {
+		out.Kept = &providerv1.Keeps{Disk: true}
+	}
 	return out, nil
 }
 
-// stateOf: sessions of ours are not persistent, so that one which ended has lost
-// its disk.
-func stateOf(status string) (providerv1.SandboxState, string) {
+// stateOf: sandboxes of ours are persistent only while they are paused, so that one
+// whose session ended otherwise has lost its disk.
+func stateOf(status string, persistent bool) (providerv1.SandboxState, string) {
+	if persistent {
+		switch status {
+		case api.Pending:
+			return providerv1.SandboxState_SANDBOX_STATE_RESUMING, ""
+		case api.Stopping, api.Snapshotting:
+			return providerv1.SandboxState_SANDBOX_STATE_PAUSING, ""
+		case api.Stopped:
+			return providerv1.SandboxState_SANDBOX_STATE_PAUSED, ""
+		}
+	}
 	switch status {
 	case api.Pending:
 		return providerv1.SandboxState_SANDBOX_STATE_CREATING, ""

@@ -77,13 +77,13 @@ func (d *Driver) byKey(ctx context.Context, key string) (*providerv1.Sandbox, er
 	return d.present(found, r)
 }
 
-// locate says where a sandbox is: as its handle does, or this process's memory, or
+// locate says where a sandbox is: as this process remembers, or its handle says, or
 // the vendor, asked for the sandbox's id.
 func (d *Driver) locate(ctx context.Context, c *configuration, ref *providerv1.SandboxRef) (handle, error) {
 	id := ref.GetSandboxId()
-	h, ok := readHandle(ref.GetHandle())
-	if !ok {
-		h, ok = d.known.find(id)
+	h, ok := d.known.find(id)
+	if !ok { // one that was resumed has another session than an old handle says
+		h, ok = readHandle(ref.GetHandle())
 	}
 	if ok {
 		return h, nil

@@ -10,13 +10,11 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/sandbar-dev/sandbar/plugins/vercel/api"
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
@@ -198,29 +196,12 @@ func (t *tunnel) Close() error {
 // GetPortURL implements sdk.PortURLGetter. The address is one that the sandbox was
 // made with; it works for as long as the sandbox does, for everybody.
 func (d *Driver) GetPortURL(ctx context.Context, req *providerv1.GetPortURLRequest) (*providerv1.GetPortURLResponse, error) {
-	c, id := d.config(), req.GetSandbox().GetSandboxId()
-	at, err := d.locate(ctx, c, req.GetSandbox())
-	if err != nil {
-		return nil, err
-	}
-	found, err := c.vendor.Sandbox(ctx, at.Name)
-	if api.Is(err, http.StatusNotFound) {
-		d.known.forget(id)
-		return nil, notFound(id)
-	}
-	if err != nil {
-		return nil, explain(err, false)
-	}
-	r, err := recordOf(&found.Sandbox)
-	if err != nil || r.ID != id {
-		return nil, notFound(id)
-	}
-	sb, err := d.present(found, r)
+	found, sb, err := d.standing(ctx, req.GetSandbox())
 	if err != nil {
 		return nil, err
 	}
 	if sb.GetState() != providerv1.SandboxState_SANDBOX_STATE_RUNNING {
-		return nil, notRunning(id, sb)
+		return nil, notRunning(req.GetSandbox().GetSandboxId(), sb)
 	}
 	var have []string
 	for _, route := range found.Routes {

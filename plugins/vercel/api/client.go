@@ -100,9 +100,27 @@ func (c *Client) Sandboxes(ctx context.Context, q ListQuery) (*Page, error) {
 	return out, c.call(ctx, http.MethodGet, "/v2/sandboxes", query, nil, out)
 }
 
+// ResumeSandbox is Sandbox, and starts a session if the last one has ended.
+func (c *Client) ResumeSandbox(ctx context.Context, name string) (*SandboxAnswer, error) {
+	query := url.Values{"projectId": {c.opts.Project}, "resume": {"true"}}
+	out := &SandboxAnswer{}
+	return out, c.call(ctx, http.MethodGet, "/v2/sandboxes/"+url.PathEscape(name), query, nil, out)
+}
+
+// UpdateSandbox changes what is set in req.
+func (c *Client) UpdateSandbox(ctx context.Context, name string, req UpdateRequest) error {
+	return c.call(ctx, http.MethodPatch, "/v2/sandboxes/"+url.PathEscape(name), url.Values{"projectId": {c.opts.Project}}, req, nil)
+}
+
 // DeleteSandbox removes a sandbox with all it has; one that runs is stopped.
 func (c *Client) DeleteSandbox(ctx context.Context, name string) error {
-	return c.call(ctx, http.MethodDelete, "/v2/sandboxes/"+url.PathEscape(name), url.Values{"projectId": {c.opts.Project}}, nil, nil)
+	query := url.Values{"projectId": {c.opts.Project}, "deleteOrphanSnapshots": {"true"}}
+	return c.call(ctx, http.MethodDelete, "/v2/sandboxes/"+url.PathEscape(name), query, nil, nil)
+}
+
+// StopSession ends a session; the disk of a sandbox that is persistent is kept.
+func (c *Client) StopSession(ctx context.Context, session string) error {
+	return c.call(ctx, http.MethodPost, sessionPath(session, "stop"), nil, nil, nil)
 }
 
 // ExtendTimeout moves the end of a session back by some time.

@@ -99,6 +99,17 @@ type CreateRequest struct {
 	Ports         []uint32          `json:"ports,omitempty"`
 }
 
+// UpdateRequest changes a sandbox. What is nil stays.
+type UpdateRequest struct {
+	// Persistent keeps the disk when a session ends.
+	Persistent *bool `json:"persistent,omitempty"`
+	// Timeout is of the next session, in milliseconds.
+	Timeout *int64 `json:"timeout,omitempty"`
+	// SnapshotExpiration is when a disk that was kept is removed, in milliseconds after it
+	// was.
+	SnapshotExpiration *int64 `json:"snapshotExpiration,omitempty"`
+}
+
 // ListQuery picks sandboxes, oldest first.
 type ListQuery struct {
 	Limit  int
