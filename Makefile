@@ -18,7 +18,8 @@ ROUNDS := 30
 SANDBOXES := 100000
 STREAMS := 1000
 CREATES := 1000
-PROVIDERS := fake local
+PROVIDERS := fake local vercel
+VENDOR :=
 # The minor of the suite: reports of another are about another contract.
 SUITE := $(shell sed -n 's/^const Version = "\([0-9]*\.[0-9]*\)\..*/\1/p' conformance/options.go)
 
@@ -29,7 +30,7 @@ help: ## Show what can be made
 .PHONY: build
 build: ## Build all binaries into bin/
 	@mkdir -p bin
-	go build $(BUILDFLAGS) -o bin/ ./cmd/sandbar ./cmd/sandbar/sandbar-broker ./cmd/sandbar-provider-local ./cmd/sandbar-provider-fake
+	go build $(BUILDFLAGS) -o bin/ ./cmd/sandbar ./cmd/sandbar/sandbar-broker ./cmd/sandbar-provider-local ./cmd/sandbar-provider-fake ./cmd/sandbar-provider-vercel
 
 # One package at a time: several of them start dozens of real sandboxes each,
 # and side by side they would measure each other's load.
@@ -41,6 +42,10 @@ test: ## Run every test with the race detector (PKG=./broker/... for less)
 .PHONY: conformance
 conformance: build ## Test every provider and write docs/conformance (PROVIDERS="fake local")
 	./.ci/conformance bin docs/conformance/$(SUITE) $(PROVIDERS)
+
+.PHONY: conformance-live
+conformance-live: build ## Test a provider against its vendor's service (VENDOR=vercel), with credentials from the environment
+	./.ci/conformance-live bin dist/conformance-live/$(VENDOR) $(VENDOR)
 
 .PHONY: soak
 soak: build ## Test every provider ROUNDS times, each time with another seed

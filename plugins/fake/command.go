@@ -159,14 +159,18 @@ func (cmd *command) join(p *process) {
 // leave takes an ended process out of the group. The end of the lead process is
 // the end of a terminal: it hangs up on who is left.
 func (cmd *command) leave(p *process) {
-	cmd.mu.Lock()
-	delete(cmd.members, p)
-	cmd.mu.Unlock()
+	cmd.drop(p)
 	if p != cmd.lead || cmd.term == nil {
 		return
 	}
 	cmd.term.hangUp()
 	cmd.signal(system.SIGHUP)
+}
+
+func (cmd *command) drop(p *process) {
+	cmd.mu.Lock()
+	defer cmd.mu.Unlock()
+	delete(cmd.members, p)
 }
 
 // group returns the processes that live.

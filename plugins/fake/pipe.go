@@ -6,8 +6,12 @@ import (
 	"syscall"
 )
 
-// pipeSize is what a pipe of Linux holds.
-const pipeSize = 64 << 10
+const (
+	// pipeSize is what a pipe of Linux holds.
+	pipeSize = 64 << 10
+	// pipeBuf is how much is written as a whole, or waits.
+	pipeBuf = 4096
+)
 
 // bell wakes everybody who waits for a change. Its owner's mutex guards it.
 type bell struct{ waiting chan struct{} }
@@ -71,7 +75,7 @@ func (q *pipe) tryWrite(b []byte) (n int, wake <-chan struct{}, err error) {
 		return 0, nil, syscall.EPIPE
 	}
 	room := pipeSize - (len(q.data) - q.from)
-	if room == 0 && len(b) > 0 {
+	if len(b) > 0 && room < min(len(b), pipeBuf) {
 		return 0, q.changed.wait(), nil
 	}
 	n = min(room, len(b))

@@ -222,6 +222,22 @@ func (p *process) launch(child *process, f func(system.Process) int) error {
 	return p.cloud.spawn(child, f)
 }
 
+// Setsid implements system.Process. The new group is a command without streams of
+// its own: nobody but its members has it.
+func (p *process) Setsid() error {
+	p.Checkpoint()
+	p.box.live.volley.RLock() // a signal for one of the groups finds the process in it
+	defer p.box.live.volley.RUnlock()
+	p.cloud.mu.Lock()
+	defer p.cloud.mu.Unlock()
+	if p.cmd.lead == p {
+		return syscall.EPERM
+	}
+	p.cmd.drop(p)
+	p.cmd = &command{cloud: p.cloud, box: p.box, lead: p, members: map[*process]struct{}{p: {}}}
+	return nil
+}
+
 // Exit implements system.Process.
 func (p *process) Exit(code int) {
 	p.code = code

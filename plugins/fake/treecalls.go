@@ -363,5 +363,22 @@ func (p *process) Chtimes(name string, modified time.Time) error {
 	return p.owned(name, func(n *node) { n.MTime = modified })
 }
 
+// Chown implements system.Process.
+func (p *process) Chown(name string, uid, gid uint32) error {
+	return p.onTree(name, true, func(v *view, name string) error {
+		at, err := v.existing(name, false)
+		switch {
+		case err != nil:
+			return err
+		case at.readOnly:
+			return syscall.EROFS
+		case p.uid != 0:
+			return syscall.EPERM
+		}
+		at.node.UID, at.node.GID = uid, gid
+		return nil
+	})
+}
+
 // Hostname implements system.Process.
 func (p *process) Hostname() string { return hostname(p.box) }

@@ -18,7 +18,7 @@ func otherUses() map[string]use {
 	return map[string]use{
 		"port.list":   {run: listPorts},
 		"port.tunnel": {run: tunnel},
-		"port.url":    {run: portURL},
+		"port.url":    {run: portURL, kinds: own}, // a broker's callers have tunnels and previews instead
 		"usage": {run: func(t *engine.T) {
 			box := stage.Create(t)
 			resp, err := box.Client().GetUsage(t.Context(), &providerv1.GetUsageRequest{Sandbox: box.Ref})

@@ -76,6 +76,8 @@ type Tree interface {
 	Readlink(name string) (string, error)
 	Chmod(name string, mode uint32) error
 	Chtimes(name string, modified time.Time) error
+	// Chown changes the owner of a file, or of a link itself, which only root may.
+	Chown(name string, uid, gid uint32) error
 }
 
 // Processes is the calls about processes.
@@ -88,6 +90,9 @@ type Processes interface {
 	// Exec runs the program in a file instead of the caller and, if there is one,
 	// never returns. Caught signals get their default.
 	Exec(file string, argv, env []string) error
+	// Setsid makes the caller the leader of a process group of its own, without a
+	// terminal. syscall.EPERM if it leads one.
+	Setsid() error
 	// Exit ends the process.
 	Exit(code int)
 	// Wait waits for a child; syscall.ECHILD if pid is none or was waited for.

@@ -110,8 +110,14 @@ func probe(p system.Process, argv []string) int {
 		return send(p, argv[2], net.JoinHostPort(argv[3], argv[4]), argv[5])
 	case len(argv) == 3 && argv[1] == "lookup":
 		return lookup(p, argv[2])
+	case len(argv) > 2 && argv[1] == "run":
+		return run(p, argv[2:])
+	case len(argv) > 2 && argv[1] == "files":
+		return files(p, argv[2:])
+	case len(argv) > 3 && argv[1] == "relay":
+		return relay(p, argv[2], argv[3:])
 	}
-	return complain(p, 2, "sandbar-probe: want echo PORT, send tcp|udp ADDRESS PORT TEXT, or lookup NAME")
+	return complain(p, 2, "sandbar-probe: want echo PORT, send tcp|udp ADDRESS PORT TEXT, lookup NAME, run ACK WINDOW FOLDER INPUT COUNT …, files WHAT …, or relay PORT ADDRESS…")
 }
 
 // serve echoes every connection to a port, each in a process of its own.

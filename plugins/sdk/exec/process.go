@@ -44,3 +44,8 @@ type (
 	// the end either.
 	emptier interface{ Empty() bool }
 )
+
+// beginner is a Process that says when it was asked for, because the news that it runs
+// takes a while: its record begins then, so that it never seems shorter than it was.
+// Its time limit counts from when it is known to run.
+type beginner interface{ Began() time.Time }

@@ -135,6 +135,9 @@ func (t *Table) launch(ctx context.Context, key Key, digest []byte, spec *provid
 	}
 	s := newSession(t.opts, newState(key, digest, spec, t.opts.Retain, t.opts.now()))
 	s.proc = proc
+	if b, ok := proc.(beginner); ok {
+		s.st.startedAt = b.Began()
+	}
 	t.launched(key, s, nil)
 	return s.exec(), nil
 }

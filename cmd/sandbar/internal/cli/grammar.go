@@ -48,6 +48,7 @@ type grammar struct {
 	Daemon      daemonCmd      `cmd:"" group:"System" help:"Show or stop your own broker."`
 	Plugin      pluginCmd      `cmd:"" group:"System" help:"List, inspect and verify provider plugins."`
 	Conformance conformanceCmd `cmd:"" group:"System" help:"Test whether a provider keeps the contract."`
+	Simulator   simulatorCmd   `cmd:"" group:"System" help:"Simulate a vendor's API, to try its provider without an account."`
 	Bench       benchCmd       `cmd:"" group:"System" help:"Measure a broker and its provider, and whether anything is left."`
 	Version     versionCmd     `cmd:"" group:"System" help:"Show the version."`
 	Completion  completionCmd  `cmd:"" group:"System" help:"Print a completion script for a shell."`

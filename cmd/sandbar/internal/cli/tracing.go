@@ -17,7 +17,7 @@ import (
 const lastSpans = 2 * time.Second
 
 // untraced are the commands that make no calls as a user's.
-var untraced = []string{"serve", "version", "completion", "__complete", "conformance"}
+var untraced = []string{"serve", "version", "completion", "__complete", "conformance", "simulator"}
 
 // traced runs a command as a trace of its own, or as part of the one in
 // TRACEPARENT, if the environment names a collector. Without one it costs nothing.

@@ -1,0 +1,233 @@
+package vercel
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/sandbar-dev/sandbar/plugins/sdk"
+	"github.com/sandbar-dev/sandbar/plugins/vercel/api"
+	"github.com/sandbar-dev/sandbar/proto/fault"
+	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
+)
+
+// API is what the driver needs of the vendor. *api.Client is one; an SDK of the
+// vendor's could be another.
+type API interface {
+	CreateSandbox(context.Context, api.CreateRequest) (*api.SandboxAnswer, error)
+	Sandbox(ctx context.Context, name string) (*api.SandboxAnswer, error)
+	ResumeSandbox(ctx context.Context, name string) (*api.SandboxAnswer, error)
+	UpdateSandbox(ctx context.Context, name string, req api.UpdateRequest) error
+	Sandboxes(context.Context, api.ListQuery) (*api.Page, error)
+	DeleteSandbox(ctx context.Context, name string) error
+	StopSession(ctx context.Context, session string) error
+	ExtendTimeout(ctx context.Context, session string, by time.Duration) (*api.Session, error)
+	WriteFiles(ctx context.Context, session, dir string, targz []byte) error
+	ReadFile(ctx context.Context, session, name string) (io.ReadCloser, error)
+	Run(ctx context.Context, session string, req api.RunRequest) (*api.Stream, error)
+	Logs(ctx context.Context, session, command string) (*api.Stream, error)
+	Kill(ctx context.Context, session, command string, signal int) error
+	Close()
+}
+
+// Options of a driver.
+type Options struct {
+	// Version of the plugin; default 0.0.0-dev.
+	Version string
+	// Log receives what no caller can be told; default: discard.
+	Log *slog.Logger
+	// Now is the clock; default time.Now.
+	Now func() time.Time
+}
+
+// Driver is an sdk.Driver. Close it.
+type Driver struct {
+	opts Options
+	keys flights
+	// known remembers where sandboxes are that this process has seen.
+	known places
+	// life ends with the driver, and work is what it started and waits for.
+	life context.Context //nolint:containedctx // commands outlive the calls that start them
+	end  context.CancelFunc
+	work sync.WaitGroup
+
+	mu   sync.RWMutex
+	conf *configuration
+}
+
+// configuration is what Configure made.
+type configuration struct {
+	settings settings
+	vendor   API
+	ledger   *ledger
+}
+
+// New returns a driver that is to be configured.
+func New(opts Options) *Driver {
+	if opts.Version == "" {
+		opts.Version = "0.0.0-dev"
+	}
+	if opts.Log == nil {
+		opts.Log = slog.New(slog.DiscardHandler)
+	}
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	d := &Driver{opts: opts}
+	d.life, d.end = context.WithCancel(context.Background())
+	return d
+}
+
+// Close ends what the driver follows. Sandboxes and commands go on at the vendor.
+func (d *Driver) Close() {
+	d.mu.Lock()
+	d.end()
+	d.mu.Unlock()
+	d.work.Wait()
+	if c := d.config(); c != nil {
+		c.vendor.Close()
+	}
+}
+
+func (d *Driver) config() *configuration {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return d.conf
+}
+
+// capabilities are those that the vendor has and that this plugin keeps to.
+var capabilities = []string{
+	"archive.download", "archive.upload", "compute.cpu", "egress.deny", "exec.signal", "exec.stdin", "fs.read", "fs.write", "fs.write.partial",
+	"image.template", "lifetime.extend", "lifetime.native", "pause", "pause.disk", "placement.region", "port.declare", "port.tunnel", "port.url",
+}
+
+// Describe implements sdk.Driver.
+func (d *Driver) Describe(context.Context) (*providerv1.DescribeResponse, error) {
+	declared := sdk.Supported(capabilities...)
+	for _, c := range declared {
+		if c.GetId() == "port.declare" {
+			c.Limits = map[string]int64{"max_ports": maxPorts}
+		}
+	}
+	return &providerv1.DescribeResponse{
+		Name: "vercel", Vendor: "Vercel", Version: d.opts.Version, Capabilities: declared,
+		Settings: declaredSettings(), EgressHosts: []string{"api.vercel.com", "vercel.com"},
+	}, nil
+}
+
+// Configure implements sdk.Driver. It asks the vendor nothing: that is for Probe.
+func (d *Driver) Configure(_ context.Context, req *providerv1.ConfigureRequest) error {
+	s, err := readSettings(req)
+	if err != nil {
+		return err
+	}
+	vendor, err := api.New(api.Options{
+		BaseURL: s.baseURL, Token: s.token, Team: s.team, Project: s.project, UserAgent: "sandbar-provider-vercel/" + d.opts.Version,
+	})
+	if err != nil {
+		return fault.Field("settings.base_url", s.baseURL, "want an address: "+err.Error())
+	}
+	l, err := openLedger(req.GetStateDir(), s.settleAfter, d.opts.Now)
+	if err != nil {
+		return fault.Field("state_dir", req.GetStateDir(), "want a folder the plugin can read and write: "+err.Error())
+	}
+	d.mu.Lock()
+	before := d.conf
+	d.conf = &configuration{settings: s, vendor: vendor, ledger: l}
+	d.mu.Unlock()
+	d.known.forgetAll() // it may be another project
+	if before != nil {
+		before.vendor.Close() // what is under way ends by itself
+	}
+	return nil
+}
+
+// Probe implements sdk.Driver: it lists one sandbox, which takes the same rights as
+// everything else.
+func (d *Driver) Probe(ctx context.Context) (*providerv1.ProbeResponse, error) {
+	c := d.config()
+	_, err := c.vendor.Sandboxes(ctx, api.ListQuery{Limit: 1})
+	check := &providerv1.ProbeCheck{Name: "vendor", Status: providerv1.ProbeStatus_PROBE_STATUS_OK, Detail: "the vendor lists the project's sandboxes"}
+	if err == nil {
+		return &providerv1.ProbeResponse{Ready: true, Checks: []*providerv1.ProbeCheck{check}}, nil
+	}
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	check.Status, check.Detail = providerv1.ProbeStatus_PROBE_STATUS_FAILED, err.Error()
+	var refused *api.Error
+	switch {
+	case !errors.As(err, &refused):
+		check.Remedy = "see that " + c.settings.baseURL + " can be reached from this machine"
+	case refused.InvalidToken || refused.Status == http.StatusUnauthorized:
+		check.Remedy = "give a token that is valid: make one in the account settings of the vendor, and configure it as secret token"
+	case refused.Status == http.StatusForbidden:
+		check.Remedy = "give the token access to team " + c.settings.team + ", or name the team that it is for as setting team_id"
+	case refused.Status == http.StatusNotFound || refused.Status == http.StatusBadRequest:
+		check.Remedy = "name a project of the team as setting project_id"
+	case refused.Status == http.StatusPaymentRequired:
+		check.Remedy = "see the plan and the spending limit of the team at the vendor"
+	default:
+		check.Remedy = "wait, and see the vendor's status page"
+	}
+	return &providerv1.ProbeResponse{Checks: []*providerv1.ProbeCheck{check}}, nil
+}
+
+// spawn runs a goroutine that Close waits for, unless the driver is closed.
+func (d *Driver) spawn(do func()) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.life.Err() != nil {
+		return false
+	}
+	d.work.Go(do)
+	return true
+}
+
+// background runs a side call that outlives the call that starts it, unless the
+// driver is closed.
+func (d *Driver) background(do func(context.Context)) {
+	d.spawn(func() {
+		ctx, cancel := context.WithTimeout(d.life, sideCall)
+		defer cancel()
+		do(ctx)
+	})
+}
+
+// flights lets one call at a time work for a key.
+type flights struct {
+	mu   sync.Mutex
+	busy map[string]chan struct{}
+}
+
+// enter waits for its turn, which leave ends.
+func (f *flights) enter(ctx context.Context, key string) (leave func(), err error) {
+	for {
+		f.mu.Lock()
+		other := f.busy[key]
+		if other == nil {
+			if f.busy == nil {
+				f.busy = map[string]chan struct{}{}
+			}
+			mine := make(chan struct{})
+			f.busy[key] = mine
+			f.mu.Unlock()
+			return func() {
+				f.mu.Lock()
+				defer f.mu.Unlock()
+				delete(f.busy, key)
+				close(mine)
+			}, nil
+		}
+		f.mu.Unlock()
+		select {
+		case <-other:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}

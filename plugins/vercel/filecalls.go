@@ -1,0 +1,332 @@
+package vercel
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/sandbar-dev/sandbar/plugins/vercel/api"
+	"github.com/sandbar-dev/sandbar/proto/fault"
+	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
+)
+
+// # Files
+//
+// The vendor's API reads a file and unpacks an archive of which nobody says what it
+// does with links. Everything else its own client does with commands, and so does the
+// plugin: a script for perl, or sandbar-probe files, does one thing and prints lines
+// of ASCII:
+//
+//	file KIND MODE UID GID SIZE MTIME NAME [TARGET]
+//	more                a listing goes on behind the last file
+//	absent              there was nothing to remove
+//	errno NUMBER NAME   it was refused, as Linux numbers it; the last line
+//	done                the last line
+//
+// KIND is r, d, l, or o for everything else. MODE is octal, MTIME in seconds since
+// 1970. In names every byte but letters, digits and _./- is %XX. What it can be asked:
+//
+//	stat FOLLOW PATH
+//	list DEEP LIMIT AFTER PATH                            names are below PATH
+//	read OFFSET LENGTH TO PATH                            copies a part to file TO
+//	write HOW MODE PARENTS OFFSET SPOOL PIECES PATH       HOW is replace, new, append or at
+//	mkdir MODE PARENTS PATH
+//	remove DEEP PATH
+//	move OVERWRITE FROM TO
+//	pack TO [NAME PATH]…                                  writes a tree to file TO
+//	unpack OWNERS PATH SPOOL PIECES
+//	drop FILE…
+//
+// What goes in was sent before, with the vendor's call, to files SPOOL.0, SPOOL.1 and
+// so on; what comes out is read with the vendor's call. A tree is a line as of stat for
+// each file, followed by its content; KIND h is another name, of file TARGET.
+
+//go:embed files.pl
+var filesScript string
+
+// said is what came of a call.
+type said struct {
+	files        []fileLine
+	more, absent bool
+	// errno is 0 unless it was refused, because of name.
+	errno int
+	name  string
+	done  bool
+}
+
+// fileLine is a line about a file.
+type fileLine struct {
+	kind         string
+	mode         uint32
+	uid, gid     uint32
+	size, mtime  int64
+	name, target string
+}
+
+// fileKinds are the contract's words.
+var fileKinds = map[string]providerv1.FileType{
+	"r": providerv1.FileType_FILE_TYPE_REGULAR, "d": providerv1.FileType_FILE_TYPE_DIRECTORY, "l": providerv1.FileType_FILE_TYPE_SYMLINK,
+	"o": providerv1.FileType_FILE_TYPE_OTHER,
+}
+
+// info is a file under a name of the caller's.
+func (f fileLine) info(name string) *providerv1.FileInfo {
+	out := &providerv1.FileInfo{
+		Path: name, Type: fileKinds[f.kind], Size: f.size, Mode: f.mode, Uid: f.uid, Gid: f.gid,
+		ModifiedAt: timestamppb.New(time.Unix(f.mtime, 0)), LinkTarget: strings.ToValidUTF8(f.target, "\uFFFD"),
+	}
+	if !utf8.ValidString(name) {
+		out.Path = strings.ToValidUTF8(name, "\uFFFD")
+		if base := path.Base(name); !utf8.ValidString(base) {
+			out.NameBytes = []byte(base)
+		}
+	}
+	return out
+}
+
+// parseFile reads a line that begins with file.
+func parseFile(line string) (fileLine, error) {
+	const least, most = 8, 9
+	f := strings.Split(line, " ")
+	if len(f) < least || len(f) > most || f[0] != "file" {
+		return fileLine{}, fmt.Errorf("%w: %q", errLine, line[:min(len(line), 80)])
+	}
+	out := fileLine{kind: f[1]}
+	mode, err := strconv.ParseUint(f[2], 8, 32)
+	var n [4]int64
+	for i := range n {
+		var bad error
+		n[i], bad = strconv.ParseInt(f[3+i], 10, 64)
+		err = errors.Join(err, bad)
+	}
+	var bad error
+	out.name, bad = url.PathUnescape(f[7])
+	err = errors.Join(err, bad)
+	if len(f) == most {
+		out.target, bad = url.PathUnescape(f[8])
+		err = errors.Join(err, bad)
+	}
+	if err != nil || n[2] < 0 {
+		return fileLine{}, fmt.Errorf("%w: %q", errLine, line[:min(len(line), 80)])
+	}
+	out.mode, out.uid, out.gid, out.size, out.mtime = uint32(mode), uint32(n[0]), uint32(n[1]), n[2], n[3]
+	return out, nil
+}
+
+// parseSaid reads all that a call printed.
+func parseSaid(text string) (said, error) {
+	var s said
+	for line := range strings.Lines(text) {
+		line = strings.TrimSuffix(line, "\n")
+		word, rest, _ := strings.Cut(line, " ")
+		switch word {
+		case "file":
+			f, err := parseFile(line)
+			if err != nil {
+				return s, err
+			}
+			s.files = append(s.files, f)
+		case "more":
+			s.more = true
+		case "absent":
+			s.absent = true
+		case "done":
+			s.done = true
+		case "errno":
+			number, name, _ := strings.Cut(rest, " ")
+			n, err := strconv.Atoi(number)
+			if err != nil || n <= 0 {
+				return s, fmt.Errorf("%w: %q", errLine, line)
+			}
+			if s.name, err = url.PathUnescape(name); err != nil {
+				return s, fmt.Errorf("%w: %q", errLine, line)
+			}
+			s.errno, s.done = n, true
+		case "failed":
+			return s, fault.New(providerv1.ErrorReason_ERROR_REASON_HOST_UNSUPPORTED, "files cannot be reached in this sandbox: %s", rest).
+				With("missing", rest).With("remedy", "use an image that has perl")
+		default:
+			return s, fmt.Errorf("%w: %q", errLine, line[:min(len(line), 80)])
+		}
+	}
+	return s, nil
+}
+
+// fileCall is one call about files of one sandbox.
+type fileCall struct {
+	d       *Driver
+	c       *configuration
+	ref     *providerv1.SandboxRef
+	session string
+	// changes says that it may change something, and root that it is to be done by
+	// root.
+	changes, root bool
+}
+
+func (d *Driver) fileCall(ctx context.Context, ref *providerv1.SandboxRef, changes bool) (*fileCall, error) {
+	c := d.config()
+	at, err := d.locate(ctx, c, ref)
+	if err != nil {
+		return nil, err
+	}
+	return &fileCall{d: d, c: c, ref: ref, session: at.Session, changes: changes}, nil
+}
+
+// do asks for something. It is done once: when the stream breaks, what was said is
+// read from the vendor's record.
+func (f *fileCall) do(ctx context.Context, what string, args ...string) (said, error) {
+	var stream *api.Stream
+	err := f.d.inSession(ctx, f.ref, &f.session, func(session string) (err error) {
+		stream, err = f.c.vendor.Run(ctx, session, api.RunRequest{
+			Command: "/bin/sh", Args: append([]string{"-c", launcher, "sandbar", "files", filesScript, what}, args...), Sudo: f.root,
+		})
+		return err
+	})
+	if err != nil {
+		return said{}, f.d.explainSession(ctx, f.ref, err, f.changes)
+	}
+	id := ""
+	for breaks := 0; ; breaks++ {
+		text, err := f.listen(ctx, stream, &id)
+		if err == nil {
+			return f.judge(text)
+		}
+		if ctx.Err() != nil {
+			return said{}, explain(&api.LostError{Sent: true, Err: ctx.Err()}, f.changes)
+		}
+		if stream = f.again(ctx, id, breaks); stream == nil {
+			return said{}, f.d.explainSession(ctx, f.ref, &api.LostError{Sent: true, Err: err}, f.changes)
+		}
+	}
+}
+
+// listen returns what was printed when the command has ended.
+func (f *fileCall) listen(ctx context.Context, stream *api.Stream, id *string) (string, error) {
+	defer stream.Close()
+	defer context.AfterFunc(ctx, stream.Close)()
+	var out strings.Builder
+	for {
+		event, err := stream.Next()
+		switch {
+		case errors.Is(err, io.EOF) && whole(out.String()):
+			return out.String(), nil // the vendor's record has no last word
+		case err != nil:
+			return "", err
+		case event.Command != nil && event.Command.ExitCode != nil:
+			return out.String(), nil
+		case event.Command != nil:
+			*id = event.Command.ID
+		case event.Stream == "stdout":
+			out.WriteString(event.Text)
+		default:
+			f.d.opts.Log.Debug("a call about files complained", "sandbox_id", f.ref.GetSandboxId(), "line", event.Text)
+		}
+	}
+}
+
+// whole reports whether the last line is a last one.
+func whole(text string) bool {
+	at := strings.LastIndexByte(strings.TrimSuffix(text, "\n"), '\n') + 1
+	return strings.HasSuffix(text, "\n") && (text[at:] == "done\n" || strings.HasPrefix(text[at:], "errno "))
+}
+
+// again opens the vendor's record of the command; nil if it cannot.
+func (f *fileCall) again(ctx context.Context, id string, breaks int) *api.Stream {
+	const most = 3
+	for ; id != "" && breaks < most; breaks++ {
+		timer := time.NewTimer(firstBackoff << breaks)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		}
+		if stream, err := f.c.vendor.Logs(ctx, f.session, id); err == nil {
+			return stream
+		}
+	}
+	return nil
+}
+
+func (f *fileCall) judge(text string) (said, error) {
+	s, err := parseSaid(text)
+	var known *fault.Error
+	switch {
+	case errors.As(err, &known):
+		return s, known
+	case err != nil || !s.done:
+		return s, fault.New(providerv1.ErrorReason_ERROR_REASON_UPSTREAM_PROTOCOL, "what became of a call about files cannot be understood: %w",
+			errors.Join(err, errNoEnd)).WithEffect(f.effect())
+	case s.errno != 0:
+		return s, f.refused(s.errno, s.name)
+	}
+	return s, nil
+}
+
+// errNoEnd says that a call ended without its last line.
+var errNoEnd = errors.New("it did not say how it ended")
+
+func (f *fileCall) effect() providerv1.Effect {
+	if f.changes {
+		return effectUnknown
+	}
+	return effectNone
+}
+
+// refused is a refusal of the sandbox's file system.
+func (f *fileCall) refused(errno int, name string) error {
+	shown := strings.ToValidUTF8(name, "\uFFFD")
+	switch {
+	case errno == noEntry && strings.HasPrefix(name, spoolPrefix):
+		return fault.New(providerv1.ErrorReason_ERROR_REASON_UPSTREAM_PROTOCOL, "what was sent to the sandbox is not there any more").WithEffect(f.effect())
+	case errno == noEntry:
+		return fileNotFound(shown)
+	}
+	word, ok := errnos[errno]
+	if !ok {
+		word = "errno " + strconv.Itoa(errno)
+	}
+	return fileRefused(shown, word, "the sandbox's file system says "+word)
+}
+
+func fileNotFound(name string) error {
+	return fault.New(providerv1.ErrorReason_ERROR_REASON_FILE_NOT_FOUND, "%s: there is no such file", name).With("path", name)
+}
+
+func fileRefused(name, errno, why string) error {
+	return fault.New(providerv1.ErrorReason_ERROR_REASON_FILE_REFUSED, "%s: %s", name, why).With("path", name).With("errno", errno)
+}
+
+const noEntry = 2
+
+// errnos are those of Linux that a file system has.
+var errnos = map[int]string{
+	1: "EPERM", 4: "EINTR", 5: "EIO", 6: "ENXIO", 11: "EAGAIN", 12: "ENOMEM", 13: "EACCES", 16: "EBUSY", 17: "EEXIST", 18: "EXDEV", 20: "ENOTDIR",
+	21: "EISDIR", 22: "EINVAL", 23: "ENFILE", 24: "EMFILE", 26: "ETXTBSY", 27: "EFBIG", 28: "ENOSPC", 30: "EROFS", 31: "EMLINK",
+	36: "ENAMETOOLONG", 38: "ENOSYS", 39: "ENOTEMPTY", 40: "ELOOP", 75: "EOVERFLOW", 95: "EOPNOTSUPP", 116: "ESTALE", 122: "EDQUOT",
+}
+
+// readBack opens a file with the vendor's call. 404 is what it says of a file that is
+// not there, and of a session.
+func (f *fileCall) readBack(ctx context.Context, name string) (io.ReadCloser, error) {
+	body, err := f.c.vendor.ReadFile(ctx, f.session, name)
+	if err == nil {
+		return body, nil
+	}
+	explained := f.d.explainSession(ctx, f.ref, err, false)
+	if api.Is(err, http.StatusNotFound) && fault.Has(explained, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_PROTOCOL) {
+		return nil, fileNotFound(name) // the sandbox is there
+	}
+	return nil, explained
+}

@@ -1,0 +1,276 @@
+package vercel
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/sandbar-dev/sandbar/plugins/vercel/api"
+	"github.com/sandbar-dev/sandbar/proto/fault"
+	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
+)
+
+const (
+	// maxPage is how many sandboxes are asked for at once. The vendor's own limit is
+	// not documented; a hundred is what its other listings allow.
+	maxPage = 100
+	// shortWait is when to ask again about a key that is under way.
+	shortWait = 5 * time.Second
+)
+
+// GetSandbox implements sdk.Driver.
+func (d *Driver) GetSandbox(ctx context.Context, req *providerv1.GetSandboxRequest) (*providerv1.Sandbox, error) {
+	if key := req.GetIdempotencyKey(); key != "" {
+		return d.byKey(ctx, key)
+	}
+	c, id := d.config(), req.GetSandbox().GetSandboxId()
+	at, err := d.locate(ctx, c, req.GetSandbox())
+	if err != nil {
+		return nil, err
+	}
+	return d.byName(ctx, c, at.Name, id)
+}
+
+// byName asks for a sandbox that is thought to be there.
+func (d *Driver) byName(ctx context.Context, c *configuration, name, id string) (*providerv1.Sandbox, error) {
+	found, err := c.vendor.Sandbox(ctx, name)
+	if api.Is(err, http.StatusNotFound) {
+		d.known.forget(id)
+		return nil, notFound(id)
+	}
+	if err != nil {
+		return nil, explain(err, false)
+	}
+	r, err := recordOf(&found.Sandbox)
+	if err != nil {
+		return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_UPSTREAM_PROTOCOL, "%w", err).WithEffect(effectNone)
+	}
+	if r.ID != id {
+		return nil, notFound(id)
+	}
+	return d.present(found, r)
+}
+
+// byKey settles what a key has made.
+func (d *Driver) byKey(ctx context.Context, key string) (*providerv1.Sandbox, error) {
+	c := d.config()
+	left := c.ledger.wait(key) // before the vendor is asked: what ends meanwhile is seen
+	found, err := c.vendor.Sandbox(ctx, nameOf(key))
+	if api.Is(err, http.StatusNotFound) {
+		if left > 0 {
+			return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE,
+				"a request with idempotency key %q was sent and not answered: for %s it may still make a sandbox", key, left.Round(time.Second)).
+				With("idempotency_key", key).WithEffect(effectNone).WithRetryAfter(min(left, shortWait))
+		}
+		return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND, "idempotency key %q made nothing", key).With("idempotency_key", key)
+	}
+	if err != nil {
+		return nil, explain(err, false)
+	}
+	d.settled(c, key)
+	r, err := recordOf(&found.Sandbox)
+	if err != nil {
+		return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_UPSTREAM_PROTOCOL, "%w", err).WithEffect(effectNone)
+	}
+	return d.present(found, r)
+}
+
+// locate says where a sandbox is: as this process remembers, or its handle says, or
+// the vendor, asked for the sandbox's id.
+func (d *Driver) locate(ctx context.Context, c *configuration, ref *providerv1.SandboxRef) (handle, error) {
+	id := ref.GetSandboxId()
+	h, ok := d.known.find(id)
+	if !ok { // one that was resumed has another session than an old handle says
+		h, ok = readHandle(ref.GetHandle())
+	}
+	if ok {
+		return h, nil
+	}
+	page, err := c.vendor.Sandboxes(ctx, api.ListQuery{Limit: 1, TagKey: tagID, TagValue: id})
+	if err != nil {
+		return handle{}, explain(err, false)
+	}
+	for i := range page.Sandboxes {
+		sb := &page.Sandboxes[i]
+		if r, err := recordOf(sb); err == nil && r.ID == id {
+			h = handle{Name: sb.Name, Session: sb.CurrentSessionID, Workdir: r.Workdir}
+			d.known.remember(id, h)
+			return h, nil
+		}
+	}
+	return handle{}, notFound(id)
+}
+
+// ListSandboxes implements sdk.Driver. The vendor's listing has no sessions, and so
+// does not say when a lifetime ends: expires_at is absent here. Of a sandbox that has
+// stopped the session is asked for, because it says whether its time was up.
+func (d *Driver) ListSandboxes(ctx context.Context, req *providerv1.ListSandboxesRequest) (*providerv1.ListSandboxesResponse, error) {
+	c := d.config()
+	page, err := c.vendor.Sandboxes(ctx, api.ListQuery{
+		Limit: min(int(req.GetPageSize()), maxPage), Cursor: req.GetPageToken(), TagKey: tagOwner, TagValue: ownerTag(req.GetOwner()),
+	})
+	if api.Is(err, http.StatusBadRequest) && req.GetPageToken() != "" {
+		return nil, fault.Field("page_token", req.GetPageToken(), "want the token of the page before")
+	}
+	if err != nil {
+		return nil, explain(err, false)
+	}
+	found := make([]*providerv1.Sandbox, len(page.Sandboxes))
+	err = each(len(page.Sandboxes), func(i int) error {
+		sb := &page.Sandboxes[i]
+		r, err := recordOf(sb)
+		if err != nil || r.Owner != req.GetOwner() {
+			return nil //nolint:nilerr // what is not ours is not listed
+		}
+		if sb.Status == api.Running || sb.Status == api.Pending {
+			found[i], err = d.present(&api.SandboxAnswer{Sandbox: *sb, Session: api.Session{
+				ID: sb.CurrentSessionID, Status: sb.Status, Region: sb.Region, VCPUs: sb.VCPUs, Memory: sb.Memory, CreatedAt: sb.CreatedAt,
+			}}, r)
+			return err
+		}
+		found[i], err = d.byName(ctx, c, sb.Name, r.ID)
+		if fault.Has(err, providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND) {
+			return nil // it has gone meanwhile, or its lifetime was over
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	out := &providerv1.ListSandboxesResponse{NextPageToken: page.Pagination.Next}
+	for _, sb := range found {
+		if sb != nil {
+			out.Sandboxes = append(out.Sandboxes, sb)
+		}
+	}
+	return out, nil
+}
+
+// each calls do for 0 to n-1, several at once, and returns the first error.
+func each(n int, do func(int) error) error {
+	const atOnce = 8
+	var wg sync.WaitGroup
+	var once sync.Once
+	var first error
+	turns := make(chan struct{}, atOnce)
+	for i := range n {
+		turns <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-turns }()
+			if err := do(i); err != nil {
+				once.Do(func() { first = err })
+			}
+		})
+	}
+	wg.Wait()
+	return first
+}
+
+// DeleteSandbox implements sdk.Driver. The vendor stops what runs, and removes the
+// record with it.
+func (d *Driver) DeleteSandbox(ctx context.Context, req *providerv1.DeleteSandboxRequest) (*providerv1.DeleteSandboxResponse, error) {
+	c, id := d.config(), req.GetSandbox().GetSandboxId()
+	at, err := d.locate(ctx, c, req.GetSandbox())
+	if fault.Has(err, providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND) {
+		return &providerv1.DeleteSandboxResponse{AlreadyAbsent: true}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	err = c.vendor.DeleteSandbox(ctx, at.Name)
+	if err != nil && !api.Is(err, http.StatusNotFound) {
+		return nil, explain(err, true)
+	}
+	d.known.forget(id)
+	return &providerv1.DeleteSandboxResponse{AlreadyAbsent: err != nil}, nil
+}
+
+// Recover implements sdk.Driver.
+func (d *Driver) Recover(ctx context.Context, req *providerv1.RecoverRequest) (*providerv1.RecoverResponse, error) {
+	out := make([]*providerv1.Recovery, len(req.GetSandboxes()))
+	_ = each(len(out), func(i int) error { // each has an answer of its own
+		out[i] = d.recover(ctx, req.GetSandboxes()[i])
+		return nil
+	})
+	return &providerv1.RecoverResponse{Recoveries: out}, nil
+}
+
+func (d *Driver) recover(ctx context.Context, ref *providerv1.SandboxRef) *providerv1.Recovery {
+	out := &providerv1.Recovery{SandboxId: ref.GetSandboxId()}
+	sb, err := d.GetSandbox(ctx, &providerv1.GetSandboxRequest{By: &providerv1.GetSandboxRequest_Sandbox{Sandbox: ref}})
+	switch {
+	case err == nil:
+		out.Outcome, out.Sandbox = providerv1.RecoveryOutcome_RECOVERY_OUTCOME_RECOVERED, sb
+	case fault.Has(err, providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND):
+		out.Outcome = providerv1.RecoveryOutcome_RECOVERY_OUTCOME_GONE
+	default:
+		out.Outcome, out.Cause = providerv1.RecoveryOutcome_RECOVERY_OUTCOME_UNKNOWN, fault.From(err).ToProto()
+	}
+	return out
+}
+
+// ExtendLifetime implements sdk.LifetimeExtender. The vendor adds to the end, so
+// that where it is now is asked for first; when the answer is lost, asking again
+// adds only what is missing.
+func (d *Driver) ExtendLifetime(ctx context.Context, req *providerv1.ExtendLifetimeRequest) (*providerv1.Sandbox, error) {
+	c, id := d.config(), req.GetSandbox().GetSandboxId()
+	leave, err := d.keys.enter(ctx, id)
+	if err != nil {
+		return nil, explain(err, false)
+	}
+	defer leave()
+	sb, err := d.GetSandbox(ctx, &providerv1.GetSandboxRequest{By: &providerv1.GetSandboxRequest_Sandbox{Sandbox: req.GetSandbox()}})
+	if err != nil {
+		return nil, err
+	}
+	if sb.GetState() != providerv1.SandboxState_SANDBOX_STATE_RUNNING {
+		return nil, notRunning(id, sb)
+	}
+	end, want := sb.GetExpiresAt().AsTime(), req.GetExpiresAt().AsTime()
+	more := want.Sub(end).Round(time.Millisecond)
+	switch {
+	case more < 0:
+		return nil, fault.Field("expires_at", want.Format(time.RFC3339), "want a time after the present end, "+end.Format(time.RFC3339))
+	case more == 0:
+		return sb, nil
+	case more < time.Second:
+		more = time.Second // the least that the vendor adds
+	}
+	h, _ := readHandle(sb.GetHandle())
+	_, err = c.vendor.ExtendTimeout(ctx, h.Session, more)
+	if api.Is(err, http.StatusBadRequest, http.StatusUnprocessableEntity) {
+		return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_SPEC_UNSATISFIABLE, "the vendor does not extend it: %w", err).
+			With("sandbox_id", id).With("milliseconds", strconv.FormatInt(more.Milliseconds(), 10))
+	}
+	if err != nil {
+		return nil, d.explainSession(ctx, req.GetSandbox(), err, true)
+	}
+	return d.byName(ctx, c, h.Name, id)
+}
+
+func notRunning(id string, sb *providerv1.Sandbox) *fault.Error {
+	const prefix = len("SANDBOX_STATE_")
+	state := sb.GetState().String()[prefix:]
+	return fault.New(providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_RUNNING, "sandbox %q is %s: %s", id, state, sb.GetStatusReason()).
+		With("sandbox_id", id).With("state", state)
+}
+
+// explainSession is explain for a call about a session, of which the vendor may
+// have said that it is not there or has ended. What that means is what the vendor
+// says of the sandbox.
+func (d *Driver) explainSession(ctx context.Context, ref *providerv1.SandboxRef, cause error, changes bool) error {
+	if !api.Is(cause, http.StatusNotFound, http.StatusGone, http.StatusUnprocessableEntity) {
+		return explain(cause, changes)
+	}
+	d.known.forget(ref.GetSandboxId())
+	sb, err := d.GetSandbox(ctx, &providerv1.GetSandboxRequest{By: &providerv1.GetSandboxRequest_Sandbox{Sandbox: ref}})
+	switch {
+	case err != nil:
+		return err
+	case sb.GetState() != providerv1.SandboxState_SANDBOX_STATE_RUNNING:
+		return notRunning(ref.GetSandboxId(), sb)
+	}
+	return explain(cause, changes)
+}
