@@ -18,7 +18,7 @@ func deaths() []engine.Case {
 		},
 		{
 			ID: "exec/out-of-memory", Title: "A command that was killed for want of memory says so.",
-			Profile: engine.Exec, Requirements: []string{"REQ-EXEC-032"}, Needs: []string{"compute.memory"}, Cost: 30, Budget: time.Minute,
+			Profile: engine.Exec, Requirements: []string{"REQ-EXEC-032"}, Needs: []string{"compute.memory"}, Cost: 30, Budget: 2 * time.Minute,
 			Run: outOfMemory,
 		},
 	}
@@ -49,8 +49,10 @@ func outOfMemory(t *engine.T) {
 	box := stage.Create(t, func(r *providerv1.CreateSandboxRequest) {
 		r.Spec.Resources = &providerv1.Resources{MemoryBytes: int64(mib) << 20}
 	})
-	// It keeps the last line, which never ends.
-	out := box.Sh("echo ready; exec tail -n 1 /dev/zero")
+	// It keeps the last line, which never ends, and is silent as long as the machine takes to give it the memory.
+	taking := box.Start(stage.Script("echo ready; exec tail -n 1 /dev/zero")).Attach()
+	taking.Silence(t.Slowly(90 * time.Second))
+	out := taking.Wait()
 	if !out.Exit.GetOutOfMemory() || out.Exit.GetCause() != providerv1.ExitCause_EXIT_CAUSE_SANDBOX || code(out.Exit) == 0 {
 		t.Errorf("a command that takes all memory ended with %s: want out_of_memory with cause SANDBOX", stage.ExitText(out.Exit))
 	}

@@ -65,8 +65,9 @@ func ReadAll(p Process, r io.Reader) ([]byte, error) {
 	var out []byte
 	for {
 		if cap(out)-len(out) < step {
-			grown := make([]byte, len(out), 2*cap(out)+step)
-			p.Alloc(int64(cap(grown) - cap(out)))
+			size := 2*cap(out) + step
+			p.Alloc(int64(size - cap(out))) // first, so that what a sandbox cannot have costs nothing
+			grown := make([]byte, len(out), size)
 			copy(grown, out)
 			out = grown
 		}
