@@ -27,18 +27,19 @@ func installAgent(program, stateDir string) (string, error) {
 	if have, err := os.ReadFile(path); err == nil && bytes.Equal(have, data) {
 		return path, nil
 	}
-	fresh, err := os.CreateTemp(stateDir, agentFile+"-*")
+	fresh := path + ".new" // one plugin at a time has the state folder
+	f, err := os.OpenFile(fresh, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return "", fmt.Errorf("install the guest's agent: %w", err)
 	}
-	_, err = fresh.Write(data)
+	_, err = f.Write(data)
 	// Not only for its owner: in a guest, users of any number execute it.
-	err = errors.Join(err, fresh.Chmod(0o755), fresh.Sync(), fresh.Close())
+	err = errors.Join(err, f.Chmod(0o755), f.Sync(), f.Close())
 	if err == nil {
-		err = os.Rename(fresh.Name(), path)
+		err = os.Rename(fresh, path)
 	}
 	if err != nil {
-		return "", fmt.Errorf("install the guest's agent: %w", errors.Join(err, os.Remove(fresh.Name())))
+		return "", fmt.Errorf("install the guest's agent: %w", errors.Join(err, os.Remove(fresh)))
 	}
 	return path, nil
 }
