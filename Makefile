@@ -30,6 +30,7 @@ help: ## Show what can be made
 .PHONY: build
 build: ## Build all binaries into bin/
 	@mkdir -p bin
+	go build -trimpath -buildvcs=false -ldflags '-s -w' -o bin/ ./cmd/sandbar-provider-local/sandbar-guest-agent
 	go build $(BUILDFLAGS) -o bin/ ./cmd/sandbar ./cmd/sandbar/sandbar-broker ./cmd/sandbar-provider-local ./cmd/sandbar-provider-fake ./cmd/sandbar-provider-vercel
 
 # One package at a time: several of them start dozens of real sandboxes each,

@@ -180,7 +180,7 @@ func (d *Driver) boot(ctx context.Context, store *record.Store, conf config, id 
 		return fault.New(providerv1.ErrorReason_ERROR_REASON_OPERATION_IN_PROGRESS, "sandbox %q is in use by its process", id).
 			With("sandbox_id", id).WithEffect(providerv1.Effect_EFFECT_NONE)
 	}
-	boot.RetainBytes = conf.settings.retain
+	boot.RetainBytes, boot.Agent = conf.settings.retain, conf.agent
 	defer d.busy()()
 	wait, err := shim.Spawn(ctx, d.opts.Binary, dir, lock, boot)
 	if err != nil {

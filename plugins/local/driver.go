@@ -38,6 +38,8 @@ type config struct {
 	owner    string
 	settings settings
 	images   *image.Store
+	// agent is the program of guests to come; empty: the provider's own.
+	agent string
 }
 
 // Options of New.
@@ -48,6 +50,11 @@ type Options struct {
 	// runsc.Dispatch and shim.Main, as cmd/sandbar-provider-local does. Empty:
 	// the running one.
 	Binary string
+	// GuestAgent is the program that is process 1 of guests, made of package
+	// guestagent; a state that was saved with it is restored by any build of the
+	// provider that has the same gVisor. Empty: Binary, whose states only the very
+	// same build restores.
+	GuestAgent string
 	// Log takes what no caller can be told; nil: nothing is logged.
 	Log *slog.Logger
 }
@@ -95,7 +102,7 @@ func (d *Driver) Configure(ctx context.Context, req *providerv1.ConfigureRequest
 		if next.stateDir != d.conf.stateDir {
 			return fault.Field("state_dir", next.stateDir, "want "+d.conf.stateDir+": it cannot change while the plugin runs")
 		}
-		next.images = d.conf.images
+		next.images, next.agent = d.conf.images, d.conf.agent
 		d.conf = next
 		d.rewarm(d.store, next.settings)
 		return nil
@@ -114,6 +121,9 @@ func (d *Driver) Configure(ctx context.Context, req *providerv1.ConfigureRequest
 		d.log.WarnContext(ctx, "sweep leftovers", "error", err)
 	}
 	d.sweepMembers(ctx, store)
+	if next.agent, err = installAgent(d.opts.GuestAgent, next.stateDir); err != nil {
+		return internal(providerv1.Effect_EFFECT_NONE, "%w", errors.Join(err, store.Close()))
+	}
 	if next.images, err = d.openImages(ctx, next.stateDir, store); err != nil {
 		return errors.Join(err, store.Close())
 	}

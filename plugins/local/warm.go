@@ -39,7 +39,7 @@ func (d *Driver) newWarm(store *record.Store, set settings) *warm {
 		return nil
 	}
 	w := &warm{settings: set, spec: &providerv1.SandboxSpec{Resources: set.withDefaults(nil)}}
-	boot := shim.Boot{Root: shim.Root{Host: true}, RetainBytes: set.retain, Member: &shim.MemberSpec{
+	boot := shim.Boot{Root: shim.Root{Host: true}, RetainBytes: set.retain, Agent: d.conf.agent, Member: &shim.MemberSpec{
 		MemoryBytes: w.spec.GetResources().GetMemoryBytes(),
 		DiskBytes:   w.spec.GetResources().GetDiskBytes(), Pids: w.spec.GetResources().GetPids(),
 	}}

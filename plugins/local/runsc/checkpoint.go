@@ -16,6 +16,8 @@ import (
 
 	"gvisor.dev/gvisor/pkg/state/statefile"
 	"gvisor.dev/gvisor/runsc/sandbox"
+
+	"github.com/sandbar-dev/sandbar/plugins/local/runsc/internal/wire"
 )
 
 const (
@@ -32,8 +34,9 @@ var ErrIncompatible = errors.New("checkpoint is incompatible")
 // manifest is what a checkpoint needs beside gVisor's own files.
 type manifest struct {
 	Version   int            `json:"version"`
-	Runtime   string         `json:"runtime"` // gVisor's module version: its state format is private to it
-	Agent     string         `json:"agent"`   // identity of the agent's file, whose code is mapped in the guest
+	Runtime   string         `json:"runtime"`  // gVisor's module version: its state format is private to it
+	Agent     string         `json:"agent"`    // identity of the agent's file, whose code is mapped in the guest
+	Protocol  int            `json:"protocol"` // what that agent speaks
 	NextExec  int            `json:"next_exec"`
 	NextFile  int64          `json:"next_stream"`
 	Execs     []manifestExec `json:"execs,omitempty"`
@@ -84,10 +87,6 @@ func (s *Sandbox) Checkpoint(ctx context.Context, dir string, keepRunning bool, 
 	if err := os.Mkdir(image, 0o700); err != nil {
 		return fmt.Errorf("create checkpoint: %w", err)
 	}
-	agent, err := agentIdentity(s.cfg.Agent)
-	if err != nil {
-		return fmt.Errorf("identify agent: %w", err)
-	}
 	// No request is half-way from here on.
 	s.ctl.quiesce.Lock()
 	defer s.ctl.quiesce.Unlock()
@@ -97,7 +96,7 @@ func (s *Sandbox) Checkpoint(ctx context.Context, dir string, keepRunning bool, 
 		return fmt.Errorf("checkpoint sandbox %q: %w", s.cfg.ID, ErrEnded)
 	}
 	m := &manifest{
-		Version: manifestVersion, Runtime: runtimeVersion(), Agent: agent, Limits: s.cfg.Limits, Mounts: s.cfg.Mounts,
+		Version: manifestVersion, Runtime: runtimeVersion(), Agent: s.agent, Protocol: wire.Protocol, Limits: s.cfg.Limits, Mounts: s.cfg.Mounts,
 		Copies: s.cfg.Copies.Targets,
 	}
 	if err := s.stopAndSave(ctx, dir, image, m, keepRunning, stopped); err != nil {
@@ -221,6 +220,8 @@ func Restore(ctx context.Context, cfg Config, dir string) (*Sandbox, error) {
 	switch {
 	case m.Version != manifestVersion, m.Runtime != runtimeVersion():
 		return nil, fmt.Errorf("restore checkpoint of runtime %q with %q: %w", m.Runtime, runtimeVersion(), ErrIncompatible)
+	case m.Protocol != wire.Protocol:
+		return nil, fmt.Errorf("restore checkpoint of protocol %d with %d: %w", m.Protocol, wire.Protocol, ErrIncompatible)
 	case m.Agent != agent:
 		return nil, fmt.Errorf("restore checkpoint with another agent: %w", ErrIncompatible)
 	case m.Limits != cfg.Limits || len(m.Mounts) != len(cfg.Mounts), !slices.Equal(m.Copies, cfg.Copies.Targets):

@@ -33,8 +33,8 @@ type Config struct {
 	// Files are regular files that a new guest finds at these absolute paths, whatever its lower root has there. They are the guest's to
 	// change.
 	Files map[string]string
-	// Agent is a host file that contains a binary which calls Dispatch, usually the running one. A checkpoint can be restored
-	// only with the very same file content.
+	// Agent is a host file that contains a binary which calls Dispatch, such as the running one, or is made of package guestagent. A
+	// checkpoint can be restored only with the very same file content. It is needed by this path until Create or Restore returns.
 	Agent string
 	// Disk is a host directory for what the guest writes, in files without a name; empty keeps it in memory.
 	Disk string

@@ -16,10 +16,12 @@ import (
 
 // Sandbox is one running guest. Close ends it; the end of the process would too.
 type Sandbox struct {
-	cfg  Config
-	conf *config.Config
-	ctl  *control
-	sand *sandbox.Sandbox // for calls that need no container state
+	cfg Config
+	// agent is the identity of cfg.Agent, which may have another path by now.
+	agent string
+	conf  *config.Config
+	ctl   *control
+	sand  *sandbox.Sandbox // for calls that need no container state
 
 	lower *Lower
 
@@ -66,6 +68,9 @@ func boot(ctx context.Context, cfg Config, run func(*Sandbox) error) (_ *Sandbox
 		return nil, err
 	}
 	s := &Sandbox{cfg: cfg, execs: map[string]*Exec{}, done: make(chan struct{})}
+	if s.agent, err = agentIdentity(cfg.Agent); err != nil {
+		return nil, fmt.Errorf("identify agent: %w", err)
+	}
 	if s.conf, err = cfg.runtime(); err != nil {
 		return nil, err
 	}

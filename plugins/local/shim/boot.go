@@ -37,6 +37,8 @@ type Boot struct {
 	Root Root `json:"root"`
 	// VolumeData maps the names of mounted volumes to their folders.
 	VolumeData map[string]string `json:"volume_data,omitempty"`
+	// Agent is the program that is process 1 of a new guest, a file in the file system of the sandbox's folder; empty: the provider's own.
+	Agent string `json:"agent,omitempty"`
 	// RetainBytes is how much output of each stream is kept.
 	RetainBytes int `json:"retain_bytes"`
 	// Member is set for a member of the warm pool, which has no record.

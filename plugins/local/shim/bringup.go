@@ -73,11 +73,9 @@ func config(l *life, boot *Boot) (runsc.Config, error) {
 	if err != nil {
 		return runsc.Config{}, err
 	}
-	exe, err := os.Readlink("/proc/self/exe")
-	if err != nil {
-		return runsc.Config{}, fmt.Errorf("find own binary: %w", err)
+	if cfg.Agent, err = agent(l, boot); err != nil {
+		return runsc.Config{}, err
 	}
-	cfg.Agent = exe
 	cfg.Limits, err = limits(spec.GetResources())
 	return cfg, err
 }

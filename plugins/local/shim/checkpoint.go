@@ -114,7 +114,7 @@ func (g *guest) checkpoint(ctx context.Context, dir string, keepRunning bool, me
 			g.execs.Thaw()
 			return err
 		}
-		return os.WriteFile(filepath.Join(dir, execsName), data, 0o600)
+		return errors.Join(keepAgent(g.life.dir, dir), os.WriteFile(filepath.Join(dir, execsName), data, 0o600))
 	})
 	if keepRunning || err != nil {
 		g.execs.Thaw()

@@ -47,7 +47,19 @@ func build(dir string) error {
 	}
 	return errors.Join(
 		programs.Build(dir, "e2e", "./cmd/sandbar", "./cmd/sandbar/sandbar-broker", "./cmd/sandbar-provider-local", "./cmd/sandbar-provider-fake", "./cmd/sandbar/internal/e2e/testdata/guest"),
-		programs.Build(other, "another", "./cmd/sandbar", "./cmd/sandbar/sandbar-broker"))
+		programs.BuildGuestAgent(dir),
+		programs.Build(other, "another", "./cmd/sandbar", "./cmd/sandbar/sandbar-broker", "./cmd/sandbar-provider-local"),
+		otherAgent(dir, other))
+}
+
+// otherAgent makes an agent that is another file than the first.
+func otherAgent(dir, other string) error {
+	const name = "sandbar-guest-agent"
+	program, err := os.ReadFile(filepath.Join(dir, name))
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(other, name), append(program, "another"...), 0o755)
 }
 
 // TestAsOrdinaryUser runs every other test once more without any rights.

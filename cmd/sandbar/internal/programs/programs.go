@@ -14,7 +14,17 @@ import (
 // version is the one given. The flags are those of `make build`, so that its cache
 // serves.
 func Build(dir, version string, packages ...string) error {
-	args := append([]string{"build", "-trimpath", "-ldflags", "-s -w -X main.version=" + version, "-o", dir + "/"}, packages...)
+	return build(append([]string{"-ldflags", "-s -w -X main.version=" + version, "-o", dir + "/"}, packages...)...)
+}
+
+// BuildGuestAgent builds the agent of the provider local into a folder. It has no
+// version.
+func BuildGuestAgent(dir string) error {
+	return build("-buildvcs=false", "-ldflags", "-s -w", "-o", dir+"/", "./cmd/sandbar-provider-local/sandbar-guest-agent")
+}
+
+func build(flags ...string) error {
+	args := append([]string{"build", "-trimpath"}, flags...)
 	cmd := exec.CommandContext(context.Background(), "go", args...) // TestMain has no context
 	cmd.Dir = "../../../.."                                         // from the folder of the test
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")

@@ -44,6 +44,11 @@ const (
 	MaxRequest = 4 << 20
 )
 
+// Protocol is what the types of this package amount to. A guest that is restored speaks that of the build which
+// saved it, so it changes with what an agent or a shim of an older build would not understand; TestProtocol finds every
+// change.
+const Protocol = 1
+
 // Op names what a request asks for.
 type Op string
 
