@@ -1,0 +1,485 @@
+package daytona_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"mime/multipart"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/protobuf/types/known/structpb"
+
+	"github.com/sandbar-dev/sandbar/conformance/simulator/daytona"
+	"github.com/sandbar-dev/sandbar/plugins/fake"
+	"github.com/sandbar-dev/sandbar/plugins/sdk"
+	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
+	"github.com/sandbar-dev/sandbar/proto/handshake"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// guests serves the in-memory provider.
+func guests(t *testing.T) providerv1.ProviderServiceClient {
+	t.Helper()
+	driver := fake.New(fake.Options{})
+	s, err := sdk.NewServer(driver, sdk.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.MkdirTemp("", "sbd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	socket := filepath.Join(dir, "s")
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := grpc.NewServer(sdk.ServerOptions()...)
+	s.Register(g)
+	served := make(chan error, 1)
+	go func() { served <- g.Serve(l) }()
+	conn, err := grpc.NewClient("unix:"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(handshake.MaxMessageBytes), grpc.MaxCallSendMsgSize(handshake.MaxMessageBytes)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = conn.Close()
+		g.Stop()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+		s.Close()
+		driver.Close()
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	client := providerv1.NewProviderServiceClient(conn)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if _, err := client.Configure(ctx, &providerv1.ConfigureRequest{Settings: &structpb.Struct{}, Owner: "o"}); err != nil {
+		t.Fatal(err)
+	}
+	return client
+}
+
+// caller speaks to a simulator as the vendor's own clients do.
+type caller struct {
+	t      *testing.T
+	url    string
+	client *http.Client
+	key    string
+}
+
+func start(t *testing.T, opts daytona.Options) *caller {
+	t.Helper()
+	opts.Guests = guests(t)
+	sim, err := daytona.New(t.Context(), opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(sim)
+	c := &caller{t: t, url: server.URL, client: &http.Client{Transport: &http.Transport{}, Timeout: 2 * time.Minute}, key: daytona.DefaultKey}
+	t.Cleanup(func() {
+		c.client.CloseIdleConnections()
+		server.CloseClientConnections()
+		server.Close()
+		if err := sim.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return c
+}
+
+// answer is what came back.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+// said is a field of the answer, which is an object.
+func (a answer) said(name string) any {
+	var all map[string]any
+	_ = json.Unmarshal(a.body, &all) // there is nothing then
+	return all[name]
+}
+
+func (c *caller) send(method, path string, body any, header ...string) answer {
+	c.t.Helper()
+	var content io.Reader
+	switch b := body.(type) {
+	case nil:
+	case io.Reader:
+		content = b
+	default:
+		text, err := json.Marshal(b)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		content = bytes.NewReader(text)
+	}
+	req, err := http.NewRequestWithContext(c.t.Context(), method, c.url+path, content)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+c.key)
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	resp, err := c.client.Do(req)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }() // it was only read
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return answer{resp.StatusCode, resp.Header, text}
+}
+
+// want sends, and checks the status.
+func (c *caller) want(status int, method, path string, body any, header ...string) answer {
+	c.t.Helper()
+	a := c.send(method, path, body, header...)
+	if a.status != status {
+		c.t.Fatalf("%s %s answers %d: %s; want %d", method, path, a.status, a.body, status)
+	}
+	return a
+}
+
+type object = map[string]any
+
+// create makes a sandbox, and returns its id and where its toolbox is.
+func (c *caller) create(more object) (id, toolbox string) {
+	c.t.Helper()
+	body := object{"networkBlockAll": true}
+	for name, v := range more {
+		body[name] = v
+	}
+	id, _ = c.want(200, "POST", "/api/sandbox", body).said("id").(string)
+	if got := c.want(200, "GET", "/api/sandbox/"+id, nil).said("state"); got != "started" {
+		c.t.Fatalf("sandbox %s is %v: want started", id, got)
+	}
+	return id, "/toolbox/" + id
+}
+
+// until looks until a sandbox's state is one of those; "" is that there is none.
+func (c *caller) until(id string, states ...string) {
+	c.t.Helper()
+	var state string
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		state, _ = c.send("GET", "/api/sandbox/"+id, nil).said("state").(string)
+		for _, s := range states {
+			if s == state {
+				return
+			}
+		}
+	}
+	c.t.Fatalf("sandbox %s is %q: want one of %q", id, state, states)
+}
+
+func TestSandboxes(t *testing.T) {
+	c := start(t, daytona.Options{})
+	made := c.want(200, "POST", "/api/sandbox", object{
+		"name": "one", "labels": object{"team": "suite"}, "env": object{"A": "b"}, "networkBlockAll": true, "snapshot": "daytona-medium",
+		"target": "eu", "ttlMinutes": 5, "autoStopInterval": 0,
+	})
+	shown := object{"name": "one", "cpu": 2.0, "memory": 4.0, "disk": 8.0, "target": "eu", "desiredState": "started", "autoStopInterval": 0.0}
+	for name, want := range shown {
+		if diff := cmp.Diff(want, made.said(name)); diff != "" {
+			t.Errorf("%s (- want, + got):\n%s", name, diff)
+		}
+	}
+	if made.said("autoDestroyAt") == nil || made.header.Get("X-RateLimit-Limit-sandbox-create") != "600" {
+		t.Errorf("the answer lacks when it ends, or the rate limit: %s %v", made.body, made.header)
+	}
+	id, _ := made.said("id").(string)
+	if got := c.want(200, "GET", "/api/sandbox/one", nil).said("id"); got != id {
+		t.Errorf("its name finds %v: want %s", got, id)
+	}
+	c.want(200, "DELETE", "/api/sandbox/one", nil)
+	c.want(404, "GET", "/api/sandbox/one", nil) // the name is free at once
+	again := c.want(200, "POST", "/api/sandbox", object{"name": "one", "networkBlockAll": true})
+	if again.said("id") == id {
+		t.Errorf("a new sandbox has the old id")
+	}
+	c.until(id, "")
+	if open := c.want(200, "POST", "/api/sandbox", object{}); open.header.Get("X-Simulator-Network") != "closed" {
+		t.Error("a sandbox whose network is not blocked does not say that the simulator's is")
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	c := start(t, daytona.Options{Quota: 1})
+	id, toolbox := c.create(object{"name": "one"})
+	for _, tc := range []struct {
+		name         string
+		status       int
+		method, path string
+		body         any
+		says         string
+	}{
+		{"name taken", 409, "POST", "/api/sandbox", object{"name": "one"}, "already exists"},
+		{"quota", 400, "POST", "/api/sandbox", object{"name": "two"}, "limit exceeded"},
+		{"snapshot", 400, "POST", "/api/sandbox", object{"snapshot": "none"}, "not found"},
+		{"resources", 400, "POST", "/api/sandbox", object{"cpu": 2}, "resources"},
+		{"region", 404, "POST", "/api/sandbox", object{"target": "mars"}, "Region not found"},
+		{"networks", 400, "POST", "/api/sandbox", object{"networkAllowList": "everything"}, "CIDR"},
+		{"image", 501, "POST", "/api/sandbox", object{"buildInfo": object{}}, "no images"},
+		{"no JSON", 400, "POST", "/api/sandbox", strings.NewReader("{"), "JSON"},
+		{"absent", 404, "GET", "/api/sandbox/none", nil, "not found"},
+		{"pause", 422, "POST", "/api/sandbox/" + id + "/pause", nil, "not supported"},
+		{"fork", 422, "POST", "/api/sandbox/" + id + "/fork", object{}, "not supported"},
+		{"started", 501, "POST", "/api/sandbox/" + id + "/resize", object{}, "no POST"},
+		{"page", 400, "GET", "/api/sandbox?limit=201", nil, "limit"},
+		{"cursor", 400, "GET", "/api/sandbox?cursor=!", nil, "cursor"},
+		{"session", 404, "GET", toolbox + "/process/session/none", nil, "session not found"},
+		{"line", 400, "POST", toolbox + "/process/execute", object{"command": " "}, "empty"},
+		{"terminal", 501, "POST", toolbox + "/process/pty", object{}, "no POST"},
+		{"file", 404, "GET", toolbox + "/files/download?path=none", nil, ""},
+		{"toolbox", 404, "GET", "/toolbox/none/work-dir", nil, "not found"},
+	} {
+		a := c.send(tc.method, tc.path, tc.body)
+		message, _ := a.said("message").(string)
+		if a.status != tc.status || a.said("statusCode") != float64(tc.status) || !strings.Contains(message, tc.says) {
+			t.Errorf("%s: %d %s: want %d, and a message with %q", tc.name, a.status, a.body, tc.status, tc.says)
+		}
+	}
+	c.key = "another"
+	c.want(401, "GET", "/api/sandbox/one", nil)
+}
+
+func TestRateLimit(t *testing.T) {
+	c := start(t, daytona.Options{Creates: 2})
+	c.create(nil)
+	c.create(nil)
+	a := c.want(429, "POST", "/api/sandbox", object{})
+	if a.header.Get("Retry-After") == "" || a.header.Get("X-RateLimit-Remaining-sandbox-create") != "0" {
+		t.Errorf("the headers are %v: want Retry-After, and none left", a.header)
+	}
+}
+
+func TestListing(t *testing.T) {
+	c := start(t, daytona.Options{})
+	var ids []string
+	for i := range 5 {
+		id, _ := c.create(object{"labels": object{"owner": "a", "parity": []string{"even", "odd"}[i%2]}})
+		ids = append(ids, id)
+	}
+	list := func(query url.Values) (found []string) {
+		t.Helper()
+		for {
+			var page struct {
+				Items []struct {
+					ID string `json:"id"`
+				} `json:"items"`
+				NextCursor *string `json:"nextCursor"`
+			}
+			if err := json.Unmarshal(c.want(200, "GET", "/api/sandbox?"+query.Encode(), nil).body, &page); err != nil {
+				t.Fatal(err)
+			}
+			for _, sb := range page.Items {
+				found = append(found, sb.ID)
+			}
+			if page.NextCursor == nil {
+				return found
+			}
+			query.Set("cursor", *page.NextCursor)
+		}
+	}
+	if diff := cmp.Diff(ids, list(url.Values{"limit": {"2"}, "order": {"asc"}})); diff != "" {
+		t.Errorf("oldest first, in pages (- want, + got):\n%s", diff)
+	}
+	newest := []string{ids[4], ids[2], ids[0]}
+	if diff := cmp.Diff(newest, list(url.Values{"limit": {"1"}, "labels": {`{"parity":"even","owner":"a"}`}})); diff != "" {
+		t.Errorf("newest first, by labels (- want, + got):\n%s", diff)
+	}
+	if got := list(url.Values{"labels": {`{"owner":"b"}`}}); len(got) > 0 {
+		t.Errorf("somebody else's are %q", got)
+	}
+}
+
+// TestTimes: a time to live ends a sandbox, and idleness stops one.
+func TestTimes(t *testing.T) {
+	c := start(t, daytona.Options{Minute: 200 * time.Millisecond})
+	mortal, _ := c.create(object{"ttlMinutes": 1, "autoStopInterval": 0})
+	c.until(mortal, "")
+	idle, _ := c.create(object{"autoStopInterval": 1, "autoDeleteInterval": 0})
+	c.until(idle, "")
+	c.want(400, "POST", "/api/sandbox", object{"autoStopInterval": -1})
+}
+
+// TestStop: files stay, and processes do not.
+func TestStop(t *testing.T) {
+	c := start(t, daytona.Options{})
+	id, toolbox := c.create(nil)
+	c.want(200, "POST", toolbox+"/process/execute", object{"command": "echo kept > file"})
+	c.want(200, "POST", "/api/sandbox/"+id+"/stop", nil)
+	c.until(id, "stopped")
+	c.want(400, "POST", toolbox+"/process/execute", object{"command": "true"})
+	c.want(200, "POST", "/api/sandbox/"+id+"/start", nil)
+	c.until(id, "started")
+	if a := c.want(200, "GET", toolbox+"/files/download?path=file", nil); string(a.body) != "kept\n" {
+		t.Errorf("the file has %q", a.body)
+	}
+}
+
+func TestExecute(t *testing.T) {
+	c := start(t, daytona.Options{})
+	_, toolbox := c.create(object{"env": object{"FROM": "sandbox"}})
+	for _, tc := range []struct {
+		name   string
+		body   object
+		status int
+		code   any
+		says   string
+	}{
+		{"both streams", object{"command": `echo "$FROM $OWN"; echo err >&2; exit 7`, "envs": object{"OWN": "call"}}, 200, 7.0, "sandbox call\nerr\n"},
+		{"folder", object{"command": "pwd", "cwd": "/tmp"}, 200, 0.0, "/tmp\n"},
+		{"no folder", object{"command": "pwd", "cwd": "/none"}, 200, -1.0, ""},
+		{"too long", object{"command": "sleep 600", "timeout": 1}, 408, nil, ""},
+	} {
+		a := c.want(tc.status, "POST", toolbox+"/process/execute", tc.body)
+		if got, _ := a.said("result").(string); a.said("exitCode") != tc.code || tc.says != "" && got != tc.says {
+			t.Errorf("%s: %s: want %v and %q", tc.name, a.body, tc.code, tc.says)
+		}
+	}
+}
+
+// follow reads a log to its end over a socket.
+func (c *caller) follow(path string, header ...string) string {
+	c.t.Helper()
+	ctx, cancel := context.WithTimeout(c.t.Context(), time.Minute)
+	defer cancel()
+	h := http.Header{"Authorization": {"Bearer " + c.key}}
+	for i := 0; i < len(header); i += 2 {
+		h.Set(header[i], header[i+1])
+	}
+	conn, _, err := websocket.Dial(ctx, c.url+path, &websocket.DialOptions{HTTPClient: c.client, HTTPHeader: h}) //nolint:bodyclose // the library does
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer func() { _ = conn.CloseNow() }() // it has ended
+	var out strings.Builder
+	for {
+		_, data, err := conn.Read(ctx)
+		if websocket.CloseStatus(err) == websocket.StatusNormalClosure {
+			return out.String()
+		}
+		if err != nil {
+			c.t.Fatalf("after %q: %v", out.String(), err)
+		}
+		out.Write(data)
+	}
+}
+
+func TestSessions(t *testing.T) {
+	c := start(t, daytona.Options{})
+	_, toolbox := c.create(nil)
+	sessions := toolbox + "/process/session"
+	c.want(201, "POST", sessions, object{"sessionId": "s"})
+	c.want(409, "POST", sessions, object{"sessionId": "s"})
+	const script = `printf 'out\000put\n'; echo err >&2; printf unended; exit 3`
+	version := []string{"X-Daytona-SDK-Version", "0.205.1"}
+	done := c.want(200, "POST", sessions+"/s/exec", object{"command": script}, version...)
+	ended := object{"exitCode": 3.0, "stdout": "output\nunended\n", "stderr": "err\n"}
+	for name, want := range ended {
+		if diff := cmp.Diff(want, done.said(name)); diff != "" {
+			t.Errorf("%s (- want, + got):\n%s", name, diff)
+		}
+	}
+	if got := c.want(200, "POST", sessions+"/s/exec", object{"command": "echo plain"}); got.said("output") != "plain\n" || got.said("stdout") != nil {
+		t.Errorf("a client without a version is answered %s", got.body)
+	}
+	async := c.want(202, "POST", sessions+"/s/exec", object{"command": "echo first; sleep 0.2; echo last", "runAsync": true})
+	id, _ := async.said("cmdId").(string)
+	command := sessions + "/s/command/" + id
+	if got := c.follow(command + "/logs?follow=true"); got != "first\nlast\n" {
+		t.Errorf("the log is %q", got)
+	}
+	if got := c.follow(command+"/logs?follow=true", version...); got != "\x01\x01\x01first\n\x01\x01\x01last\n" {
+		t.Errorf("with a version the log is %q", got)
+	}
+	if got := c.want(200, "GET", command, nil).said("exitCode"); got != 0.0 {
+		t.Errorf("it ended with %v", got)
+	}
+	if got := c.want(200, "GET", command+"/logs", nil); string(got.body) != "first\nlast\n" {
+		t.Errorf("what was logged is %q", got.body)
+	}
+	endless := c.want(202, "POST", sessions+"/s/exec", object{"command": "sleep 600", "runAsync": true}).said("cmdId")
+	if endless == nil {
+		t.Error("there is no cmdId")
+	}
+	c.want(204, "DELETE", sessions+"/s", nil)
+	c.want(404, "GET", sessions+"/s", nil)
+}
+
+func TestFiles(t *testing.T) {
+	c := start(t, daytona.Options{})
+	_, toolbox := c.create(nil)
+	var body bytes.Buffer
+	form := multipart.NewWriter(&body)
+	content := "every\x00byte\xff"
+	for _, part := range [][2]string{{"files[0].path", "/tmp/a/b c.bin"}, {"files[0].file", content}} {
+		w, err := form.CreateFormField(part[0])
+		if err == nil {
+			_, err = w.Write([]byte(part[1]))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := form.Close(); err != nil {
+		t.Fatal(err)
+	}
+	c.want(200, "POST", toolbox+"/files/bulk-upload", &body, "Content-Type", form.FormDataContentType())
+	if a := c.want(200, "GET", toolbox+"/files/download?path="+url.QueryEscape("/tmp/a/b c.bin"), nil); string(a.body) != content {
+		t.Errorf("it has %q: want %q", a.body, content)
+	}
+	a := c.want(200, "POST", toolbox+"/files/bulk-download", object{"paths": []string{"/tmp/a/b c.bin", "/none"}})
+	parts := multipart.NewReader(bytes.NewReader(a.body), "DAYTONA-FILE-BOUNDARY")
+	for _, want := range []string{"file", "error"} {
+		part, err := parts.NextPart()
+		if err != nil || part.FormName() != want {
+			t.Fatalf("there is a part %v, %v: want %s", part, err, want)
+		}
+	}
+	c.want(201, "POST", toolbox+"/files/folder?path=/tmp/x/y&mode=755", nil)
+	c.want(400, "POST", toolbox+"/files/bulk-upload", strings.NewReader("no form"))
+}
+
+func TestFaults(t *testing.T) {
+	c := start(t, daytona.Options{})
+	c.want(200, "POST", "/_simulator/faults", object{"path": "/sandbox", "kind": "status", "status": 429, "retryAfter": 3})
+	if a := c.want(429, "GET", "/api/sandbox", nil); a.header.Get("Retry-After") != "3" {
+		t.Errorf("the headers are %v", a.header)
+	}
+	c.want(200, "GET", "/api/sandbox", nil)
+	c.want(400, "POST", "/_simulator/faults", object{"path": "/sandbox", "kind": "odd"})
+	c.want(200, "DELETE", "/_simulator/faults", nil)
+	c.want(404, "POST", "/_simulator/evict", object{"name": "none"})
+	id, toolbox := c.create(object{"name": "doomed"})
+	c.want(200, "POST", "/_simulator/evict", object{"name": "doomed"})
+	c.until(id, "error")
+	c.want(400, "GET", toolbox+"/work-dir", nil)
+	c.want(200, "DELETE", "/api/sandbox/doomed", nil)
+	c.until(id, "")
+}

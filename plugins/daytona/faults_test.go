@@ -1,0 +1,268 @@
+package daytona_test
+
+import (
+	"context"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	simulator "github.com/sandbar-dev/sandbar/conformance/simulator/daytona"
+	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
+)
+
+const (
+	none    = providerv1.Effect_EFFECT_NONE
+	unknown = providerv1.Effect_EFFECT_UNKNOWN
+)
+
+func inject(t *testing.T, v vendor, f simulator.Fault) {
+	t.Helper()
+	if err := v.Inject(f); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Where sandboxes are made, and what commands print comes from.
+const creating, logs = "/sandbox", "/toolbox/*/process/session/*/command/*/logs"
+
+func TestRefusalsOfTheVendor(t *testing.T) {
+	v := newVendor(t)
+	p := newPlugin(t, v, t.TempDir(), nil)
+	for _, tc := range []struct {
+		status int
+		reason providerv1.ErrorReason
+		effect providerv1.Effect
+	}{
+		{429, providerv1.ErrorReason_ERROR_REASON_RATE_LIMITED, none},
+		{401, providerv1.ErrorReason_ERROR_REASON_CREDENTIALS_INVALID, none},
+		{403, providerv1.ErrorReason_ERROR_REASON_CREDENTIALS_INSUFFICIENT, none},
+		{400, providerv1.ErrorReason_ERROR_REASON_SPEC_UNSATISFIABLE, none},
+		{404, providerv1.ErrorReason_ERROR_REASON_SPEC_UNSATISFIABLE, none},
+		{422, providerv1.ErrorReason_ERROR_REASON_SPEC_UNSATISFIABLE, none},
+		{409, providerv1.ErrorReason_ERROR_REASON_OPERATION_IN_PROGRESS, unknown},
+		{500, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE, unknown},
+		{503, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE, unknown},
+	} {
+		inject(t, v, simulator.Fault{Path: creating, Kind: simulator.FaultStatus, Status: tc.status, RetryAfter: 7})
+		_, err := p.CreateSandbox(p.ctx, newRequest())
+		f := refused(t, "CreateSandbox", err, tc.reason, tc.effect)
+		if again := tc.status == 429 || tc.status >= 500; again && f.RetryAfter != 7*time.Second {
+			t.Errorf("status %d: retry after %s: want the 7 s that the vendor said", tc.status, f.RetryAfter)
+		}
+		if strings.Contains(err.Error(), simulator.DefaultKey) {
+			t.Errorf("the error has the token: %v", err)
+		}
+	}
+	p.create(newRequest())
+}
+
+// TestLostAnswer: what the vendor made without an answer is found by its key, and
+// the same request answers it.
+func TestLostAnswer(t *testing.T) {
+	v := newVendor(t)
+	state := t.TempDir()
+	p := newPlugin(t, v, state, nil)
+	inject(t, v, simulator.Fault{Path: creating, Kind: simulator.FaultLost})
+	req := newRequest()
+	_, err := p.CreateSandbox(p.ctx, req)
+	refused(t, "CreateSandbox whose answer is lost", err, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE, unknown)
+	found, err := p.GetSandbox(p.ctx, byKey(req.GetOperation().GetIdempotencyKey()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := p.CreateSandbox(p.ctx, req)
+	if err != nil || again.GetSandbox().GetVendorId() != found.GetSandbox().GetVendorId() {
+		t.Errorf("the same request answers %v, %v: want %s", again.GetSandbox().GetVendorId(), err, found.GetSandbox().GetVendorId())
+	}
+}
+
+// TestUnansweredKeyIsNotDenied: a request that may still take effect is not said to
+// have made nothing, by the next process either, until its time is over.
+func TestUnansweredKeyIsNotDenied(t *testing.T) {
+	v := newVendor(t)
+	state := t.TempDir()
+	p := newPlugin(t, v, state, nil)
+	inject(t, v, simulator.Fault{Path: creating, Kind: simulator.FaultRefused})
+	req := newRequest()
+	key := req.GetOperation().GetIdempotencyKey()
+	_, err := p.CreateSandbox(p.ctx, req)
+	refused(t, "CreateSandbox whose connection broke", err, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE, unknown)
+	next := newPlugin(t, v, state, nil)
+	for name, p := range map[string]plugin{"the process that sent it": p, "the next process": next} {
+		_, err := p.GetSandbox(p.ctx, byKey(key))
+		f := refused(t, "GetSandbox by the key, of "+name, err, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE, none)
+		if f.RetryAfter <= 0 {
+			t.Errorf("%s does not say when to ask again", name)
+		}
+	}
+	t.Log("when a request cannot be under way any more, its key made nothing")
+	later := newPlugin(t, v, state, map[string]any{"settle_after": "1s"})
+	for {
+		_, err = later.GetSandbox(later.ctx, byKey(key))
+		if !strings.Contains(err.Error(), "may still make") {
+			break
+		}
+	}
+	refused(t, "GetSandbox by the key, later", err, providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND, none)
+	_, err = later.CreateSandbox(later.ctx, req)
+	refused(t, "CreateSandbox with a key that was denied", err, providerv1.ErrorReason_ERROR_REASON_IDEMPOTENCY_KEY_REUSED, none)
+}
+
+// TestDownIsNoEffect: a vendor that cannot be connected to has not been asked.
+func TestDownIsNoEffect(t *testing.T) {
+	down := httptest.NewServer(nil)
+	down.Close()
+	p := newPlugin(t, vendor{url: down.URL}, t.TempDir(), nil)
+	req := newRequest()
+	_, err := p.CreateSandbox(p.ctx, req)
+	refused(t, "CreateSandbox", err, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE, none)
+	probe, err := p.Probe(p.ctx, &providerv1.ProbeRequest{})
+	if err != nil || probe.GetReady() || probe.GetChecks()[0].GetRemedy() == "" {
+		t.Errorf("Probe answers %v, %v: want not ready, and a remedy", probe, err)
+	}
+}
+
+// TestStreamBreaks: output is whole although the vendor's stream breaks in the
+// middle, again and again.
+func TestStreamBreaks(t *testing.T) {
+	v := newVendor(t)
+	p := newPlugin(t, v, "", nil)
+	box := p.create(newRequest())
+	for _, bytes := range []int{40_000, 60_000, 0, 300_000} {
+		inject(t, v, simulator.Fault{Path: logs, Kind: simulator.FaultCut, Bytes: bytes})
+	}
+	inject(t, v, simulator.Fault{Path: logs, Kind: simulator.FaultStatus, Status: 503})
+	out, exit := p.run(box, "sh", "-c", "seq 1 60000; exit 7")
+	if exit.GetCode() != 7 || !strings.HasPrefix(out, "1\n2\n3\n") || !strings.HasSuffix(out, "\n59999\n60000\n") || strings.Count(out, "\n") != 60000 {
+		t.Errorf("%d bytes with %d lines came, exit %v: want 60000 lines and exit code 7", len(out), strings.Count(out, "\n"), exit)
+	}
+}
+
+// TestLostAcknowledgement: a command goes on although word of what was taken over
+// was lost.
+func TestLostAcknowledgement(t *testing.T) {
+	v := newVendor(t)
+	p := newPlugin(t, v, "", nil)
+	box := p.create(newRequest())
+	inject(t, v, simulator.Fault{Path: "/toolbox/*/files/bulk-upload", Kind: simulator.FaultStatus, Status: 429, Times: 2})
+	inject(t, v, simulator.Fault{Path: "/toolbox/*/files/bulk-upload", Kind: simulator.FaultRefused})
+	out, exit := p.run(box, "seq", "1", "400000")
+	if exit.GetCode() != 0 || !strings.HasSuffix(out, "\n399999\n400000\n") || strings.Count(out, "\n") != 400000 {
+		t.Errorf("%d bytes with %d lines came, exit %v: want 400000 lines and exit code 0", len(out), strings.Count(out, "\n"), exit)
+	}
+}
+
+// TestEviction: a command whose machine is taken away died with its sandbox, and the
+// sandbox says so.
+func TestEviction(t *testing.T) {
+	v := newVendor(t)
+	p := newPlugin(t, v, "", nil)
+	req := newRequest()
+	box := p.create(req)
+	id := p.start(box, "sleep", "600")
+	name := "sandbar-" + req.GetOperation().GetIdempotencyKey()
+	if ok, err := v.Evict(p.ctx, name); err != nil || !ok {
+		t.Fatalf("evict %s: %t, %v", name, ok, err)
+	}
+	var exit *providerv1.ExitStatus
+	for exit == nil { // how it ended is known, and whether all that it printed arrived is not
+		resp, err := p.GetExec(p.ctx, &providerv1.GetExecRequest{Sandbox: box, ExecId: id})
+		if err != nil {
+			t.Fatal(err)
+		}
+		exit = resp.GetExec().GetExit()
+	}
+	if exit.GetCause() != providerv1.ExitCause_EXIT_CAUSE_SANDBOX || exit.GetSignal() != "SIGKILL" {
+		t.Errorf("the command ended with %v: want SIGKILL with cause SANDBOX", exit)
+	}
+	sb, err := p.GetSandbox(p.ctx, &providerv1.GetSandboxRequest{By: &providerv1.GetSandboxRequest_Sandbox{Sandbox: box}})
+	if err != nil || sb.GetSandbox().GetState() != providerv1.SandboxState_SANDBOX_STATE_FAILED || sb.GetSandbox().GetStatusReason() == "" {
+		t.Errorf("the sandbox is %v, %v: want FAILED with a reason", sb, err)
+	}
+	_, err = p.StartExec(p.ctx, &providerv1.StartExecRequest{
+		Sandbox: box, ExecId: newID("exe"), RequestDigest: req.GetOperation().GetRequestDigest(), Spec: &providerv1.ExecSpec{Argv: []string{"true"}},
+	})
+	refused(t, "StartExec in it", err, providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_RUNNING, none)
+}
+
+// TestSlowVendor: a call ends by its deadline, and says that it may have done
+// something.
+func TestSlowVendor(t *testing.T) {
+	v := newVendor(t)
+	p := newPlugin(t, v, t.TempDir(), nil)
+	inject(t, v, simulator.Fault{Path: creating, Kind: simulator.FaultSlow, DelayMS: 600_000})
+	ctx, cancel := context.WithTimeout(p.ctx, 2*time.Second)
+	defer cancel()
+	_, err := p.CreateSandbox(ctx, newRequest())
+	refused(t, "CreateSandbox", err, providerv1.ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED, unknown)
+}
+
+// TestQuota: a limit of the organization's is not a bad request, although the vendor
+// answers as if it were.
+func TestQuota(t *testing.T) {
+	v := newVendor(t)
+	p := newPlugin(t, v, t.TempDir(), nil)
+	inject(t, v, simulator.Fault{Path: creating, Kind: simulator.FaultStatus, Status: 400, Message: "Total CPU limit exceeded. Maximum allowed: 10."})
+	_, err := p.CreateSandbox(p.ctx, newRequest())
+	refused(t, "CreateSandbox", err, providerv1.ErrorReason_ERROR_REASON_QUOTA_EXCEEDED, none)
+}
+
+// TestNotStarted: what the vendor made and says that it could not start is taken back.
+func TestNotStarted(t *testing.T) {
+	v := newVendor(t)
+	p := newPlugin(t, v, t.TempDir(), nil)
+	req := newRequest()
+	p.create(req)
+	inject(t, v, simulator.Fault{Path: creating, Kind: simulator.FaultStatus, Status: 400, Message: "Sandbox failed to start: no runner"})
+	next := newPlugin(t, v, t.TempDir(), nil) // it has not heard of the first
+	_, err := next.CreateSandbox(next.ctx, req)
+	refused(t, "CreateSandbox", err, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE, none)
+	_, err = next.GetSandbox(next.ctx, byKey(req.GetOperation().GetIdempotencyKey()))
+	refused(t, "GetSandbox by the key", err, providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND, none)
+}
+
+// TestDeleteWaits: a sandbox that the vendor is at something else with is deleted when
+// it is done.
+func TestDeleteWaits(t *testing.T) {
+	v := newVendor(t)
+	p := newPlugin(t, v, "", nil)
+	box := p.create(newRequest())
+	inject(t, v, simulator.Fault{Method: "DELETE", Path: "/sandbox/*", Kind: simulator.FaultStatus, Status: 409, Times: 3})
+	resp, err := p.DeleteSandbox(p.ctx, &providerv1.DeleteSandboxRequest{Sandbox: box})
+	if err != nil || resp.GetAlreadyAbsent() {
+		t.Fatalf("DeleteSandbox answers %v, %v: want that it was there", resp, err)
+	}
+	resp, err = p.DeleteSandbox(p.ctx, &providerv1.DeleteSandboxRequest{Sandbox: box})
+	if err != nil || !resp.GetAlreadyAbsent() {
+		t.Errorf("again it answers %v, %v: want that it was not there", resp, err)
+	}
+}
+
+// TestUsedExec: a command of an earlier process is not run again.
+func TestUsedExec(t *testing.T) {
+	v := newVendor(t)
+	p := newPlugin(t, v, "", nil)
+	box := p.create(newRequest())
+	id := p.start(box, "sleep", "600")
+	next := newPlugin(t, v, "", nil)
+	_, err := next.StartExec(next.ctx, &providerv1.StartExecRequest{
+		Sandbox: box, ExecId: id, RequestDigest: newRequest().GetOperation().GetRequestDigest(), Spec: &providerv1.ExecSpec{Argv: []string{"true"}},
+	})
+	refused(t, "StartExec with the id", err, providerv1.ErrorReason_ERROR_REASON_IDEMPOTENCY_KEY_REUSED, none)
+}
+
+// TestSessionsGo: nothing of a command that has ended is kept at the vendor.
+func TestSessionsGo(t *testing.T) {
+	v := newVendor(t)
+	p := newPlugin(t, v, "", nil)
+	box := p.create(newRequest())
+	if out, _ := p.run(box, "echo", "done"); out != "done\n" {
+		t.Errorf("it prints %q", out)
+	}
+	for deadline := time.Now().Add(time.Minute); v.Sessions() > 0; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d sessions are left", v.Sessions())
+		}
+	}
+}
