@@ -23,6 +23,7 @@ type API interface {
 	Sandbox(ctx context.Context, idOrName string) (*api.Sandbox, error)
 	Sandboxes(context.Context, api.ListQuery) (*api.Page, error)
 	DeleteSandbox(ctx context.Context, id string) error
+	Preview(ctx context.Context, id string, port uint32) (*api.Preview, error)
 
 	CreateSession(ctx context.Context, at api.Place, session string) error
 	DeleteSession(ctx context.Context, at api.Place, session string) error
@@ -97,7 +98,7 @@ func (d *Driver) config() *configuration {
 }
 
 // capabilities are those that the vendor has and that this plugin keeps to.
-var capabilities = []string{"egress.deny", "exec.signal", "exec.stdin", "image.template", "placement.region"}
+var capabilities = []string{"egress.deny", "exec.signal", "exec.stdin", "image.template", "placement.region", "port.url"}
 
 // Describe implements sdk.Driver.
 func (d *Driver) Describe(context.Context) (*providerv1.DescribeResponse, error) {

@@ -27,7 +27,8 @@
 // commands run one after the other, each in a shell of its own: what one changes in
 // its shell the next does not see. Commands run as the guest's default user. Every
 // snapshot is the guests' own default file system. The listing, of which the vendor
-// says that it is consistent eventually, is so at once.
+// says that it is consistent eventually, is so at once. Previews are names below localhost,
+// where guests have tunnels.
 //
 // # Faults
 //

@@ -3,6 +3,7 @@ package daytona
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"net/http"
 	"net/netip"
@@ -49,12 +50,14 @@ const defaultSnapshot = "daytona-small"
 // sandbox is one, in a guest while it is started. Simulator.mu guards it.
 type sandbox struct {
 	id, name, snapshot, target string
-	size                       size
-	env, labels                map[string]string
-	public, blocked            bool
-	allowList, domains         string
-	state, desired             string
-	errorReason                string
+	// token opens previews.
+	token              string
+	size               size
+	env, labels        map[string]string
+	public, blocked    bool
+	allowList, domains string
+	state, desired     string
+	errorReason        string
 	// pending says that a change of state is under way.
 	pending                           bool
 	autoStop, autoArchive, autoDelete int64
@@ -167,7 +170,7 @@ func (s *Simulator) createSandbox(w http.ResponseWriter, r *http.Request) error 
 	}
 	now := time.Now()
 	sb := &sandbox{
-		id: newID(), name: b.Name, snapshot: b.Snapshot, target: b.Target, size: snapshots[b.Snapshot], env: b.Env, labels: b.Labels,
+		id: newID(), token: strings.ToLower(rand.Text()), name: b.Name, snapshot: b.Snapshot, target: b.Target, size: snapshots[b.Snapshot], env: b.Env, labels: b.Labels,
 		public: b.Public, blocked: b.NetworkBlockAll, allowList: b.NetworkAllowList, domains: b.DomainAllowList,
 		state: creating, desired: started, pending: true, autoStop: value(b.AutoStopInterval, defaultAutoStop),
 		autoArchive: value(b.AutoArchiveInterval, defaultAutoArchive), autoDelete: value(b.AutoDeleteInterval, -1),

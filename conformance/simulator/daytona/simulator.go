@@ -127,14 +127,15 @@ func (s *Simulator) routes() {
 		}
 	}
 	add(false, map[string]route{
-		"POST /sandbox":                 s.createSandbox,
-		"GET /sandbox":                  s.listSandboxes,
-		"GET /sandbox/{id}":             s.getSandbox,
-		"DELETE /sandbox/{id}":          s.deleteSandbox,
-		"POST /sandbox/{id}/{call}":     s.callSandbox,
-		"POST /sandbox/{id}/{call}/{n}": s.setSandbox,
-		"PUT /sandbox/{id}/labels":      s.putLabels,
-		"/":                             func(_ http.ResponseWriter, r *http.Request) error { return notSimulated(r.Method + " " + r.URL.Path) },
+		"POST /sandbox":                              s.createSandbox,
+		"GET /sandbox":                               s.listSandboxes,
+		"GET /sandbox/{id}":                          s.getSandbox,
+		"DELETE /sandbox/{id}":                       s.deleteSandbox,
+		"POST /sandbox/{id}/{call}":                  s.callSandbox,
+		"POST /sandbox/{id}/{call}/{n}":              s.setSandbox,
+		"GET /sandbox/{id}/ports/{port}/preview-url": s.previewURL,
+		"PUT /sandbox/{id}/labels":                   s.putLabels,
+		"/":                                          func(_ http.ResponseWriter, r *http.Request) error { return notSimulated(r.Method + " " + r.URL.Path) },
 	})
 	const session = "/toolbox/{id}/process/session"
 	add(true, map[string]route{
@@ -171,7 +172,11 @@ func (s *Simulator) fail(w http.ResponseWriter, r *http.Request, err error, tool
 // ServeHTTP implements http.Handler. The vendor serves the control API below /api,
 // which is a part of the address that clients are given [S].
 func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if strings.HasPrefix(r.URL.Path, adminPrefix) {
+	switch {
+	case previewHost.MatchString(r.Host):
+		s.preview(w, r)
+		return
+	case strings.HasPrefix(r.URL.Path, adminPrefix):
 		s.admin(w, r)
 		return
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"io"
 	"mime/multipart"
 	"net"
@@ -482,4 +483,63 @@ func TestFaults(t *testing.T) {
 	c.want(400, "GET", toolbox+"/work-dir", nil)
 	c.want(200, "DELETE", "/api/sandbox/doomed", nil)
 	c.until(id, "")
+}
+
+// TestPreview: a port is reached by who has the token, which what listens there does not
+// see. What listens is an echo, so that the answer is the request.
+func TestPreview(t *testing.T) {
+	c := start(t, daytona.Options{})
+	id, toolbox := c.create(nil)
+	c.want(201, "POST", toolbox+"/process/session", object{"sessionId": "s"})
+	c.want(202, "POST", toolbox+"/process/session/s/exec", object{"command": "sandbar-probe echo 8080", "runAsync": true})
+	preview := c.want(200, "GET", "/api/sandbox/"+id+"/ports/8080/preview-url", nil)
+	address, _ := preview.said("url").(string)
+	token, _ := preview.said("token").(string)
+	u, err := url.Parse(address)
+	if err != nil || !strings.HasPrefix(u.Host, "8080-"+id+".localhost:") {
+		t.Fatalf("the address is %q", address)
+	}
+	ask := func(request string) string {
+		t.Helper()
+		conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", strings.TrimPrefix(c.url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = conn.Close() }() // it was read
+		if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.WriteString(conn, request); err != nil {
+			t.Fatal(err)
+		}
+		var got []byte
+		for buf := make([]byte, 4096); !bytes.Contains(got, []byte("\r\n\r\n")); {
+			n, err := conn.Read(buf)
+			got = append(got, buf[:n]...)
+			if err != nil {
+				break
+			}
+		}
+		return string(got)
+	}
+	head := "GET /a?b=c%s HTTP/1.1\r\nHost: " + u.Host + "\r\n%s\r\n"
+	for _, tc := range []struct{ name, query, header, begins string }{
+		{"nothing", "", "", "HTTP/1.1 401 "},
+		{"a wrong token", "", "X-Daytona-Preview-Token: wrong\r\n", "HTTP/1.1 401 "},
+		{"the token", "", "X-Daytona-Preview-Token: " + token + "\r\n", "GET /a?b=c HTTP/1.1\r\n"},
+		{"a query", "&DAYTONA_SANDBOX_AUTH_KEY=" + token, "", "GET /a?b=c HTTP/1.1\r\n"},
+		{"the key", "", "Authorization: Bearer " + daytona.DefaultKey + "\r\n", "GET /a?b=c HTTP/1.1\r\n"},
+	} {
+		var got string
+		for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) { // until it listens
+			if got = ask(fmt.Sprintf(head, tc.query, tc.header)); !strings.HasPrefix(got, "HTTP/1.1 502 ") || time.Now().After(deadline) {
+				break
+			}
+		}
+		if !strings.HasPrefix(got, tc.begins) || strings.Contains(got, token) || strings.Contains(got, daytona.DefaultKey) {
+			t.Errorf("with %s the answer is %q: want one that begins with %q, and no token in it", tc.name, got, tc.begins)
+		}
+	}
+	c.want(400, "GET", "/api/sandbox/"+id+"/ports/65536/preview-url", nil)
+	c.want(404, "GET", "/api/sandbox/none/ports/80/preview-url", nil)
 }

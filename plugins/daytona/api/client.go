@@ -95,3 +95,10 @@ func (c *Client) Sandboxes(ctx context.Context, q ListQuery) (*Page, error) {
 func (c *Client) DeleteSandbox(ctx context.Context, id string) error {
 	return c.http.JSON(ctx, http.MethodDelete, c.base+"/sandbox/"+url.PathEscape(id), nil, nil)
 }
+
+// Preview returns where a port is reached from outside, and the token that opens it.
+func (c *Client) Preview(ctx context.Context, id string, port uint32) (*Preview, error) {
+	out := &Preview{}
+	path := "/sandbox/" + url.PathEscape(id) + "/ports/" + strconv.FormatUint(uint64(port), 10) + "/preview-url"
+	return out, c.http.JSON(ctx, http.MethodGet, c.base+path, nil, out)
+}

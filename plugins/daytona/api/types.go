@@ -105,3 +105,17 @@ type Command struct {
 	ID       string `json:"id"`
 	ExitCode *int   `json:"exitCode"`
 }
+
+// Headers of a request to a preview: the token, and one without which a browser is
+// shown a warning first.
+const (
+	PreviewToken = "X-Daytona-Preview-Token"
+	SkipWarning  = "X-Daytona-Skip-Preview-Warning"
+)
+
+// Preview is where a port of a sandbox is reached from outside.
+type Preview struct {
+	URL string `json:"url"`
+	// Token opens it for as long as the sandbox is started.
+	Token string `json:"token"`
+}
