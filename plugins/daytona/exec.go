@@ -43,6 +43,7 @@ func (d *Driver) StartProcess(ctx context.Context, ref *providerv1.SandboxRef, e
 	if err != nil {
 		return nil, d.explain(ctx, ref, err)
 	}
+	asked := time.Now()
 	h.command, err = c.vendor.Run(ctx, h.at, execID, line(runner.Args(execID, workdir, spec)))
 	if err != nil {
 		d.commands.Background(sideCall, h.tryEnd)
@@ -53,7 +54,7 @@ func (d *Driver) StartProcess(ctx context.Context, ref *providerv1.SandboxRef, e
 		d.commands.Background(sideCall, h.tryEnd)
 		return nil, d.explain(ctx, ref, err)
 	}
-	p, err := d.commands.Start(ctx, runner.Order{Host: h, First: first, ExecID: execID, Workdir: workdir, Stdin: spec.GetStdin()})
+	p, err := d.commands.Start(ctx, runner.Order{Host: h, First: first, ExecID: execID, Workdir: workdir, Stdin: spec.GetStdin(), Asked: asked})
 	if err != nil {
 		return nil, upstream.Explain(&upstream.LostError{Sent: true, Err: err}, true)
 	}

@@ -85,7 +85,7 @@ func (s *Simulator) preview(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err, false)
 		return
 	}
-	defer func() { _ = inside.Close() }() // it may have ended
+	defer inside.Close()
 	s.carry(w, r, inside)
 }
 
@@ -109,7 +109,7 @@ func (s *Simulator) opens(r *http.Request, sb *sandbox) bool {
 }
 
 // carry writes the request, and then passes bytes on both ways until one side ends.
-func (s *Simulator) carry(w http.ResponseWriter, r *http.Request, inside *guest.Tunnel) {
+func (s *Simulator) carry(w http.ResponseWriter, r *http.Request, inside *guest.Conn) {
 	if r.Header.Get("Upgrade") == "" {
 		r.Close = true // one request for each connection
 	}
@@ -124,7 +124,7 @@ func (s *Simulator) carry(w http.ResponseWriter, r *http.Request, inside *guest.
 	}
 	s.spawn(func() {
 		_, _ = io.Copy(inside, more) // ends when the client does, or conn is closed below
-		_ = inside.Close()           // who reads the answer sees it
+		inside.Close()               // who reads the answer sees it
 	})
 	_, _ = io.Copy(conn, inside) // however it ends, it has
 	_ = conn.Close()

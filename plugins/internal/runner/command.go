@@ -34,6 +34,8 @@ type Order struct {
 	// has standard input.
 	ExecID, Workdir string
 	Stdin           bool
+	// Asked is when the vendor was asked for it.
+	Asked time.Time
 }
 
 // Command is a process of the vendor's that runs one of ours: an exec.Process. Its
@@ -123,6 +125,10 @@ func (c *Command) Stdout() io.Reader { return c.out[0] }
 
 // Stderr implements exec.Process.
 func (c *Command) Stderr() io.Reader { return c.out[1] }
+
+// Began says when the vendor was asked for the command: that it runs is heard later,
+// and sometimes much later than its end is after its end.
+func (c *Command) Began() time.Time { return c.order.Asked }
 
 // Resize implements exec.Process. It is never called: a runner has no terminal.
 func (c *Command) Resize(context.Context, *providerv1.Terminal) error {

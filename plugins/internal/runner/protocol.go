@@ -42,9 +42,10 @@ import (
 //go:embed runner.pl
 var runnerScript string
 
-// launcher picks the runner. Its first argument is the script.
-const launcher = `script=$1; shift
-if command -v sandbar-probe > /dev/null 2>&1; then exec sandbar-probe run "$@"; fi
+// Launcher picks a runner. Its arguments are what the program that may be there calls
+// it, the script, and those of the runner.
+const Launcher = `mode=$1 script=$2; shift 2
+if command -v sandbar-probe > /dev/null 2>&1; then exec sandbar-probe "$mode" "$@"; fi
 for perl in perl /usr/bin/perl /usr/local/bin/perl; do
   if command -v $perl > /dev/null 2>&1; then exec $perl -e "$script" -- "$@"; fi
 done
@@ -69,7 +70,7 @@ func Args(exec, workdir string, spec *providerv1.ExecSpec) []string {
 		input = inputPrefix(exec)
 	}
 	args := []string{
-		"-c", launcher, "sandbar", runnerScript, ackFile(exec), strconv.Itoa(window), workdir, input, strconv.Itoa(len(spec.GetEnv())),
+		"-c", Launcher, "sandbar", "run", runnerScript, ackFile(exec), strconv.Itoa(window), workdir, input, strconv.Itoa(len(spec.GetEnv())),
 	}
 	for name, value := range spec.GetEnv() {
 		args = append(args, name+"="+value)

@@ -39,9 +39,9 @@ func runner(t *testing.T, window int, workdir string, spec *providerv1.ExecSpec)
 	}
 	ack := filepath.Join(t.TempDir(), "ack")
 	args := Args("exe_1", workdir, spec)
-	args[4], args[5] = ack, strconv.Itoa(window) // the plugin's are for the sandbox
+	args[5], args[6] = ack, strconv.Itoa(window) // the plugin's are for the sandbox
 	if spec.GetStdin() {
-		args[7] = ack + ".in"
+		args[8] = ack + ".in"
 	}
 	cmd := exec.Command("/bin/sh", args...)
 	cmd.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin", "FROM=the sandbox", "BOTH=the sandbox"}
