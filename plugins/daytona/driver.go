@@ -3,6 +3,7 @@ package daytona
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -31,6 +32,7 @@ type API interface {
 	Command(ctx context.Context, at api.Place, session, command string) (*api.Command, error)
 	Logs(ctx context.Context, at api.Place, session, command string) (*api.Logs, error)
 	Execute(ctx context.Context, at api.Place, line string, timeout time.Duration) (*api.Result, error)
+	Download(ctx context.Context, at api.Place, name string) (io.ReadCloser, error)
 	Upload(ctx context.Context, at api.Place, name string, content []byte) error
 	Close()
 }
@@ -98,7 +100,10 @@ func (d *Driver) config() *configuration {
 }
 
 // capabilities are those that the vendor has and that this plugin keeps to.
-var capabilities = []string{"egress.deny", "exec.signal", "exec.stdin", "image.template", "placement.region", "port.url"}
+var capabilities = []string{
+	"archive.download", "archive.upload", "egress.deny", "exec.signal", "exec.stdin", "fs.read", "fs.write", "fs.write.partial", "image.template",
+	"placement.region", "port.url",
+}
 
 // Describe implements sdk.Driver.
 func (d *Driver) Describe(context.Context) (*providerv1.DescribeResponse, error) {

@@ -41,18 +41,18 @@ func (d *Driver) StartProcess(ctx context.Context, ref *providerv1.SandboxRef, e
 			"exec id %q was used before this plugin started, and its command cannot be attached to", execID).With("exec_id", execID)
 	}
 	if err != nil {
-		return nil, d.explain(ctx, ref, err)
+		return nil, d.explain(ctx, ref, err, true)
 	}
 	asked := time.Now()
 	h.command, err = c.vendor.Run(ctx, h.at, execID, line(runner.Args(execID, workdir, spec)))
 	if err != nil {
 		d.commands.Background(sideCall, h.tryEnd)
-		return nil, d.explain(ctx, ref, err)
+		return nil, d.explain(ctx, ref, err, true)
 	}
 	first, err := h.Open(ctx)
 	if err != nil {
 		d.commands.Background(sideCall, h.tryEnd)
-		return nil, d.explain(ctx, ref, err)
+		return nil, d.explain(ctx, ref, err, true)
 	}
 	p, err := d.commands.Start(ctx, runner.Order{Host: h, First: first, ExecID: execID, Workdir: workdir, Stdin: spec.GetStdin(), Asked: asked})
 	if err != nil {
@@ -72,11 +72,11 @@ func line(args []string) string {
 	return out.String() + " 2> /dev/null"
 }
 
-// explain is for a call of the toolbox's. What an answer means that says nothing of
+// explain is for a call of the toolbox's, which may have changed something. What an answer means that says nothing of
 // the command is what the vendor says of the sandbox.
-func (d *Driver) explain(ctx context.Context, ref *providerv1.SandboxRef, cause error) error {
+func (d *Driver) explain(ctx context.Context, ref *providerv1.SandboxRef, cause error, changes bool) error {
 	if !upstream.Is(cause, http.StatusBadRequest, http.StatusNotFound, http.StatusGone, http.StatusBadGateway, http.StatusServiceUnavailable) {
-		return upstream.Explain(cause, true)
+		return upstream.Explain(cause, changes)
 	}
 	sb, err := d.GetSandbox(ctx, bySandbox(ref))
 	switch {
@@ -85,7 +85,7 @@ func (d *Driver) explain(ctx context.Context, ref *providerv1.SandboxRef, cause 
 	case sb.GetState() != providerv1.SandboxState_SANDBOX_STATE_RUNNING:
 		return notRunning(ref.GetSandboxId(), sb)
 	}
-	return upstream.Explain(cause, true)
+	return upstream.Explain(cause, changes)
 }
 
 // host is a runner.Host: one command in a session of its own.
@@ -128,7 +128,7 @@ func (h *host) WriteFile(ctx context.Context, name string, content []byte) error
 func (h *host) Signal(ctx context.Context, group int64, signal string) (bool, error) {
 	result, err := h.c.vendor.Execute(ctx, h.at, "kill -s "+signal+" -- -"+strconv.FormatInt(group, 10), signalTimeout)
 	if err != nil {
-		return false, h.d.explain(ctx, h.ref, err)
+		return false, h.d.explain(ctx, h.ref, err, true)
 	}
 	return result.ExitCode == 0, nil
 }

@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"context"
+	"io"
 	"mime/multipart"
 	"net/http"
 	"net/url"
@@ -73,4 +74,13 @@ func (c *Client) Upload(ctx context.Context, at Place, name string, content []by
 		return err
 	}
 	return upstream.Drain(resp)
+}
+
+// Download opens a file, following links. ctx is for all of it; the caller closes it.
+func (c *Client) Download(ctx context.Context, at Place, name string) (io.ReadCloser, error) {
+	resp, err := c.http.Send(ctx, http.MethodGet, at.url("/files/download?"+url.Values{"path": {name}}.Encode()), nil, nil)
+	if err != nil {
+		return nil, err
+	}
+	return resp.Body, nil
 }
