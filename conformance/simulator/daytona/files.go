@@ -24,7 +24,7 @@ func bulkUpload(w http.ResponseWriter, r *http.Request, c call) error {
 	form, err := r.MultipartReader()
 	if err != nil {
 		answer(w, http.StatusBadRequest, map[string]any{"errors": []string{"invalid multipart form"}}) // [O]
-		return nil
+		return nil                                                                                     //nolint:nilerr // it is answered
 	}
 	names := map[string]string{}
 	var errs []string

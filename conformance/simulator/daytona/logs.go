@@ -34,9 +34,10 @@ func demux(log []byte) (stdout, stderr string) {
 		for i, mark := range marks {
 			if rest, ok := bytes.CutPrefix(line, []byte(mark)); ok {
 				stream, line = i, rest
+				break
 			}
 		}
-		out[stream].Write(line)
+		_, _ = out[stream].Write(line) // to memory
 	}
 	return out[0].String(), out[1].String()
 }

@@ -307,7 +307,7 @@ func (cmd *command) print(stderr bool, data []byte) {
 	}
 	cmd.mu.Lock()
 	defer cmd.mu.Unlock()
-	rest := append(cmd.partial[i], bytes.ReplaceAll(data, []byte{0}, nil)...)
+	rest := slices.Concat(cmd.partial[i], bytes.ReplaceAll(data, []byte{0}, nil))
 	for {
 		n := bytes.IndexByte(rest, '\n')
 		if n < 0 {
@@ -316,7 +316,7 @@ func (cmd *command) print(stderr bool, data []byte) {
 		cmd.addLine(i, rest[:n])
 		rest = rest[n+1:]
 	}
-	cmd.partial[i] = slices.Clone(rest)
+	cmd.partial[i] = rest
 	cmd.wake()
 }
 

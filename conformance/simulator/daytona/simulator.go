@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -183,7 +184,7 @@ func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	r.URL.Path = strings.TrimPrefix(r.URL.Path, "/api")
 	say := func(w http.ResponseWriter, f *faults.Fault) {
 		if f.RetryAfter > 0 {
-			w.Header().Set("Retry-After", fmt.Sprint(f.RetryAfter))
+			w.Header().Set("Retry-After", strconv.Itoa(f.RetryAfter))
 		}
 		(&problem{status: f.Status, code: f.Code, message: cmp.Or(f.Message, http.StatusText(f.Status)), toolbox: strings.HasPrefix(r.URL.Path, "/toolbox/")}).write(w, r)
 	}

@@ -374,7 +374,7 @@ func (c *caller) follow(path string, header ...string) string {
 	for i := 0; i < len(header); i += 2 {
 		h.Set(header[i], header[i+1])
 	}
-	conn, _, err := websocket.Dial(ctx, c.url+path, &websocket.DialOptions{HTTPClient: c.client, HTTPHeader: h}) //nolint:bodyclose // the library does
+	conn, _, err := websocket.Dial(ctx, c.url+path, &websocket.DialOptions{HTTPClient: c.client, HTTPHeader: h})
 	if err != nil {
 		c.t.Fatal(err)
 	}

@@ -78,7 +78,7 @@ func (c *Client) Upload(ctx context.Context, at Place, name string, content []by
 
 // Download opens a file, following links. ctx is for all of it; the caller closes it.
 func (c *Client) Download(ctx context.Context, at Place, name string) (io.ReadCloser, error) {
-	resp, err := c.http.Send(ctx, http.MethodGet, at.url("/files/download?"+url.Values{"path": {name}}.Encode()), nil, nil)
+	resp, err := c.http.Send(ctx, http.MethodGet, at.url("/files/download?"+url.Values{"path": {name}}.Encode()), nil, nil) //nolint:bodyclose // the caller does
 	if err != nil {
 		return nil, err
 	}

@@ -109,8 +109,8 @@ type Command struct {
 // Headers of a request to a preview: the token, and one without which a browser is
 // shown a warning first.
 const (
-	PreviewToken = "X-Daytona-Preview-Token"
-	SkipWarning  = "X-Daytona-Skip-Preview-Warning"
+	PreviewToken = "X-Daytona-Preview-Token"        //nolint:gosec // the name of a header
+	SkipWarning  = "X-Daytona-Skip-Preview-Warning" //nolint:gosec // likewise
 )
 
 // Preview is where a port of a sandbox is reached from outside.
