@@ -69,7 +69,8 @@ func (c *Client) Upload(ctx context.Context, at Place, name string, content []by
 	part, _ := form.CreateFormFile("files[0].file", "content")
 	_, _ = part.Write(content)
 	_ = form.Close()
-	resp, err := c.http.Send(ctx, http.MethodPost, at.url("/files/bulk-upload"), &body, http.Header{"Content-Type": {form.FormDataContentType()}})
+	header := http.Header{"Content-Type": {form.FormDataContentType()}}
+	resp, err := c.http.Send(ctx, http.MethodPost, at.url("/files/bulk-upload"), &body, header) //nolint:bodyclose // Drain does
 	if err != nil {
 		return err
 	}
@@ -78,7 +79,7 @@ func (c *Client) Upload(ctx context.Context, at Place, name string, content []by
 
 // Download opens a file, following links. ctx is for all of it; the caller closes it.
 func (c *Client) Download(ctx context.Context, at Place, name string) (io.ReadCloser, error) {
-	resp, err := c.http.Send(ctx, http.MethodGet, at.url("/files/download?"+url.Values{"path": {name}}.Encode()), nil, nil) //nolint:bodyclose // the caller does
+	resp, err := c.http.Send(ctx, http.MethodGet, at.url("/files/download?"+url.Values{"path": {name}}.Encode()), nil, nil)
 	if err != nil {
 		return nil, err
 	}
