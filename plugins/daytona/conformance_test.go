@@ -18,7 +18,7 @@ import (
 func TestConformance(t *testing.T) {
 	v := newVendor(t)
 	r := conformance.Test(t, conformance.Binary(asPlugin(t), conformance.Setup{Settings: v.settings(), Secrets: secrets()}), conformance.Options{
-		Inputs: map[string]string{"template": "daytona-medium", "region": "eu", "bulk_mib": "2", "patience": "1m"},
+		Inputs: map[string]string{"template": "daytona-medium", "region": "eu", "bulk_mib": "1", "patience": "1m"},
 	})
 	if t.Failed() {
 		return
