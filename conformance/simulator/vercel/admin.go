@@ -1,0 +1,124 @@
+package vercel
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/sandbar-dev/sandbar/conformance/simulator/internal/faults"
+)
+
+// adminPrefix is below which the simulator itself is spoken to:
+//
+//	GET    /_simulator/state    what there is: sandboxes by status, and faults left
+//	POST   /_simulator/faults   adds a fault
+//	DELETE /_simulator/faults   takes all back
+//	POST   /_simulator/evict    {"name": …}: the vendor takes the machine away
+const adminPrefix = "/_simulator/"
+
+// Fault is what goes wrong with the next requests of a route; its path is without
+// /api.
+type Fault = faults.Fault
+
+// Kinds of faults.
+const (
+	FaultStatus  = faults.Status
+	FaultLost    = faults.Lost
+	FaultRefused = faults.Refused
+	FaultSlow    = faults.Slow
+	FaultCut     = faults.Cut
+)
+
+// Inject adds a fault.
+func (s *Simulator) Inject(f Fault) error { return s.faults.Add(f) }
+
+// sayFault answers with the status of a fault.
+func sayFault(w http.ResponseWriter, f *Fault) {
+	if f.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(f.RetryAfter)) // [S]: in seconds
+	}
+	p := refuse(f.Status, f.Code, f.Message)
+	if p.code == "" {
+		p.code, p.message = codeOf(f.Status), http.StatusText(f.Status)
+	}
+	p.write(w)
+}
+
+// codeOf is the vendor's code for a status [D, REST API errors].
+func codeOf(status int) string {
+	switch status {
+	case http.StatusTooManyRequests:
+		return "rate_limited"
+	case http.StatusPaymentRequired:
+		return "payment_required"
+	case http.StatusForbidden:
+		return "forbidden"
+	case http.StatusNotFound:
+		return "not_found"
+	}
+	if status >= http.StatusInternalServerError {
+		return "internal_server_error"
+	}
+	return "bad_request"
+}
+
+// Evict ends a sandbox's session as if its machine had been taken away, and reports
+// whether there was one.
+func (s *Simulator) Evict(ctx context.Context, name string) (bool, error) {
+	s.mu.Lock()
+	sb := s.sandboxes[name]
+	if sb == nil || sb.session.status != running {
+		s.mu.Unlock()
+		return false, nil
+	}
+	sn := sb.session
+	s.halt(sn, aborted)
+	s.mu.Unlock()
+	return true, s.release(ctx, sn)
+}
+
+// state counts sandboxes by what their sessions are.
+func (s *Simulator) state() map[string]any {
+	s.mu.Lock()
+	byStatus := map[string]int{}
+	for _, sb := range s.sandboxes {
+		byStatus[sb.session.status]++
+	}
+	s.mu.Unlock()
+	return map[string]any{"sandboxes": byStatus, "faults": s.faults.Len()}
+}
+
+// admin serves what is below adminPrefix.
+func (s *Simulator) admin(w http.ResponseWriter, r *http.Request) {
+	switch r.Method + " " + strings.TrimPrefix(r.URL.Path, adminPrefix) {
+	case "GET state":
+		answer(w, http.StatusOK, s.state())
+	case "POST faults", "DELETE faults":
+		if err := s.faults.Serve(r); err != nil {
+			badRequest(err.Error()).write(w)
+			return
+		}
+		answer(w, http.StatusOK, s.state())
+	case "POST evict":
+		var b struct {
+			Name string `json:"name"`
+		}
+		if err := json.NewDecoder(r.Body).Decode(&b); err != nil {
+			badRequest(err.Error()).write(w)
+			return
+		}
+		evicted, err := s.Evict(r.Context(), b.Name)
+		switch {
+		case err != nil:
+			s.fail(w, r, err)
+		case !evicted:
+			notFound("no sandbox named " + b.Name + " runs").write(w)
+		default:
+			answer(w, http.StatusOK, s.state())
+		}
+	default:
+		notFound("want GET state, POST or DELETE faults, or POST evict").write(w)
+	}
+}
