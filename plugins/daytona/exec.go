@@ -78,12 +78,12 @@ func (d *Driver) explain(ctx context.Context, ref *providerv1.SandboxRef, cause 
 	if !upstream.Is(cause, http.StatusBadRequest, http.StatusNotFound, http.StatusGone, http.StatusBadGateway, http.StatusServiceUnavailable) {
 		return upstream.Explain(cause, changes)
 	}
-	sb, err := d.GetSandbox(ctx, bySandbox(ref))
+	sb, err := d.GetSandbox(ctx, upstream.BySandbox(ref))
 	switch {
 	case err != nil:
 		return err
 	case sb.GetState() != providerv1.SandboxState_SANDBOX_STATE_RUNNING:
-		return notRunning(ref.GetSandboxId(), sb)
+		return upstream.NotRunning(ref.GetSandboxId(), sb)
 	}
 	return upstream.Explain(cause, changes)
 }
@@ -173,7 +173,7 @@ func (h *host) Free(ctx context.Context) error {
 
 // Gone implements runner.Host.
 func (h *host) Gone(ctx context.Context) bool {
-	sb, err := h.d.GetSandbox(ctx, bySandbox(h.ref))
+	sb, err := h.d.GetSandbox(ctx, upstream.BySandbox(h.ref))
 	if err != nil {
 		return fault.Has(err, providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND)
 	}

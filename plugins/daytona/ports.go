@@ -32,7 +32,7 @@ func (d *Driver) GetPortURL(ctx context.Context, req *providerv1.GetPortURLReque
 	preview, err := c.vendor.Preview(ctx, at.ID, req.GetPort())
 	if upstream.Is(err, http.StatusNotFound) {
 		d.known.Forget(id)
-		return nil, notFound(id)
+		return nil, upstream.NotFound(id)
 	}
 	if err != nil {
 		return nil, upstream.Explain(err, false)

@@ -16,7 +16,7 @@ import (
 func (d *Driver) present(sb *api.Sandbox, r record) (*providerv1.Sandbox, error) {
 	if sb.State == api.Destroyed {
 		d.known.Forget(r.ID)
-		return nil, notFound(r.ID)
+		return nil, upstream.NotFound(r.ID)
 	}
 	// The key goes along to the toolbox.
 	if err := upstream.CheckURL("toolboxProxyUrl", sb.ToolboxProxyURL, "https://proxy.app.daytona.io/toolbox"); err != nil {
@@ -68,15 +68,4 @@ func stateOf(sb *api.Sandbox) (providerv1.SandboxState, string) {
 	}
 	// Nothing of this provider pauses, forks or resizes: somebody else does.
 	return providerv1.SandboxState_SANDBOX_STATE_UNKNOWN, fmt.Sprintf("the vendor says %q, which is somebody else's doing", sb.State)
-}
-
-func notFound(id string) *fault.Error {
-	return fault.New(providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND, "sandbox %q does not exist", id).With("sandbox_id", id)
-}
-
-func notRunning(id string, sb *providerv1.Sandbox) *fault.Error {
-	const prefix = len("SANDBOX_STATE_")
-	state := sb.GetState().String()[prefix:]
-	return fault.New(providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_RUNNING, "sandbox %q is %s: %s", id, state, sb.GetStatusReason()).
-		With("sandbox_id", id).With("state", state)
 }

@@ -1,12 +1,11 @@
 package daytona
 
 import (
-	"crypto/sha256"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 
 	"github.com/sandbar-dev/sandbar/plugins/daytona/api"
+	"github.com/sandbar-dev/sandbar/plugins/internal/upstream"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
 
@@ -33,16 +32,9 @@ type record struct {
 
 func nameOf(key string) string { return namePrefix + key }
 
-// ownerLabel is short and has no character that a search could trip over.
-func ownerLabel(owner string) string {
-	const enough = 18 // bytes: no two owners meet
-	sum := sha256.Sum256([]byte(owner))
-	return base64.RawURLEncoding.EncodeToString(sum[:enough])
-}
-
 func (r record) labels() map[string]string {
 	text, _ := json.Marshal(r) // strings and bytes
-	return map[string]string{labelOwner: ownerLabel(r.Owner), labelID: r.ID, labelRecord: string(text)}
+	return map[string]string{labelOwner: upstream.OwnerDigest(r.Owner), labelID: r.ID, labelRecord: string(text)}
 }
 
 // recordOf reads the labels of a sandbox; an error means that it is not ours, or that
@@ -56,7 +48,7 @@ func recordOf(sb *api.Sandbox) (record, error) {
 	if err := json.Unmarshal([]byte(text), &r); err != nil {
 		return r, fmt.Errorf("label %s of sandbox %q: %w", labelRecord, sb.Name, err)
 	}
-	if ownerLabel(r.Owner) != sb.Labels[labelOwner] || r.Key == "" {
+	if upstream.OwnerDigest(r.Owner) != sb.Labels[labelOwner] || r.Key == "" {
 		return r, fmt.Errorf("the labels of sandbox %q contradict each other", sb.Name)
 	}
 	return r, nil

@@ -8,6 +8,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/sandbar-dev/sandbar/plugins/daytona/api"
+	"github.com/sandbar-dev/sandbar/plugins/internal/upstream"
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
@@ -40,7 +41,7 @@ func TestRecordsOfOthers(t *testing.T) {
 	for name, change := range map[string]func(map[string]string){
 		"no labels":     func(l map[string]string) { clear(l) },
 		"no id":         func(l map[string]string) { delete(l, labelID) },
-		"another owner": func(l map[string]string) { l[labelOwner] = ownerLabel("brk_2") },
+		"another owner": func(l map[string]string) { l[labelOwner] = upstream.OwnerDigest("brk_2") },
 		"no JSON":       func(l map[string]string) { l[labelRecord] = "{" },
 		"no key":        func(l map[string]string) { l[labelRecord] = `{"o":"brk_1"}` },
 	} {

@@ -3,7 +3,6 @@ package daytona
 import (
 	"context"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/sandbar-dev/sandbar/plugins/daytona/api"
@@ -15,8 +14,6 @@ import (
 const (
 	// maxPage is the vendor's limit.
 	maxPage = 200
-	// shortWait is when to ask again about a key that is under way.
-	shortWait = 5 * time.Second
 	// firstLook and lastLook are how often the vendor is asked whether it is done.
 	firstLook, lastLook = 100 * time.Millisecond, 2 * time.Second
 )
@@ -34,7 +31,7 @@ func (d *Driver) GetSandbox(ctx context.Context, req *providerv1.GetSandboxReque
 	found, err := c.vendor.Sandbox(ctx, at.ID)
 	if upstream.Is(err, http.StatusNotFound) {
 		d.known.Forget(id)
-		return nil, notFound(id)
+		return nil, upstream.NotFound(id)
 	}
 	if err != nil {
 		return nil, upstream.Explain(err, false)
@@ -44,7 +41,7 @@ func (d *Driver) GetSandbox(ctx context.Context, req *providerv1.GetSandboxReque
 		return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_UPSTREAM_PROTOCOL, "%w", err).WithEffect(effectNone)
 	}
 	if r.ID != id {
-		return nil, notFound(id)
+		return nil, upstream.NotFound(id)
 	}
 	return d.present(found, r)
 }
@@ -55,12 +52,7 @@ func (d *Driver) byKey(ctx context.Context, key string) (*providerv1.Sandbox, er
 	left := c.ledger.Wait(key) // before the vendor is asked: what ends meanwhile is seen
 	found, err := c.vendor.Sandbox(ctx, nameOf(key))
 	if upstream.Is(err, http.StatusNotFound) {
-		if left > 0 {
-			return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE,
-				"a request with idempotency key %q was sent and not answered: for %s it may still make a sandbox", key, left.Round(time.Second)).
-				With("idempotency_key", key).WithEffect(effectNone).WithRetryAfter(min(left, shortWait))
-		}
-		return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND, "idempotency key %q made nothing", key).With("idempotency_key", key)
+		return nil, upstream.MadeNothing(key, left)
 	}
 	if err != nil {
 		return nil, upstream.Explain(err, false)
@@ -98,13 +90,13 @@ func (d *Driver) locate(ctx context.Context, c *configuration, ref *providerv1.S
 			return handle{ID: sb.ID, Proxy: sb.ToolboxProxyURL, Workdir: r.Workdir}, nil
 		}
 	}
-	return handle{}, notFound(id)
+	return handle{}, upstream.NotFound(id)
 }
 
 // ListSandboxes implements sdk.Driver.
 func (d *Driver) ListSandboxes(ctx context.Context, req *providerv1.ListSandboxesRequest) (*providerv1.ListSandboxesResponse, error) {
 	page, err := d.config().vendor.Sandboxes(ctx, api.ListQuery{
-		Limit: min(int(req.GetPageSize()), maxPage), Cursor: req.GetPageToken(), Labels: map[string]string{labelOwner: ownerLabel(req.GetOwner())},
+		Limit: min(int(req.GetPageSize()), maxPage), Cursor: req.GetPageToken(), Labels: map[string]string{labelOwner: upstream.OwnerDigest(req.GetOwner())},
 	})
 	if upstream.Is(err, http.StatusBadRequest) && req.GetPageToken() != "" {
 		return nil, fault.Field("page_token", req.GetPageToken(), "want the token of the page before")
@@ -186,35 +178,5 @@ func (d *Driver) destroy(ctx context.Context, c *configuration, vendorID string,
 
 // Recover implements sdk.Driver.
 func (d *Driver) Recover(ctx context.Context, req *providerv1.RecoverRequest) (*providerv1.RecoverResponse, error) {
-	const atOnce = 8
-	out := make([]*providerv1.Recovery, len(req.GetSandboxes()))
-	turns := make(chan struct{}, atOnce)
-	var all sync.WaitGroup
-	for i, ref := range req.GetSandboxes() {
-		turns <- struct{}{}
-		all.Go(func() {
-			defer func() { <-turns }()
-			out[i] = d.recover(ctx, ref)
-		})
-	}
-	all.Wait()
-	return &providerv1.RecoverResponse{Recoveries: out}, nil
-}
-
-func (d *Driver) recover(ctx context.Context, ref *providerv1.SandboxRef) *providerv1.Recovery {
-	out := &providerv1.Recovery{SandboxId: ref.GetSandboxId()}
-	sb, err := d.GetSandbox(ctx, bySandbox(ref))
-	switch {
-	case err == nil:
-		out.Outcome, out.Sandbox = providerv1.RecoveryOutcome_RECOVERY_OUTCOME_RECOVERED, sb
-	case fault.Has(err, providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND):
-		out.Outcome = providerv1.RecoveryOutcome_RECOVERY_OUTCOME_GONE
-	default:
-		out.Outcome, out.Cause = providerv1.RecoveryOutcome_RECOVERY_OUTCOME_UNKNOWN, fault.From(err).ToProto()
-	}
-	return out
-}
-
-func bySandbox(ref *providerv1.SandboxRef) *providerv1.GetSandboxRequest {
-	return &providerv1.GetSandboxRequest{By: &providerv1.GetSandboxRequest_Sandbox{Sandbox: ref}}
+	return upstream.Recover(req.GetSandboxes(), func(by *providerv1.GetSandboxRequest) (*providerv1.Sandbox, error) { return d.GetSandbox(ctx, by) }), nil
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -34,6 +35,11 @@ type Options struct {
 	// Refusal reads the body of an answer that is no success, which may be cut; empty
 	// results stand for what it does not say.
 	Refusal func(body []byte) (code, message string)
+	// InvalidToken reads the same, and says whether it is the token that is refused, and
+	// not its rights. It is for vendors that do not say so with status 401; default: none.
+	InvalidToken func(body []byte) bool
+	// Header is of every request, unless a call has its own of the name.
+	Header http.Header
 }
 
 // Client speaks to one vendor. Close it.
@@ -59,7 +65,9 @@ func (c *Client) HTTP() *http.Client { return c.http }
 
 // Header is what every request carries.
 func (c *Client) Header() http.Header {
-	return http.Header{"Authorization": {"Bearer " + c.opts.Token}, "User-Agent": {c.opts.UserAgent}}
+	out := http.Header{"Authorization": {"Bearer " + c.opts.Token}, "User-Agent": {c.opts.UserAgent}}
+	maps.Copy(out, c.opts.Header)
+	return out
 }
 
 // Close frees connections that nothing uses.
@@ -108,9 +116,7 @@ func (c *Client) Send(ctx context.Context, method, url string, body io.Reader, h
 		return nil, fmt.Errorf("make the request: %w", err)
 	}
 	req.Header = c.Header()
-	for name, values := range header {
-		req.Header[name] = values
-	}
+	maps.Copy(req.Header, header)
 	resp, err := c.http.Do(req)
 	if err != nil {
 		return nil, &LostError{Sent: connected.Load(), Err: unwrapURL(err)}
@@ -129,7 +135,9 @@ func (c *Client) Refused(resp *http.Response) error {
 		text = nil // the status alone says enough
 	}
 	code, message := c.opts.Refusal(text)
-	return newError(resp.StatusCode, resp.Header, code, message)
+	e := newError(resp.StatusCode, resp.Header, code, message)
+	e.InvalidToken = e.Status == http.StatusUnauthorized || (c.opts.InvalidToken != nil && c.opts.InvalidToken(text))
+	return e
 }
 
 // Drain reads what is left of an answer, so that its connection can be used again.

@@ -28,7 +28,7 @@ func serve(t *testing.T, handler http.HandlerFunc) (*Client, string) {
 		var said struct{ Code, Message string }
 		_ = json.Unmarshal(body, &said) // then it says nothing
 		return said.Code, said.Message
-	}})
+	}, InvalidToken: func(body []byte) bool { return strings.Contains(string(body), "invalid") }, Header: http.Header{"X-Always": {"yes"}, "Content-Type": {"text/odd"}}})
 	t.Cleanup(func() {
 		c.Close()
 		server.Close()
@@ -53,10 +53,18 @@ func TestAnswers(t *testing.T) {
 		{"its fault", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) }, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE, effectUnknown, 0},
 		{"nothing", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE, effectUnknown, 0},
 		{"a wrong token", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) }, providerv1.ErrorReason_ERROR_REASON_CREDENTIALS_INVALID, effectNone, 0},
+		{"a right that it lacks", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) }, providerv1.ErrorReason_ERROR_REASON_CREDENTIALS_INSUFFICIENT, effectNone, 0},
+		{"a token that it says is wrong", func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusForbidden)
+			_, _ = w.Write([]byte(`{"code": "invalid"}`))
+		}, providerv1.ErrorReason_ERROR_REASON_CREDENTIALS_INVALID, effectNone, 0},
 	} {
 		c, url := serve(t, func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/elsewhere" || r.Header.Get("Authorization") != "Bearer "+token {
 				t.Errorf("%s: a request came to %s with %q", tc.name, r.URL.Path, r.Header.Get("Authorization"))
+			}
+			if r.Header.Get("X-Always") != "yes" || r.Header.Get("Content-Type") != "application/json" {
+				t.Errorf("%s: a request came with %v: want what every one has, and its own type", tc.name, r.Header)
 			}
 			tc.handler(w, r)
 		})

@@ -21,6 +21,8 @@ type Error struct {
 	Code, Message string
 	// RetryAfter is how long to wait, where the vendor said so.
 	RetryAfter time.Duration
+	// InvalidToken says that it is the token which is refused, and not its rights.
+	InvalidToken bool
 }
 
 // Error implements error.

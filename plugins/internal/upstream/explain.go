@@ -60,7 +60,7 @@ func answered(e *Error, effect providerv1.Effect) *fault.Error {
 	switch {
 	case e.Undocumented():
 		return say(providerv1.ErrorReason_ERROR_REASON_UPSTREAM_PROTOCOL, effect)
-	case e.Status == http.StatusUnauthorized:
+	case e.Status == http.StatusUnauthorized, e.Status == http.StatusForbidden && e.InvalidToken:
 		return say(providerv1.ErrorReason_ERROR_REASON_CREDENTIALS_INVALID, effectNone)
 	case e.Status == http.StatusForbidden:
 		return say(providerv1.ErrorReason_ERROR_REASON_CREDENTIALS_INSUFFICIENT, effectNone)
