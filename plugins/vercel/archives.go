@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sandbar-dev/sandbar/plugins/internal/upstream"
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
@@ -51,7 +52,7 @@ func (d *Driver) DownloadArchive(ctx context.Context, req *providerv1.DownloadAr
 			err = packOne(out, strings.TrimSuffix(line, "\n"), tree)
 		}
 		if err != nil {
-			return explain(fmt.Errorf("the archive was cut: %w", err), false)
+			return upstream.Explain(fmt.Errorf("the archive was cut: %w", err), false)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sandbar-dev/sandbar/plugins/internal/upstream"
 	"github.com/sandbar-dev/sandbar/plugins/sdk"
 	"github.com/sandbar-dev/sandbar/plugins/vercel/api"
 	"github.com/sandbar-dev/sandbar/proto/fault"
@@ -34,6 +35,11 @@ type API interface {
 	Close()
 }
 
+const (
+	effectNone    = providerv1.Effect_EFFECT_NONE
+	effectUnknown = providerv1.Effect_EFFECT_UNKNOWN
+)
+
 // Options of a driver.
 type Options struct {
 	// Version of the plugin; default 0.0.0-dev.
@@ -47,9 +53,9 @@ type Options struct {
 // Driver is an sdk.Driver. Close it.
 type Driver struct {
 	opts Options
-	keys flights
+	keys upstream.Flights
 	// known remembers where sandboxes are that this process has seen.
-	known places
+	known upstream.Places[handle]
 	// life ends with the driver, and work is what it started and waits for.
 	life context.Context //nolint:containedctx // commands outlive the calls that start them
 	end  context.CancelFunc
@@ -63,7 +69,7 @@ type Driver struct {
 type configuration struct {
 	settings settings
 	vendor   API
-	ledger   *ledger
+	ledger   *upstream.Ledger
 }
 
 // New returns a driver that is to be configured.
@@ -125,21 +131,18 @@ func (d *Driver) Configure(_ context.Context, req *providerv1.ConfigureRequest) 
 	if err != nil {
 		return err
 	}
-	vendor, err := api.New(api.Options{
-		BaseURL: s.baseURL, Token: s.token, Team: s.team, Project: s.project, UserAgent: "sandbar-provider-vercel/" + d.opts.Version,
-	})
-	if err != nil {
-		return fault.Field("settings.base_url", s.baseURL, "want an address: "+err.Error())
-	}
-	l, err := openLedger(req.GetStateDir(), s.settleAfter, d.opts.Now)
+	l, err := upstream.OpenLedger(req.GetStateDir(), s.settleAfter, d.opts.Now)
 	if err != nil {
 		return fault.Field("state_dir", req.GetStateDir(), "want a folder the plugin can read and write: "+err.Error())
 	}
+	vendor := api.New(api.Options{
+		BaseURL: s.baseURL, Token: s.token, Team: s.team, Project: s.project, UserAgent: "sandbar-provider-vercel/" + d.opts.Version,
+	})
 	d.mu.Lock()
 	before := d.conf
 	d.conf = &configuration{settings: s, vendor: vendor, ledger: l}
 	d.mu.Unlock()
-	d.known.forgetAll() // it may be another project
+	d.known.ForgetAll() // it may be another project
 	if before != nil {
 		before.vendor.Close() // what is under way ends by itself
 	}
@@ -159,11 +162,11 @@ func (d *Driver) Probe(ctx context.Context) (*providerv1.ProbeResponse, error) {
 		return nil, ctx.Err()
 	}
 	check.Status, check.Detail = providerv1.ProbeStatus_PROBE_STATUS_FAILED, err.Error()
-	var refused *api.Error
+	var refused *upstream.Error
 	switch {
 	case !errors.As(err, &refused):
 		check.Remedy = "see that " + c.settings.baseURL + " can be reached from this machine"
-	case refused.InvalidToken || refused.Status == http.StatusUnauthorized:
+	case refused.InvalidToken:
 		check.Remedy = "give a token that is valid: make one in the account settings of the vendor, and configure it as secret token"
 	case refused.Status == http.StatusForbidden:
 		check.Remedy = "give the token access to team " + c.settings.team + ", or name the team that it is for as setting team_id"
@@ -196,38 +199,4 @@ func (d *Driver) background(do func(context.Context)) {
 		defer cancel()
 		do(ctx)
 	})
-}
-
-// flights lets one call at a time work for a key.
-type flights struct {
-	mu   sync.Mutex
-	busy map[string]chan struct{}
-}
-
-// enter waits for its turn, which leave ends.
-func (f *flights) enter(ctx context.Context, key string) (leave func(), err error) {
-	for {
-		f.mu.Lock()
-		other := f.busy[key]
-		if other == nil {
-			if f.busy == nil {
-				f.busy = map[string]chan struct{}{}
-			}
-			mine := make(chan struct{})
-			f.busy[key] = mine
-			f.mu.Unlock()
-			return func() {
-				f.mu.Lock()
-				defer f.mu.Unlock()
-				delete(f.busy, key)
-				close(mine)
-			}, nil
-		}
-		f.mu.Unlock()
-		select {
-		case <-other:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
 }

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sandbar-dev/sandbar/plugins/internal/upstream"
 	"github.com/sandbar-dev/sandbar/plugins/sdk"
 	"github.com/sandbar-dev/sandbar/plugins/sdk/exec"
 	"github.com/sandbar-dev/sandbar/plugins/vercel/api"
@@ -98,7 +99,7 @@ func (d *Driver) StartProcess(ctx context.Context, ref *providerv1.SandboxRef, e
 	case <-p.begun:
 		err = p.beginErr
 	case <-ctx.Done():
-		err = explain(&api.LostError{Sent: true, Err: ctx.Err()}, true)
+		err = upstream.Explain(&upstream.LostError{Sent: true, Err: ctx.Err()}, true)
 	}
 	if err != nil {
 		p.abandon()
@@ -182,7 +183,7 @@ func (p *command) Signal(ctx context.Context, signal providerv1.ExecSignal) erro
 		case err != nil && p.ended():
 			return nil
 		case err != nil:
-			return explain(&api.LostError{Sent: true, Err: errors.Join(ctx.Err(), err)}, true)
+			return upstream.Explain(&upstream.LostError{Sent: true, Err: errors.Join(ctx.Err(), err)}, true)
 		case event.Command != nil && event.Command.ExitCode != nil && *event.Command.ExitCode == 0:
 			return nil
 		case event.Command != nil && event.Command.ExitCode != nil:

@@ -16,6 +16,7 @@ import (
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/sandbar-dev/sandbar/plugins/internal/upstream"
 	"github.com/sandbar-dev/sandbar/plugins/vercel/api"
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
@@ -203,10 +204,10 @@ func (f *fileCall) do(ctx context.Context, what string, args ...string) (said, e
 			return f.judge(text)
 		}
 		if ctx.Err() != nil {
-			return said{}, explain(&api.LostError{Sent: true, Err: ctx.Err()}, f.changes)
+			return said{}, upstream.Explain(&upstream.LostError{Sent: true, Err: ctx.Err()}, f.changes)
 		}
 		if stream = f.again(ctx, id, breaks); stream == nil {
-			return said{}, f.d.explainSession(ctx, f.ref, &api.LostError{Sent: true, Err: err}, f.changes)
+			return said{}, f.d.explainSession(ctx, f.ref, &upstream.LostError{Sent: true, Err: err}, f.changes)
 		}
 	}
 }
@@ -325,7 +326,7 @@ func (f *fileCall) readBack(ctx context.Context, name string) (io.ReadCloser, er
 		return body, nil
 	}
 	explained := f.d.explainSession(ctx, f.ref, err, false)
-	if api.Is(err, http.StatusNotFound) && fault.Has(explained, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_PROTOCOL) {
+	if upstream.Is(err, http.StatusNotFound) && fault.Has(explained, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_PROTOCOL) {
 		return nil, fileNotFound(name) // the sandbox is there
 	}
 	return nil, explained

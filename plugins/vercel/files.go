@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/sandbar-dev/sandbar/plugins/internal/upstream"
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
@@ -87,7 +88,7 @@ func (d *Driver) ReadFile(ctx context.Context, req *providerv1.ReadFileRequest, 
 			return nil
 		}
 		if err != nil {
-			return explain(fmt.Errorf("the file was cut: %w", err), false)
+			return upstream.Explain(fmt.Errorf("the file was cut: %w", err), false)
 		}
 	}
 }

@@ -12,8 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sandbar-dev/sandbar/plugins/internal/upstream"
 	"github.com/sandbar-dev/sandbar/plugins/sdk/exec"
-	"github.com/sandbar-dev/sandbar/plugins/vercel/api"
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
@@ -196,7 +196,7 @@ func (p *command) again(breaks int) bool {
 	stream, err := p.c.vendor.Logs(ctx, p.session, id)
 	if err != nil {
 		p.d.opts.Log.Debug("the record of a command could not be opened", "exec_id", p.execID, "error", err)
-		return !api.Is(err, http.StatusNotFound, http.StatusGone, http.StatusUnprocessableEntity)
+		return !upstream.Is(err, http.StatusNotFound, http.StatusGone, http.StatusUnprocessableEntity)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -219,7 +219,7 @@ func (p *command) lost(cause error) {
 	}
 	p.out[0].fail(cause)
 	p.out[1].fail(cause)
-	found, err := p.d.GetSandbox(ctx, &providerv1.GetSandboxRequest{By: &providerv1.GetSandboxRequest_Sandbox{Sandbox: p.ref}})
+	found, err := p.d.GetSandbox(ctx, upstream.BySandbox(p.ref))
 	gone := fault.Has(err, providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND)
 	if at, ok := readHandle(found.GetHandle()); ok && at.Session != p.session {
 		gone = true // it was paused and resumed meanwhile

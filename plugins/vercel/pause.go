@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/sandbar-dev/sandbar/plugins/internal/upstream"
 	"github.com/sandbar-dev/sandbar/plugins/vercel/api"
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
@@ -29,16 +30,16 @@ func (d *Driver) standing(ctx context.Context, ref *providerv1.SandboxRef) (*api
 		return nil, nil, err
 	}
 	found, err := c.vendor.Sandbox(ctx, at.Name)
-	if api.Is(err, http.StatusNotFound) {
-		d.known.forget(id)
-		return nil, nil, notFound(id)
+	if upstream.Is(err, http.StatusNotFound) {
+		d.known.Forget(id)
+		return nil, nil, upstream.NotFound(id)
 	}
 	if err != nil {
-		return nil, nil, explain(err, false)
+		return nil, nil, upstream.Explain(err, false)
 	}
 	r, err := recordOf(&found.Sandbox)
 	if err != nil || r.ID != id {
-		return nil, nil, notFound(id)
+		return nil, nil, upstream.NotFound(id)
 	}
 	sb, err := d.present(found, r)
 	return found, sb, err
@@ -47,9 +48,9 @@ func (d *Driver) standing(ctx context.Context, ref *providerv1.SandboxRef) (*api
 // PauseSandbox implements sdk.Pauser.
 func (d *Driver) PauseSandbox(ctx context.Context, req *providerv1.PauseSandboxRequest) (*providerv1.Sandbox, error) {
 	c, id := d.config(), req.GetSandbox().GetSandboxId()
-	leave, err := d.keys.enter(ctx, id)
+	leave, err := d.keys.Enter(ctx, id)
 	if err != nil {
-		return nil, explain(err, false)
+		return nil, upstream.Explain(err, false)
 	}
 	defer leave()
 	found, sb, err := d.standing(ctx, req.GetSandbox())
@@ -61,15 +62,15 @@ func (d *Driver) PauseSandbox(ctx context.Context, req *providerv1.PauseSandboxR
 		return sb, nil
 	case providerv1.SandboxState_SANDBOX_STATE_RUNNING:
 	default:
-		return nil, notRunning(id, sb)
+		return nil, upstream.NotRunning(id, sb)
 	}
 	keep, kept := true, max(sb.GetExpiresAt().AsTime().Sub(d.opts.Now()), shortestKept).Milliseconds()
 	if err := c.vendor.UpdateSandbox(ctx, found.Sandbox.Name, api.UpdateRequest{Persistent: &keep, SnapshotExpiration: &kept}); err != nil {
-		return nil, explain(err, false) // it runs on
+		return nil, upstream.Explain(err, false) // it runs on
 	}
 	err = c.vendor.StopSession(ctx, found.Session.ID)
-	if err != nil && !api.Is(err, http.StatusGone, http.StatusUnprocessableEntity) { // it is ending already
-		return nil, explain(err, true)
+	if err != nil && !upstream.Is(err, http.StatusGone, http.StatusUnprocessableEntity) { // it is ending already
+		return nil, upstream.Explain(err, true)
 	}
 	return d.byName(ctx, c, found.Sandbox.Name, id)
 }
@@ -77,9 +78,9 @@ func (d *Driver) PauseSandbox(ctx context.Context, req *providerv1.PauseSandboxR
 // ResumeSandbox implements sdk.Pauser.
 func (d *Driver) ResumeSandbox(ctx context.Context, req *providerv1.ResumeSandboxRequest) (*providerv1.Sandbox, error) {
 	c, id := d.config(), req.GetSandbox().GetSandboxId()
-	leave, err := d.keys.enter(ctx, id)
+	leave, err := d.keys.Enter(ctx, id)
 	if err != nil {
-		return nil, explain(err, false)
+		return nil, upstream.Explain(err, false)
 	}
 	defer leave()
 	found, sb, err := d.standing(ctx, req.GetSandbox())
@@ -95,15 +96,15 @@ func (d *Driver) ResumeSandbox(ctx context.Context, req *providerv1.ResumeSandbo
 		return sb, nil
 	case providerv1.SandboxState_SANDBOX_STATE_PAUSED:
 	default:
-		return nil, notRunning(id, sb)
+		return nil, upstream.NotRunning(id, sb)
 	}
 	left := max(sb.GetExpiresAt().AsTime().Sub(d.opts.Now()), time.Second).Milliseconds()
 	if err := c.vendor.UpdateSandbox(ctx, name, api.UpdateRequest{Timeout: &left}); err != nil {
-		return nil, explain(err, false)
+		return nil, upstream.Explain(err, false)
 	}
 	resumed, err := c.vendor.ResumeSandbox(ctx, name)
 	if err != nil {
-		return nil, explain(err, true)
+		return nil, upstream.Explain(err, true)
 	}
 	d.forgetful(ctx, c, name, id)
 	r, err := recordOf(&resumed.Sandbox)
@@ -126,10 +127,10 @@ func (d *Driver) forgetful(ctx context.Context, c *configuration, name, id strin
 // sandbox has been resumed with another, it calls about that one.
 func (d *Driver) inSession(ctx context.Context, ref *providerv1.SandboxRef, session *string, call func(session string) error) error {
 	err := call(*session)
-	if !api.Is(err, http.StatusNotFound, http.StatusGone) {
+	if !upstream.Is(err, http.StatusNotFound, http.StatusGone) {
 		return err
 	}
-	d.known.forget(ref.GetSandboxId())
+	d.known.Forget(ref.GetSandboxId())
 	_, sb, gone := d.standing(ctx, ref)
 	if gone != nil || sb.GetState() != providerv1.SandboxState_SANDBOX_STATE_RUNNING {
 		return err

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sandbar-dev/sandbar/plugins/internal/upstream"
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
@@ -92,7 +93,7 @@ func (d *Driver) DialPort(ctx context.Context, target *providerv1.PortTarget) (n
 			With("missing", "perl with sockets").With("remedy", "use an image that has perl")
 	}
 	_ = t.Close()
-	return nil, explain(err, false)
+	return nil, upstream.Explain(err, false)
 }
 
 // pump sends what waits.
@@ -201,7 +202,7 @@ func (d *Driver) GetPortURL(ctx context.Context, req *providerv1.GetPortURLReque
 		return nil, err
 	}
 	if sb.GetState() != providerv1.SandboxState_SANDBOX_STATE_RUNNING {
-		return nil, notRunning(req.GetSandbox().GetSandboxId(), sb)
+		return nil, upstream.NotRunning(req.GetSandbox().GetSandboxId(), sb)
 	}
 	var have []string
 	for _, route := range found.Routes {

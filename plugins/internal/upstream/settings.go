@@ -13,7 +13,7 @@ import (
 func CheckURL(field, text, example string) error {
 	u, err := url.Parse(text)
 	switch {
-	case err != nil || u.Host == "" || u.RawQuery != "" || u.User != nil:
+	case err != nil || u.Host == "" || strings.ContainsAny(text, "?#") || u.User != nil:
 		return fault.Field(field, text, "want an address such as "+example)
 	case u.Scheme == "https":
 		return nil
