@@ -54,6 +54,7 @@ type Options struct {
 
 // Driver is an sdk.Driver. Close it.
 type Driver struct {
+	fileCalls
 	opts Options
 	keys upstream.Flights
 	// known remembers where sandboxes are that this process has seen.
@@ -82,7 +83,9 @@ func New(opts Options) *Driver {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	return &Driver{opts: opts, commands: runner.NewPool(opts.Log)}
+	d := &Driver{opts: opts, commands: runner.NewPool(opts.Log)}
+	d.fileCalls = d.findFiles
+	return d
 }
 
 // Close ends what the driver follows. Sandboxes and commands go on at the vendor.

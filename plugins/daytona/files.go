@@ -22,8 +22,11 @@ type place struct {
 	at  api.Place
 }
 
-// files are those of a sandbox.
-func (d *Driver) files(ctx context.Context, ref *providerv1.SandboxRef) (*files.Sandbox, error) {
+// fileCalls are what the driver embeds.
+type fileCalls = files.Sandboxes
+
+// findFiles returns those of a sandbox.
+func (d *Driver) findFiles(ctx context.Context, ref *providerv1.SandboxRef) (*files.Sandbox, error) {
 	c := d.config()
 	at, err := d.locate(ctx, c, ref)
 	if err != nil {
@@ -77,84 +80,3 @@ func (p *place) Receive(ctx context.Context, name string) (io.ReadCloser, error)
 
 // Background implements files.Place.
 func (p *place) Background(do func(context.Context)) { p.d.commands.Background(sideCall, do) }
-
-// StatFile implements sdk.FileReader.
-func (d *Driver) StatFile(ctx context.Context, req *providerv1.StatFileRequest) (*providerv1.FileInfo, error) {
-	b, err := d.files(ctx, req.GetSandbox())
-	if err != nil {
-		return nil, err
-	}
-	return b.StatFile(ctx, req)
-}
-
-// ReadFile implements sdk.FileReader.
-func (d *Driver) ReadFile(ctx context.Context, req *providerv1.ReadFileRequest, send func(*providerv1.ReadFileResponse) error) error {
-	b, err := d.files(ctx, req.GetSandbox())
-	if err != nil {
-		return err
-	}
-	return b.ReadFile(ctx, req, send)
-}
-
-// ListFiles implements sdk.FileReader.
-func (d *Driver) ListFiles(ctx context.Context, req *providerv1.ListFilesRequest) (*providerv1.ListFilesResponse, error) {
-	b, err := d.files(ctx, req.GetSandbox())
-	if err != nil {
-		return nil, err
-	}
-	return b.ListFiles(ctx, req)
-}
-
-// WriteFile implements sdk.FileWriter.
-func (d *Driver) WriteFile(ctx context.Context, open *providerv1.WriteFileOpen, content io.Reader) (*providerv1.FileInfo, error) {
-	b, err := d.files(ctx, open.GetSandbox())
-	if err != nil {
-		return nil, err
-	}
-	return b.WriteFile(ctx, open, content)
-}
-
-// MakeDirectory implements sdk.FileWriter.
-func (d *Driver) MakeDirectory(ctx context.Context, req *providerv1.MakeDirectoryRequest) error {
-	b, err := d.files(ctx, req.GetSandbox())
-	if err != nil {
-		return err
-	}
-	return b.MakeDirectory(ctx, req)
-}
-
-// RemoveFile implements sdk.FileWriter.
-func (d *Driver) RemoveFile(ctx context.Context, req *providerv1.RemoveFileRequest) (*providerv1.RemoveFileResponse, error) {
-	b, err := d.files(ctx, req.GetSandbox())
-	if err != nil {
-		return nil, err
-	}
-	return b.RemoveFile(ctx, req)
-}
-
-// MoveFile implements sdk.FileWriter.
-func (d *Driver) MoveFile(ctx context.Context, req *providerv1.MoveFileRequest) error {
-	b, err := d.files(ctx, req.GetSandbox())
-	if err != nil {
-		return err
-	}
-	return b.MoveFile(ctx, req)
-}
-
-// DownloadArchive implements sdk.ArchiveDownloader.
-func (d *Driver) DownloadArchive(ctx context.Context, req *providerv1.DownloadArchiveRequest, tar io.Writer) error {
-	b, err := d.files(ctx, req.GetSandbox())
-	if err != nil {
-		return err
-	}
-	return b.DownloadArchive(ctx, req, tar)
-}
-
-// UploadArchive implements sdk.ArchiveUploader.
-func (d *Driver) UploadArchive(ctx context.Context, open *providerv1.UploadArchiveOpen, tar io.Reader) (*providerv1.UploadArchiveResponse, error) {
-	b, err := d.files(ctx, open.GetSandbox())
-	if err != nil {
-		return nil, err
-	}
-	return b.UploadArchive(ctx, open, tar)
-}

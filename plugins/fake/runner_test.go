@@ -81,7 +81,7 @@ func TestRunnerFeeds(t *testing.T) {
 	}
 }
 
-// TestFileCalls: sandbar-probe files does to files, and says, what plugins/vercel
+// TestFileCalls: sandbar-probe files does to files, and says, what plugins/internal/files
 // wants.
 func TestFileCalls(t *testing.T) {
 	r := serve(t, nil)

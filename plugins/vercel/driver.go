@@ -52,6 +52,7 @@ type Options struct {
 
 // Driver is an sdk.Driver. Close it.
 type Driver struct {
+	fileCalls
 	opts Options
 	keys upstream.Flights
 	// known remembers where sandboxes are that this process has seen.
@@ -84,6 +85,7 @@ func New(opts Options) *Driver {
 		opts.Now = time.Now
 	}
 	d := &Driver{opts: opts}
+	d.fileCalls = d.findFiles
 	d.life, d.end = context.WithCancel(context.Background())
 	return d
 }

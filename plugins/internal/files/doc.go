@@ -4,7 +4,8 @@
 //
 // A small program inside the sandbox does one thing and says what came of it: see
 // filecalls.go. What a vendor does for it is the interface Place. A Sandbox has a
-// method for each of the contract's calls, which a driver of package sdk passes on.
+// method for each of the contract's calls; a driver of package sdk embeds Sandboxes, which
+// passes them on.
 //
 // Everything is safe for concurrent use.
 package files

@@ -161,6 +161,13 @@ func parseSaid(text string) (said, error) {
 	return s, nil
 }
 
+// Whole reports whether text is all that a call prints: whether its last line is a last
+// one. It is for a Place whose vendor does not say when a program has ended.
+func Whole(text string) bool {
+	at := strings.LastIndexByte(strings.TrimSuffix(text, "\n"), '\n') + 1
+	return strings.HasSuffix(text, "\n") && (text[at:] == "done\n" || strings.HasPrefix(text[at:], "errno "))
+}
+
 // Place is what the vendor does for files of one sandbox. Its errors are the
 // contract's.
 type Place interface {

@@ -28,7 +28,7 @@ func script(t *testing.T, dir string, args ...string) said {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !whole(string(out)) {
+	if !Whole(string(out)) {
 		t.Fatalf("%q ends without a last line: %q", args, out)
 	}
 	s, err := parseSaid(string(out))
@@ -232,7 +232,7 @@ func TestSaid(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]bool{"done\n": true, "more\ndone\n": true, "errno 2 f\n": true, "done": false, "file done\n": false, "": false} {
-		if whole(text) != want {
+		if Whole(text) != want {
 			t.Errorf("%q is whole: want %t", text, want)
 		}
 	}
@@ -244,10 +244,4 @@ func TestPackOne(t *testing.T) {
 	if err := packOne(out, "file r 644 0 0 5 0 f", bytes.NewReader([]byte("four"))); err == nil {
 		t.Error("a file of 5 bytes with 4 was packed")
 	}
-}
-
-// whole reports whether the last line is a last one.
-func whole(text string) bool {
-	at := strings.LastIndexByte(strings.TrimSuffix(text, "\n"), '\n') + 1
-	return strings.HasSuffix(text, "\n") && (text[at:] == "done\n" || strings.HasPrefix(text[at:], "errno "))
 }
