@@ -10,7 +10,7 @@ import (
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
 
-// TestRunner: sandbar-probe run tells of a command as plugins/vercel wants it.
+// TestRunner: sandbar-probe run tells of a command as plugins/internal/runner wants it.
 func TestRunner(t *testing.T) {
 	r := serve(t, nil)
 	r.create("sbx_1", nil)

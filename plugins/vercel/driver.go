@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sandbar-dev/sandbar/plugins/internal/runner"
 	"github.com/sandbar-dev/sandbar/plugins/internal/upstream"
 	"github.com/sandbar-dev/sandbar/plugins/sdk"
 	"github.com/sandbar-dev/sandbar/plugins/vercel/api"
@@ -56,11 +57,8 @@ type Driver struct {
 	opts Options
 	keys upstream.Flights
 	// known remembers where sandboxes are that this process has seen.
-	known upstream.Places[handle]
-	// life ends with the driver, and work is what it started and waits for.
-	life context.Context //nolint:containedctx // commands outlive the calls that start them
-	end  context.CancelFunc
-	work sync.WaitGroup
+	known    upstream.Places[handle]
+	commands *runner.Pool
 
 	mu   sync.RWMutex
 	conf *configuration
@@ -84,18 +82,14 @@ func New(opts Options) *Driver {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	d := &Driver{opts: opts}
+	d := &Driver{opts: opts, commands: runner.NewPool(opts.Log)}
 	d.fileCalls = d.findFiles
-	d.life, d.end = context.WithCancel(context.Background())
 	return d
 }
 
 // Close ends what the driver follows. Sandboxes and commands go on at the vendor.
 func (d *Driver) Close() {
-	d.mu.Lock()
-	d.end()
-	d.mu.Unlock()
-	d.work.Wait()
+	d.commands.Close()
 	if c := d.config(); c != nil {
 		c.vendor.Close()
 	}
@@ -180,25 +174,4 @@ func (d *Driver) Probe(ctx context.Context) (*providerv1.ProbeResponse, error) {
 		check.Remedy = "wait, and see the vendor's status page"
 	}
 	return &providerv1.ProbeResponse{Checks: []*providerv1.ProbeCheck{check}}, nil
-}
-
-// spawn runs a goroutine that Close waits for, unless the driver is closed.
-func (d *Driver) spawn(do func()) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.life.Err() != nil {
-		return false
-	}
-	d.work.Go(do)
-	return true
-}
-
-// background runs a side call that outlives the call that starts it, unless the
-// driver is closed.
-func (d *Driver) background(do func(context.Context)) {
-	d.spawn(func() {
-		ctx, cancel := context.WithTimeout(d.life, sideCall)
-		defer cancel()
-		do(ctx)
-	})
 }

@@ -1,8 +1,12 @@
 package vercel
 
 import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -140,4 +144,19 @@ func (p *place) Receive(ctx context.Context, name string) (io.ReadCloser, error)
 }
 
 // Background implements files.Place.
-func (p *place) Background(do func(context.Context)) { p.d.background(do) }
+func (p *place) Background(do func(context.Context)) { p.d.commands.Background(sideCall, do) }
+
+// oneFile is a tar.gz of one file.
+func oneFile(name string, content []byte) ([]byte, error) {
+	var out bytes.Buffer
+	zip := gzip.NewWriter(&out)
+	w := tar.NewWriter(zip)
+	err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(content)), Typeflag: tar.TypeReg})
+	if err == nil {
+		_, err = w.Write(content)
+	}
+	if err = errors.Join(err, w.Close(), zip.Close()); err != nil {
+		return nil, fmt.Errorf("pack a file: %w", err)
+	}
+	return out.Bytes(), nil
+}

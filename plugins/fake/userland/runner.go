@@ -20,7 +20,7 @@ const runLine = 3000
 const patience = 10 * time.Millisecond
 
 // run is the runner of providers whose vendor can do no more than to stream text;
-// plugins/vercel/runner.go says what it prints. Its arguments are ACK WINDOW FOLDER
+// plugins/internal/runner/protocol.go says what it prints. Its arguments are ACK WINDOW FOLDER
 // INPUT COUNT NAME=VALUE… PROGRAM ARGUMENT….
 func run(p system.Process, args []string) int {
 	const fixed = 5

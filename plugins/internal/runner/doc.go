@@ -8,6 +8,9 @@
 // see protocol.go. This package is the other side of it. What a vendor does for it
 // is the interface Host.
 //
+// A tunnel to a port is such a command too, where a vendor has no other way in: see
+// tunnel.go.
+//
 // A Pool owns all goroutines; closing it ends them, and leaves the commands to the
 // vendor. Everything is safe for concurrent use.
 package runner

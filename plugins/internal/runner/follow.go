@@ -207,7 +207,7 @@ func (c *Command) lost(cause error) {
 	c.out[1].fail(cause)
 	if c.order.Host.Gone(ctx) {
 		c.settle(&providerv1.ExitStatus{
-			Result: &providerv1.ExitStatus_Signal{Signal: "SIGKILL"}, Cause: providerv1.ExitCause_EXIT_CAUSE_SANDBOX, Detail: "its sandbox ended",
+			Result: &providerv1.ExitStatus_Signal{Signal: "SIGKILL"}, Cause: providerv1.ExitCause_EXIT_CAUSE_SANDBOX, Detail: "its sandbox does not run any more",
 		}, nil)
 		return
 	}

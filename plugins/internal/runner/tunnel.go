@@ -1,8 +1,7 @@
-package vercel
+package runner
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	"crypto/rand"
 	_ "embed"
@@ -22,8 +21,8 @@ import (
 
 // # Tunnels
 //
-// The vendor shows ports to the whole world, by HTTP, and has no way to one that is
-// not shown. So a tunnel is a command, with the runner, that connects and carries what
+// Vendors show ports to the world, by HTTP, and many have no way to one that is not
+// shown. So a tunnel is a command, with the runner, that connects and carries what
 // comes on its standard input and what goes to its standard output. On its standard
 // error it says:
 //
@@ -41,7 +40,7 @@ const mostWaiting = 256 << 10
 
 // tunnel is a connection to a port in a sandbox. Its goroutine is pump.
 type tunnel struct {
-	p    *command
+	c    *Command
 	says *bufio.Reader
 	port uint32
 
@@ -55,35 +54,43 @@ type tunnel struct {
 	// half says that no more will be written, closed that the connection is over.
 	half, closed bool
 	err          error
+	// detach is called when it does not matter any more that the pool closes.
+	detach func() bool
 }
 
-// DialPort implements sdk.PortDialer.
-func (d *Driver) DialPort(ctx context.Context, target *providerv1.PortTarget) (net.Conn, error) {
+// Starter starts a command in a sandbox, with what Args says, by Pool.Start. Its errors
+// are the contract's.
+type Starter func(ctx context.Context, ref *providerv1.SandboxRef, execID string, spec *providerv1.ExecSpec) (*Command, error)
+
+// Dial connects to a port, as sdk.PortDialer wants it, through a command that start
+// starts. The connection ends with the pool at the latest; it has CloseWrite, and no
+// deadlines. Its errors are the contract's.
+func (p *Pool) Dial(ctx context.Context, target *providerv1.PortTarget, start Starter) (net.Conn, error) {
 	addresses := []string{target.GetAddress()}
 	if target.GetAddress() == "" {
 		addresses = []string{"127.0.0.1", "::1"}
 	}
 	port := strconv.FormatUint(uint64(target.GetPort()), 10)
-	process, err := d.StartProcess(ctx, target.GetSandbox(), "tunnel-"+strings.ToLower(rand.Text()), &providerv1.ExecSpec{
-		Argv: append([]string{"/bin/sh", "-c", launcher, "sandbar", "relay", relayScript, port}, addresses...), Stdin: true, Workdir: "/",
+	c, err := start(ctx, target.GetSandbox(), "tunnel-"+strings.ToLower(rand.Text()), &providerv1.ExecSpec{
+		Argv: append([]string{"/bin/sh", "-c", Launcher, "sandbar", "relay", relayScript, port}, addresses...), Stdin: true, Workdir: "/",
 	})
 	if err != nil {
 		return nil, err
 	}
-	p := process.(*command) //nolint:forcetypeassert // StartProcess makes no other
-	t := &tunnel{p: p, says: bufio.NewReader(p.Stderr()), port: target.GetPort()}
+	t := &tunnel{c: c, says: bufio.NewReader(c.Stderr()), port: target.GetPort()}
 	t.changed = sync.NewCond(&t.mu)
-	stop := context.AfterFunc(ctx, func() { p.out[1].fail(ctx.Err()) })
+	stop := context.AfterFunc(ctx, func() { c.out[1].fail(ctx.Err()) })
 	line, err := t.says.ReadString('\n')
 	if !stop() {
 		err = ctx.Err()
 	}
 	switch {
 	case err == nil && line == "open\n":
-		if d.spawn(t.pump) {
+		if p.spawn(t.pump) {
+			t.attach(p)
 			return t, nil
 		}
-		err = errStopped
+		err = fault.New(providerv1.ErrorReason_ERROR_REASON_DRAINING, "the provider is stopping")
 	case err == nil && strings.HasPrefix(line, "refused "):
 		err = fault.New(providerv1.ErrorReason_ERROR_REASON_PORT_REFUSED,
 			"nothing listens on port %s of sandbox %q", port, target.GetSandbox().GetSandboxId()).
@@ -94,6 +101,13 @@ func (d *Driver) DialPort(ctx context.Context, target *providerv1.PortTarget) (n
 	}
 	_ = t.Close()
 	return nil, upstream.Explain(err, false)
+}
+
+// attach closes the tunnel when the pool closes, which waits for pump.
+func (t *tunnel) attach(p *Pool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.detach = context.AfterFunc(p.life, func() { _ = t.Close() })
 }
 
 // pump sends what waits.
@@ -112,9 +126,9 @@ func (t *tunnel) pump() {
 		case closed:
 			return
 		case len(data) > 0:
-			_, err = t.p.in.Write(data)
+			_, err = t.c.in.Write(data)
 		default:
-			_ = t.p.in.Close() // the other side learns of it, or has ended
+			_ = t.c.in.Close() // the other side learns of it, or has ended
 			return
 		}
 		if err != nil {
@@ -129,7 +143,7 @@ func (t *tunnel) pump() {
 
 // Read implements net.Conn.
 func (t *tunnel) Read(b []byte) (int, error) {
-	n, err := t.p.out[0].Read(b)
+	n, err := t.c.out[0].Read(b)
 	if n > 0 || err == nil {
 		return n, nil
 	}
@@ -180,39 +194,21 @@ func (t *tunnel) Close() error {
 		return nil
 	}
 	t.closed = true
+	if t.detach != nil {
+		t.detach()
+	}
 	t.changed.Broadcast()
-	t.p.out[0].fail(net.ErrClosed)
-	t.p.out[1].fail(net.ErrClosed)
-	t.p.d.background(func(ctx context.Context) {
-		if !t.p.ended() {
-			if err := t.p.Signal(ctx, providerv1.ExecSignal_EXEC_SIGNAL_KILL); err != nil && ctx.Err() == nil {
-				t.p.d.opts.Log.Warn("what carried a tunnel could not be ended", "exec_id", t.p.execID, "error", err)
+	t.c.out[0].fail(net.ErrClosed)
+	t.c.out[1].fail(net.ErrClosed)
+	t.c.pool.Background(sideCall, func(ctx context.Context) {
+		if !t.c.ended() {
+			if err := t.c.Signal(ctx, providerv1.ExecSignal_EXEC_SIGNAL_KILL); err != nil && ctx.Err() == nil {
+				t.c.pool.log.Warn("what carried a tunnel could not be ended", "exec_id", t.c.order.ExecID, "error", err)
 			}
 		}
-		_ = t.p.Close() // nobody reads it
+		_ = t.c.Close() // nobody reads it
 	})
 	return nil
-}
-
-// GetPortURL implements sdk.PortURLGetter. The address is one that the sandbox was
-// made with; it works for as long as the sandbox does, for everybody.
-func (d *Driver) GetPortURL(ctx context.Context, req *providerv1.GetPortURLRequest) (*providerv1.GetPortURLResponse, error) {
-	found, sb, err := d.standing(ctx, req.GetSandbox())
-	if err != nil {
-		return nil, err
-	}
-	if sb.GetState() != providerv1.SandboxState_SANDBOX_STATE_RUNNING {
-		return nil, upstream.NotRunning(req.GetSandbox().GetSandboxId(), sb)
-	}
-	var have []string
-	for _, route := range found.Routes {
-		if route.Port == req.GetPort() {
-			return &providerv1.GetPortURLResponse{Url: route.URL}, nil
-		}
-		have = append(have, strconv.FormatUint(uint64(route.Port), 10))
-	}
-	return nil, fault.Field("port", strconv.FormatUint(uint64(req.GetPort()), 10),
-		"want one of the ports that the sandbox was made with, in spec.ports: "+cmp.Or(strings.Join(have, ", "), "none"))
 }
 
 // LocalAddr implements net.Conn.

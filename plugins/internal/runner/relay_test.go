@@ -1,4 +1,4 @@
-package vercel
+package runner
 
 import (
 	"bufio"
@@ -17,7 +17,7 @@ func relay(t *testing.T, port int) (in io.WriteCloser, out io.Reader, says *bufi
 	if _, err := exec.LookPath("perl"); err != nil {
 		t.Skip("there is no perl on this machine, which the relay is written for")
 	}
-	cmd := exec.Command("/bin/sh", "-c", launcher, "sandbar", "relay", relayScript, strconv.Itoa(port), "127.0.0.1", "::1")
+	cmd := exec.Command("/bin/sh", "-c", Launcher, "sandbar", "relay", relayScript, strconv.Itoa(port), "127.0.0.1", "::1")
 	cmd.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin"}
 	in, err := cmd.StdinPipe()
 	if err != nil {
