@@ -29,7 +29,7 @@ func TestConformance(t *testing.T) {
 			got = append(got, p.Name)
 		}
 	}
-	if diff := cmp.Diff([]string{"core", "exec", "files", "network", "resilience"}, got); diff != "" {
+	if diff := cmp.Diff([]string{"core", "exec", "files", "ports", "network", "resilience"}, got); diff != "" {
 		t.Errorf("conformant profiles (- want, + got):\n%s", diff)
 	}
 }

@@ -18,6 +18,7 @@
 // The vendor gives a line to a shell, and has a log of what that prints: text in
 // lines, without bytes of value 0, and one exit code. What is started is a runner, as
 // package runner describes. Each command has a session of the vendor's of its own,
-// with the command's id, which is removed when all has been said. Terminals and
-// attaching again after a restart of the plugin are not declared.
+// with the command's id, which is removed when all has been said. A tunnel to a port is
+// such a command. Terminals and attaching again after a restart of the plugin are not
+// declared.
 package daytona

@@ -105,7 +105,7 @@ func (d *Driver) config() *configuration {
 // capabilities are those that the vendor has and that this plugin keeps to.
 var capabilities = []string{
 	"archive.download", "archive.upload", "egress.deny", "exec.signal", "exec.stdin", "fs.read", "fs.write", "fs.write.partial", "image.template",
-	"placement.region", "port.url",
+	"placement.region", "port.tunnel", "port.url",
 }
 
 // Describe implements sdk.Driver.

@@ -1,6 +1,7 @@
 package daytona
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -25,15 +26,21 @@ const (
 
 // StartProcess implements sdk.Driver.
 func (d *Driver) StartProcess(ctx context.Context, ref *providerv1.SandboxRef, execID string, spec *providerv1.ExecSpec) (sdk.Process, error) {
+	p, err := d.start(ctx, ref, execID, spec)
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// start is a runner.Starter.
+func (d *Driver) start(ctx context.Context, ref *providerv1.SandboxRef, execID string, spec *providerv1.ExecSpec) (*runner.Command, error) {
 	c := d.config()
 	at, err := d.locate(ctx, c, ref)
 	if err != nil {
 		return nil, err
 	}
-	workdir := spec.GetWorkdir()
-	if workdir == "" {
-		workdir = at.Workdir
-	}
+	workdir := cmp.Or(spec.GetWorkdir(), at.Workdir)
 	h := &host{d: d, c: c, ref: ref, at: at.place(), session: execID}
 	err = c.vendor.CreateSession(ctx, h.at, execID)
 	if upstream.Is(err, http.StatusConflict) {
@@ -72,8 +79,8 @@ func line(args []string) string {
 	return out.String() + " 2> /dev/null"
 }
 
-// explain is for a call of the toolbox's, which may have changed something. What an answer means that says nothing of
-// the command is what the vendor says of the sandbox.
+// explain is for a call of the toolbox's, which may have changed something. What an
+// answer means that says nothing of the command is what the vendor says of the sandbox.
 func (d *Driver) explain(ctx context.Context, ref *providerv1.SandboxRef, cause error, changes bool) error {
 	if !upstream.Is(cause, http.StatusBadRequest, http.StatusNotFound, http.StatusGone, http.StatusBadGateway, http.StatusServiceUnavailable) {
 		return upstream.Explain(cause, changes)

@@ -2,9 +2,7 @@ package daytona_test
 
 import (
 	"context"
-	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -267,48 +265,4 @@ func TestSessionsGo(t *testing.T) {
 			t.Fatalf("%d sessions are left", v.Sessions())
 		}
 	}
-}
-
-// TestPortURL: what is answered leads to the port.
-func TestPortURL(t *testing.T) {
-	v := newVendor(t)
-	p := newPlugin(t, v, "", nil)
-	box := p.create(newRequest())
-	resp, err := p.GetPortURL(p.ctx, &providerv1.GetPortURLRequest{Sandbox: box, Port: 8080})
-	if err != nil {
-		t.Fatal(err)
-	}
-	get := func(header map[string]string) int {
-		t.Helper()
-		// The name below localhost is not one that every machine knows.
-		u, err := url.Parse(resp.GetUrl())
-		if err != nil {
-			t.Fatal(err)
-		}
-		req, err := http.NewRequestWithContext(p.ctx, http.MethodGet, v.url, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Host, req.Close = u.Host, true
-		for name, value := range header {
-			req.Header.Set(name, value)
-		}
-		answer, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = answer.Body.Close() // nobody reads it
-		return answer.StatusCode
-	}
-	if without, with := get(nil), get(resp.GetHeaders()); without != http.StatusUnauthorized || with != http.StatusBadGateway {
-		t.Errorf("it answers %d without the headers, and %d with them: want 401, and 502 because nothing listens", without, with)
-	}
-	_, err = p.GetPortURL(p.ctx, &providerv1.GetPortURLRequest{Sandbox: box, Port: 2280})
-	refused(t, "GetPortURL of the vendor's own port", err, providerv1.ErrorReason_ERROR_REASON_FIELD_INVALID, none)
-	gone := &providerv1.SandboxRef{SandboxId: box.GetSandboxId(), Handle: box.GetHandle()}
-	if _, err := p.DeleteSandbox(p.ctx, &providerv1.DeleteSandboxRequest{Sandbox: gone}); err != nil {
-		t.Fatal(err)
-	}
-	_, err = p.GetPortURL(p.ctx, &providerv1.GetPortURLRequest{Sandbox: gone, Port: 8080})
-	refused(t, "GetPortURL after the end", err, providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND, none)
 }

@@ -2,6 +2,7 @@ package daytona
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"net/url"
 	"slices"
@@ -17,13 +18,29 @@ import (
 // terminal and its recordings. Who can reach the first rules the sandbox.
 var own = []uint32{2280, 22220, 22222, 33333}
 
+func checkPort(port uint32) error {
+	if slices.Contains(own, port) {
+		return fault.Field("port", strconv.FormatUint(uint64(port), 10), "want one that is not the vendor's own")
+	}
+	return nil
+}
+
+// DialPort implements sdk.PortDialer. The vendor's previews carry HTTP alone, so that a
+// command does it.
+func (d *Driver) DialPort(ctx context.Context, target *providerv1.PortTarget) (net.Conn, error) {
+	if err := checkPort(target.GetPort()); err != nil {
+		return nil, err
+	}
+	return d.commands.Dial(ctx, target, d.start)
+}
+
 // GetPortURL implements sdk.PortURLGetter. The token is a header's, and not a part of
 // the address, which would be kept in more places. It works for as long as the sandbox
 // runs, so that any lifetime is satisfied.
 func (d *Driver) GetPortURL(ctx context.Context, req *providerv1.GetPortURLRequest) (*providerv1.GetPortURLResponse, error) {
 	c, id := d.config(), req.GetSandbox().GetSandboxId()
-	if slices.Contains(own, req.GetPort()) {
-		return nil, fault.Field("port", strconv.FormatUint(uint64(req.GetPort()), 10), "want one that is not the vendor's own")
+	if err := checkPort(req.GetPort()); err != nil {
+		return nil, err
 	}
 	at, err := d.locate(ctx, c, req.GetSandbox())
 	if err != nil {
