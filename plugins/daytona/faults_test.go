@@ -8,6 +8,7 @@ import (
 	"time"
 
 	simulator "github.com/sandbar-dev/sandbar/conformance/simulator/daytona"
+	"github.com/sandbar-dev/sandbar/plugins/internal/providertest"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
 
@@ -45,8 +46,8 @@ func TestRefusalsOfTheVendor(t *testing.T) {
 		{503, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE, unknown},
 	} {
 		inject(t, v, simulator.Fault{Path: creating, Kind: simulator.FaultStatus, Status: tc.status, RetryAfter: 7})
-		_, err := p.CreateSandbox(p.ctx, newRequest())
-		f := refused(t, "CreateSandbox", err, tc.reason, tc.effect)
+		_, err := p.CreateSandbox(p.Ctx, providertest.NewRequest())
+		f := providertest.Refused(t, "CreateSandbox", err, tc.reason, tc.effect)
 		if again := tc.status == 429 || tc.status >= 500; again && f.RetryAfter != 7*time.Second {
 			t.Errorf("status %d: retry after %s: want the 7 s that the vendor said", tc.status, f.RetryAfter)
 		}
@@ -54,7 +55,7 @@ func TestRefusalsOfTheVendor(t *testing.T) {
 			t.Errorf("the error has the token: %v", err)
 		}
 	}
-	p.create(newRequest())
+	p.Create(providertest.NewRequest())
 }
 
 // TestLostAnswer: what the vendor made without an answer is found by its key, and
@@ -64,14 +65,14 @@ func TestLostAnswer(t *testing.T) {
 	state := t.TempDir()
 	p := newPlugin(t, v, state, nil)
 	inject(t, v, simulator.Fault{Path: creating, Kind: simulator.FaultLost})
-	req := newRequest()
-	_, err := p.CreateSandbox(p.ctx, req)
-	refused(t, "CreateSandbox whose answer is lost", err, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE, unknown)
-	found, err := p.GetSandbox(p.ctx, byKey(req.GetOperation().GetIdempotencyKey()))
+	req := providertest.NewRequest()
+	_, err := p.CreateSandbox(p.Ctx, req)
+	providertest.Refused(t, "CreateSandbox whose answer is lost", err, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE, unknown)
+	found, err := p.GetSandbox(p.Ctx, providertest.ByKey(req.GetOperation().GetIdempotencyKey()))
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := p.CreateSandbox(p.ctx, req)
+	again, err := p.CreateSandbox(p.Ctx, req)
 	if err != nil || again.GetSandbox().GetVendorId() != found.GetSandbox().GetVendorId() {
 		t.Errorf("the same request answers %v, %v: want %s", again.GetSandbox().GetVendorId(), err, found.GetSandbox().GetVendorId())
 	}
@@ -84,14 +85,14 @@ func TestUnansweredKeyIsNotDenied(t *testing.T) {
 	state := t.TempDir()
 	p := newPlugin(t, v, state, nil)
 	inject(t, v, simulator.Fault{Path: creating, Kind: simulator.FaultRefused})
-	req := newRequest()
+	req := providertest.NewRequest()
 	key := req.GetOperation().GetIdempotencyKey()
-	_, err := p.CreateSandbox(p.ctx, req)
-	refused(t, "CreateSandbox whose connection broke", err, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE, unknown)
+	_, err := p.CreateSandbox(p.Ctx, req)
+	providertest.Refused(t, "CreateSandbox whose connection broke", err, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE, unknown)
 	next := newPlugin(t, v, state, nil)
 	for name, p := range map[string]plugin{"the process that sent it": p, "the next process": next} {
-		_, err := p.GetSandbox(p.ctx, byKey(key))
-		f := refused(t, "GetSandbox by the key, of "+name, err, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE, none)
+		_, err := p.GetSandbox(p.Ctx, providertest.ByKey(key))
+		f := providertest.Refused(t, "GetSandbox by the key, of "+name, err, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE, none)
 		if f.RetryAfter <= 0 {
 			t.Errorf("%s does not say when to ask again", name)
 		}
@@ -99,14 +100,14 @@ func TestUnansweredKeyIsNotDenied(t *testing.T) {
 	t.Log("when a request cannot be under way any more, its key made nothing")
 	later := newPlugin(t, v, state, map[string]any{"settle_after": "1s"})
 	for {
-		_, err = later.GetSandbox(later.ctx, byKey(key))
+		_, err = later.GetSandbox(later.Ctx, providertest.ByKey(key))
 		if !strings.Contains(err.Error(), "may still make") {
 			break
 		}
 	}
-	refused(t, "GetSandbox by the key, later", err, providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND, none)
-	_, err = later.CreateSandbox(later.ctx, req)
-	refused(t, "CreateSandbox with a key that was denied", err, providerv1.ErrorReason_ERROR_REASON_IDEMPOTENCY_KEY_REUSED, none)
+	providertest.Refused(t, "GetSandbox by the key, later", err, providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND, none)
+	_, err = later.CreateSandbox(later.Ctx, req)
+	providertest.Refused(t, "CreateSandbox with a key that was denied", err, providerv1.ErrorReason_ERROR_REASON_IDEMPOTENCY_KEY_REUSED, none)
 }
 
 // TestDownIsNoEffect: a vendor that cannot be connected to has not been asked.
@@ -114,10 +115,10 @@ func TestDownIsNoEffect(t *testing.T) {
 	down := httptest.NewServer(nil)
 	down.Close()
 	p := newPlugin(t, vendor{url: down.URL}, t.TempDir(), nil)
-	req := newRequest()
-	_, err := p.CreateSandbox(p.ctx, req)
-	refused(t, "CreateSandbox", err, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE, none)
-	probe, err := p.Probe(p.ctx, &providerv1.ProbeRequest{})
+	req := providertest.NewRequest()
+	_, err := p.CreateSandbox(p.Ctx, req)
+	providertest.Refused(t, "CreateSandbox", err, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE, none)
+	probe, err := p.Probe(p.Ctx, &providerv1.ProbeRequest{})
 	if err != nil || probe.GetReady() || probe.GetChecks()[0].GetRemedy() == "" {
 		t.Errorf("Probe answers %v, %v: want not ready, and a remedy", probe, err)
 	}
@@ -128,12 +129,12 @@ func TestDownIsNoEffect(t *testing.T) {
 func TestStreamBreaks(t *testing.T) {
 	v := newVendor(t)
 	p := newPlugin(t, v, "", nil)
-	box := p.create(newRequest())
+	box := p.Create(providertest.NewRequest())
 	for _, bytes := range []int{40_000, 60_000, 0, 300_000} {
 		inject(t, v, simulator.Fault{Path: logs, Kind: simulator.FaultCut, Bytes: bytes})
 	}
 	inject(t, v, simulator.Fault{Path: logs, Kind: simulator.FaultStatus, Status: 503})
-	out, exit := p.run(box, "sh", "-c", "seq 1 60000; exit 7")
+	out, exit := p.Run(box, "sh", "-c", "seq 1 60000; exit 7")
 	if exit.GetCode() != 7 || !strings.HasPrefix(out, "1\n2\n3\n") || !strings.HasSuffix(out, "\n59999\n60000\n") || strings.Count(out, "\n") != 60000 {
 		t.Errorf("%d bytes with %d lines came, exit %v: want 60000 lines and exit code 7", len(out), strings.Count(out, "\n"), exit)
 	}
@@ -144,10 +145,10 @@ func TestStreamBreaks(t *testing.T) {
 func TestLostAcknowledgement(t *testing.T) {
 	v := newVendor(t)
 	p := newPlugin(t, v, "", nil)
-	box := p.create(newRequest())
+	box := p.Create(providertest.NewRequest())
 	inject(t, v, simulator.Fault{Path: "/toolbox/*/files/bulk-upload", Kind: simulator.FaultStatus, Status: 429, Times: 2})
 	inject(t, v, simulator.Fault{Path: "/toolbox/*/files/bulk-upload", Kind: simulator.FaultRefused})
-	out, exit := p.run(box, "seq", "1", "400000")
+	out, exit := p.Run(box, "seq", "1", "400000")
 	if exit.GetCode() != 0 || !strings.HasSuffix(out, "\n399999\n400000\n") || strings.Count(out, "\n") != 400000 {
 		t.Errorf("%d bytes with %d lines came, exit %v: want 400000 lines and exit code 0", len(out), strings.Count(out, "\n"), exit)
 	}
@@ -158,16 +159,16 @@ func TestLostAcknowledgement(t *testing.T) {
 func TestEviction(t *testing.T) {
 	v := newVendor(t)
 	p := newPlugin(t, v, "", nil)
-	req := newRequest()
-	box := p.create(req)
-	id := p.start(box, "sleep", "600")
+	req := providertest.NewRequest()
+	box := p.Create(req)
+	id := p.Start(box, "sleep", "600")
 	name := "sandbar-" + req.GetOperation().GetIdempotencyKey()
-	if ok, err := v.Evict(p.ctx, name); err != nil || !ok {
+	if ok, err := v.Evict(p.Ctx, name); err != nil || !ok {
 		t.Fatalf("evict %s: %t, %v", name, ok, err)
 	}
 	var exit *providerv1.ExitStatus
 	for exit == nil { // how it ended is known, and whether all that it printed arrived is not
-		resp, err := p.GetExec(p.ctx, &providerv1.GetExecRequest{Sandbox: box, ExecId: id})
+		resp, err := p.GetExec(p.Ctx, &providerv1.GetExecRequest{Sandbox: box, ExecId: id})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -176,14 +177,14 @@ func TestEviction(t *testing.T) {
 	if exit.GetCause() != providerv1.ExitCause_EXIT_CAUSE_SANDBOX || exit.GetSignal() != "SIGKILL" {
 		t.Errorf("the command ended with %v: want SIGKILL with cause SANDBOX", exit)
 	}
-	sb, err := p.GetSandbox(p.ctx, &providerv1.GetSandboxRequest{By: &providerv1.GetSandboxRequest_Sandbox{Sandbox: box}})
+	sb, err := p.GetSandbox(p.Ctx, &providerv1.GetSandboxRequest{By: &providerv1.GetSandboxRequest_Sandbox{Sandbox: box}})
 	if err != nil || sb.GetSandbox().GetState() != providerv1.SandboxState_SANDBOX_STATE_FAILED || sb.GetSandbox().GetStatusReason() == "" {
 		t.Errorf("the sandbox is %v, %v: want FAILED with a reason", sb, err)
 	}
-	_, err = p.StartExec(p.ctx, &providerv1.StartExecRequest{
-		Sandbox: box, ExecId: newID("exe"), RequestDigest: req.GetOperation().GetRequestDigest(), Spec: &providerv1.ExecSpec{Argv: []string{"true"}},
+	_, err = p.StartExec(p.Ctx, &providerv1.StartExecRequest{
+		Sandbox: box, ExecId: providertest.NewID("exe"), RequestDigest: req.GetOperation().GetRequestDigest(), Spec: &providerv1.ExecSpec{Argv: []string{"true"}},
 	})
-	refused(t, "StartExec in it", err, providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_RUNNING, none)
+	providertest.Refused(t, "StartExec in it", err, providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_RUNNING, none)
 }
 
 // TestSlowVendor: a call ends by its deadline, and says that it may have done
@@ -192,10 +193,10 @@ func TestSlowVendor(t *testing.T) {
 	v := newVendor(t)
 	p := newPlugin(t, v, t.TempDir(), nil)
 	inject(t, v, simulator.Fault{Path: creating, Kind: simulator.FaultSlow, DelayMS: 600_000})
-	ctx, cancel := context.WithTimeout(p.ctx, 2*time.Second)
+	ctx, cancel := context.WithTimeout(p.Ctx, 2*time.Second)
 	defer cancel()
-	_, err := p.CreateSandbox(ctx, newRequest())
-	refused(t, "CreateSandbox", err, providerv1.ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED, unknown)
+	_, err := p.CreateSandbox(ctx, providertest.NewRequest())
+	providertest.Refused(t, "CreateSandbox", err, providerv1.ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED, unknown)
 }
 
 // TestQuota: a limit of the organization's is not a bad request, although the vendor
@@ -204,22 +205,22 @@ func TestQuota(t *testing.T) {
 	v := newVendor(t)
 	p := newPlugin(t, v, t.TempDir(), nil)
 	inject(t, v, simulator.Fault{Path: creating, Kind: simulator.FaultStatus, Status: 400, Message: "Total CPU limit exceeded. Maximum allowed: 10."})
-	_, err := p.CreateSandbox(p.ctx, newRequest())
-	refused(t, "CreateSandbox", err, providerv1.ErrorReason_ERROR_REASON_QUOTA_EXCEEDED, none)
+	_, err := p.CreateSandbox(p.Ctx, providertest.NewRequest())
+	providertest.Refused(t, "CreateSandbox", err, providerv1.ErrorReason_ERROR_REASON_QUOTA_EXCEEDED, none)
 }
 
 // TestNotStarted: what the vendor made and says that it could not start is taken back.
 func TestNotStarted(t *testing.T) {
 	v := newVendor(t)
 	p := newPlugin(t, v, t.TempDir(), nil)
-	req := newRequest()
-	p.create(req)
+	req := providertest.NewRequest()
+	p.Create(req)
 	inject(t, v, simulator.Fault{Path: creating, Kind: simulator.FaultStatus, Status: 400, Message: "Sandbox failed to start: no runner"})
 	next := newPlugin(t, v, t.TempDir(), nil) // it has not heard of the first
-	_, err := next.CreateSandbox(next.ctx, req)
-	refused(t, "CreateSandbox", err, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE, none)
-	_, err = next.GetSandbox(next.ctx, byKey(req.GetOperation().GetIdempotencyKey()))
-	refused(t, "GetSandbox by the key", err, providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND, none)
+	_, err := next.CreateSandbox(next.Ctx, req)
+	providertest.Refused(t, "CreateSandbox", err, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE, none)
+	_, err = next.GetSandbox(next.Ctx, providertest.ByKey(req.GetOperation().GetIdempotencyKey()))
+	providertest.Refused(t, "GetSandbox by the key", err, providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND, none)
 }
 
 // TestDeleteWaits: a sandbox that the vendor is at something else with is deleted when
@@ -227,13 +228,13 @@ func TestNotStarted(t *testing.T) {
 func TestDeleteWaits(t *testing.T) {
 	v := newVendor(t)
 	p := newPlugin(t, v, "", nil)
-	box := p.create(newRequest())
+	box := p.Create(providertest.NewRequest())
 	inject(t, v, simulator.Fault{Method: "DELETE", Path: "/sandbox/*", Kind: simulator.FaultStatus, Status: 409, Times: 3})
-	resp, err := p.DeleteSandbox(p.ctx, &providerv1.DeleteSandboxRequest{Sandbox: box})
+	resp, err := p.DeleteSandbox(p.Ctx, &providerv1.DeleteSandboxRequest{Sandbox: box})
 	if err != nil || resp.GetAlreadyAbsent() {
 		t.Fatalf("DeleteSandbox answers %v, %v: want that it was there", resp, err)
 	}
-	resp, err = p.DeleteSandbox(p.ctx, &providerv1.DeleteSandboxRequest{Sandbox: box})
+	resp, err = p.DeleteSandbox(p.Ctx, &providerv1.DeleteSandboxRequest{Sandbox: box})
 	if err != nil || !resp.GetAlreadyAbsent() {
 		t.Errorf("again it answers %v, %v: want that it was not there", resp, err)
 	}
@@ -243,21 +244,21 @@ func TestDeleteWaits(t *testing.T) {
 func TestUsedExec(t *testing.T) {
 	v := newVendor(t)
 	p := newPlugin(t, v, "", nil)
-	box := p.create(newRequest())
-	id := p.start(box, "sleep", "600")
+	box := p.Create(providertest.NewRequest())
+	id := p.Start(box, "sleep", "600")
 	next := newPlugin(t, v, "", nil)
-	_, err := next.StartExec(next.ctx, &providerv1.StartExecRequest{
-		Sandbox: box, ExecId: id, RequestDigest: newRequest().GetOperation().GetRequestDigest(), Spec: &providerv1.ExecSpec{Argv: []string{"true"}},
+	_, err := next.StartExec(next.Ctx, &providerv1.StartExecRequest{
+		Sandbox: box, ExecId: id, RequestDigest: providertest.NewRequest().GetOperation().GetRequestDigest(), Spec: &providerv1.ExecSpec{Argv: []string{"true"}},
 	})
-	refused(t, "StartExec with the id", err, providerv1.ErrorReason_ERROR_REASON_IDEMPOTENCY_KEY_REUSED, none)
+	providertest.Refused(t, "StartExec with the id", err, providerv1.ErrorReason_ERROR_REASON_IDEMPOTENCY_KEY_REUSED, none)
 }
 
 // TestSessionsGo: nothing of a command that has ended is kept at the vendor.
 func TestSessionsGo(t *testing.T) {
 	v := newVendor(t)
 	p := newPlugin(t, v, "", nil)
-	box := p.create(newRequest())
-	if out, _ := p.run(box, "echo", "done"); out != "done\n" {
+	box := p.Create(providertest.NewRequest())
+	if out, _ := p.Run(box, "echo", "done"); out != "done\n" {
 		t.Errorf("it prints %q", out)
 	}
 	for deadline := time.Now().Add(time.Minute); v.Sessions() > 0; time.Sleep(20 * time.Millisecond) {

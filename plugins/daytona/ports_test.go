@@ -9,17 +9,18 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sandbar-dev/sandbar/plugins/internal/providertest"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
 
 // tunnel opens one, and returns the error that it is refused with.
 func (p plugin) tunnel(box *providerv1.SandboxRef, port uint32) (providerv1.ProviderService_OpenTunnelClient, error) {
-	p.t.Helper()
-	stream, err := p.OpenTunnel(p.ctx)
+	p.T.Helper()
+	stream, err := p.OpenTunnel(p.Ctx)
 	if err != nil {
 		return nil, err
 	}
-	send(p.t, stream, &providerv1.TunnelFrame{Frame: &providerv1.TunnelFrame_Open{Open: &providerv1.TunnelOpen{
+	send(p.T, stream, &providerv1.TunnelFrame{Frame: &providerv1.TunnelFrame_Open{Open: &providerv1.TunnelOpen{
 		Target: &providerv1.TunnelOpen_Port{Port: &providerv1.PortTarget{Sandbox: box, Port: port}},
 	}}})
 	resp, err := stream.Recv()
@@ -27,7 +28,7 @@ func (p plugin) tunnel(box *providerv1.SandboxRef, port uint32) (providerv1.Prov
 		return nil, err
 	}
 	if resp.GetFrame().GetOpened() == nil {
-		p.t.Fatalf("a tunnel begins with %v", resp)
+		p.T.Fatalf("a tunnel begins with %v", resp)
 	}
 	return stream, nil
 }
@@ -44,11 +45,11 @@ func send(t *testing.T, stream providerv1.ProviderService_OpenTunnelClient, fram
 func TestTunnel(t *testing.T) {
 	v := newVendor(t)
 	p := newPlugin(t, v, "", nil)
-	box := p.create(newRequest())
-	p.start(box, "sandbar-probe", "echo", "8080")
+	box := p.Create(providertest.NewRequest())
+	p.Start(box, "sandbar-probe", "echo", "8080")
 	stream, err := p.tunnel(box, 8080)
 	for deadline := time.Now().Add(patience); err != nil && time.Now().Before(deadline); { // until it listens
-		refused(t, "a tunnel to a port that nothing listens on yet", err, providerv1.ErrorReason_ERROR_REASON_PORT_REFUSED, none)
+		providertest.Refused(t, "a tunnel to a port that nothing listens on yet", err, providerv1.ErrorReason_ERROR_REASON_PORT_REFUSED, none)
 		stream, err = p.tunnel(box, 8080)
 	}
 	if err != nil {
@@ -84,24 +85,24 @@ func TestTunnel(t *testing.T) {
 func TestTunnelRefusals(t *testing.T) {
 	v := newVendor(t)
 	p := newPlugin(t, v, "", nil)
-	box := p.create(newRequest())
+	box := p.Create(providertest.NewRequest())
 	_, err := p.tunnel(box, 8080)
-	refused(t, "a tunnel to a port that nothing listens on", err, providerv1.ErrorReason_ERROR_REASON_PORT_REFUSED, none)
+	providertest.Refused(t, "a tunnel to a port that nothing listens on", err, providerv1.ErrorReason_ERROR_REASON_PORT_REFUSED, none)
 	_, err = p.tunnel(box, 2280)
-	refused(t, "a tunnel to the vendor's own port", err, providerv1.ErrorReason_ERROR_REASON_FIELD_INVALID, none)
-	if _, err := p.DeleteSandbox(p.ctx, &providerv1.DeleteSandboxRequest{Sandbox: box}); err != nil {
+	providertest.Refused(t, "a tunnel to the vendor's own port", err, providerv1.ErrorReason_ERROR_REASON_FIELD_INVALID, none)
+	if _, err := p.DeleteSandbox(p.Ctx, &providerv1.DeleteSandboxRequest{Sandbox: box}); err != nil {
 		t.Fatal(err)
 	}
 	_, err = p.tunnel(box, 8080)
-	refused(t, "a tunnel into a sandbox that is gone", err, providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND, none)
+	providertest.Refused(t, "a tunnel into a sandbox that is gone", err, providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND, none)
 }
 
 // TestPortURL: what is answered leads to the port.
 func TestPortURL(t *testing.T) {
 	v := newVendor(t)
 	p := newPlugin(t, v, "", nil)
-	box := p.create(newRequest())
-	resp, err := p.GetPortURL(p.ctx, &providerv1.GetPortURLRequest{Sandbox: box, Port: 8080})
+	box := p.Create(providertest.NewRequest())
+	resp, err := p.GetPortURL(p.Ctx, &providerv1.GetPortURLRequest{Sandbox: box, Port: 8080})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +113,7 @@ func TestPortURL(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		req, err := http.NewRequestWithContext(p.ctx, http.MethodGet, v.url, nil)
+		req, err := http.NewRequestWithContext(p.Ctx, http.MethodGet, v.url, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -130,12 +131,12 @@ func TestPortURL(t *testing.T) {
 	if without, with := get(nil), get(resp.GetHeaders()); without != http.StatusUnauthorized || with != http.StatusBadGateway {
 		t.Errorf("it answers %d without the headers, and %d with them: want 401, and 502 because nothing listens", without, with)
 	}
-	_, err = p.GetPortURL(p.ctx, &providerv1.GetPortURLRequest{Sandbox: box, Port: 2280})
-	refused(t, "GetPortURL of the vendor's own port", err, providerv1.ErrorReason_ERROR_REASON_FIELD_INVALID, none)
+	_, err = p.GetPortURL(p.Ctx, &providerv1.GetPortURLRequest{Sandbox: box, Port: 2280})
+	providertest.Refused(t, "GetPortURL of the vendor's own port", err, providerv1.ErrorReason_ERROR_REASON_FIELD_INVALID, none)
 	gone := &providerv1.SandboxRef{SandboxId: box.GetSandboxId(), Handle: box.GetHandle()}
-	if _, err := p.DeleteSandbox(p.ctx, &providerv1.DeleteSandboxRequest{Sandbox: gone}); err != nil {
+	if _, err := p.DeleteSandbox(p.Ctx, &providerv1.DeleteSandboxRequest{Sandbox: gone}); err != nil {
 		t.Fatal(err)
 	}
-	_, err = p.GetPortURL(p.ctx, &providerv1.GetPortURLRequest{Sandbox: gone, Port: 8080})
-	refused(t, "GetPortURL after the end", err, providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND, none)
+	_, err = p.GetPortURL(p.Ctx, &providerv1.GetPortURLRequest{Sandbox: gone, Port: 8080})
+	providertest.Refused(t, "GetPortURL after the end", err, providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND, none)
 }

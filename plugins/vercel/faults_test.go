@@ -10,6 +10,7 @@ import (
 	"time"
 
 	simulator "github.com/sandbar-dev/sandbar/conformance/simulator/vercel"
+	"github.com/sandbar-dev/sandbar/plugins/internal/providertest"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
 
@@ -47,8 +48,8 @@ func TestRefusalsOfTheVendor(t *testing.T) {
 		{503, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE, unknown},
 	} {
 		inject(t, v, simulator.Fault{Path: creating, Kind: simulator.FaultStatus, Status: tc.status, RetryAfter: 7})
-		_, err := p.CreateSandbox(p.ctx, newRequest())
-		f := refused(t, "CreateSandbox", err, tc.reason, tc.effect)
+		_, err := p.CreateSandbox(p.Ctx, newRequest())
+		f := providertest.Refused(t, "CreateSandbox", err, tc.reason, tc.effect)
 		if again := tc.status == 429 || tc.status >= 500; again && f.RetryAfter != 7*time.Second {
 			t.Errorf("status %d: retry after %s: want the 7 s that the vendor said", tc.status, f.RetryAfter)
 		}
@@ -56,7 +57,7 @@ func TestRefusalsOfTheVendor(t *testing.T) {
 			t.Errorf("the error has the token: %v", err)
 		}
 	}
-	p.create(newRequest())
+	p.Create(newRequest())
 }
 
 // TestLostAnswer: what the vendor made without an answer is found by its key, and
@@ -67,13 +68,13 @@ func TestLostAnswer(t *testing.T) {
 	p := newPlugin(t, v, state, nil)
 	inject(t, v, simulator.Fault{Path: creating, Kind: simulator.FaultLost})
 	req := newRequest()
-	_, err := p.CreateSandbox(p.ctx, req)
-	refused(t, "CreateSandbox whose answer is lost", err, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE, unknown)
-	found, err := p.GetSandbox(p.ctx, byKey(req.GetOperation().GetIdempotencyKey()))
+	_, err := p.CreateSandbox(p.Ctx, req)
+	providertest.Refused(t, "CreateSandbox whose answer is lost", err, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE, unknown)
+	found, err := p.GetSandbox(p.Ctx, providertest.ByKey(req.GetOperation().GetIdempotencyKey()))
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := p.CreateSandbox(p.ctx, req)
+	again, err := p.CreateSandbox(p.Ctx, req)
 	if err != nil || again.GetSandbox().GetVendorId() != found.GetSandbox().GetVendorId() {
 		t.Errorf("the same request answers %v, %v: want %s", again.GetSandbox().GetVendorId(), err, found.GetSandbox().GetVendorId())
 	}
@@ -88,12 +89,12 @@ func TestUnansweredKeyIsNotDenied(t *testing.T) {
 	inject(t, v, simulator.Fault{Path: creating, Kind: simulator.FaultRefused})
 	req := newRequest()
 	key := req.GetOperation().GetIdempotencyKey()
-	_, err := p.CreateSandbox(p.ctx, req)
-	refused(t, "CreateSandbox whose connection broke", err, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE, unknown)
+	_, err := p.CreateSandbox(p.Ctx, req)
+	providertest.Refused(t, "CreateSandbox whose connection broke", err, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE, unknown)
 	next := newPlugin(t, v, state, nil)
 	for name, p := range map[string]plugin{"the process that sent it": p, "the next process": next} {
-		_, err := p.GetSandbox(p.ctx, byKey(key))
-		f := refused(t, "GetSandbox by the key, of "+name, err, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE, none)
+		_, err := p.GetSandbox(p.Ctx, providertest.ByKey(key))
+		f := providertest.Refused(t, "GetSandbox by the key, of "+name, err, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE, none)
 		if f.RetryAfter <= 0 {
 			t.Errorf("%s does not say when to ask again", name)
 		}
@@ -101,14 +102,14 @@ func TestUnansweredKeyIsNotDenied(t *testing.T) {
 	t.Log("when a request cannot be under way any more, its key made nothing")
 	later := newPlugin(t, v, state, map[string]any{"settle_after": "1s"})
 	for {
-		_, err = later.GetSandbox(later.ctx, byKey(key))
+		_, err = later.GetSandbox(later.Ctx, providertest.ByKey(key))
 		if !strings.Contains(err.Error(), "may still make") {
 			break
 		}
 	}
-	refused(t, "GetSandbox by the key, later", err, providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND, none)
-	_, err = later.CreateSandbox(later.ctx, req)
-	refused(t, "CreateSandbox with a key that was denied", err, providerv1.ErrorReason_ERROR_REASON_IDEMPOTENCY_KEY_REUSED, none)
+	providertest.Refused(t, "GetSandbox by the key, later", err, providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND, none)
+	_, err = later.CreateSandbox(later.Ctx, req)
+	providertest.Refused(t, "CreateSandbox with a key that was denied", err, providerv1.ErrorReason_ERROR_REASON_IDEMPOTENCY_KEY_REUSED, none)
 }
 
 // TestDownIsNoEffect: a vendor that cannot be connected to has not been asked.
@@ -117,9 +118,9 @@ func TestDownIsNoEffect(t *testing.T) {
 	down.Close()
 	p := newPlugin(t, vendor{url: down.URL}, t.TempDir(), nil)
 	req := newRequest()
-	_, err := p.CreateSandbox(p.ctx, req)
-	refused(t, "CreateSandbox", err, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE, none)
-	probe, err := p.Probe(p.ctx, &providerv1.ProbeRequest{})
+	_, err := p.CreateSandbox(p.Ctx, req)
+	providertest.Refused(t, "CreateSandbox", err, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE, none)
+	probe, err := p.Probe(p.Ctx, &providerv1.ProbeRequest{})
 	if err != nil || probe.GetReady() || probe.GetChecks()[0].GetRemedy() == "" {
 		t.Errorf("Probe answers %v, %v: want not ready, and a remedy", probe, err)
 	}
@@ -130,12 +131,12 @@ func TestDownIsNoEffect(t *testing.T) {
 func TestStreamBreaks(t *testing.T) {
 	v := newVendor(t)
 	p := newPlugin(t, v, "", nil)
-	box := p.create(newRequest())
+	box := p.Create(newRequest())
 	inject(t, v, simulator.Fault{Path: "/v2/sandboxes/sessions/*/cmd", Kind: simulator.FaultCut, Bytes: 40_000})
 	inject(t, v, simulator.Fault{Path: "/v2/sandboxes/sessions/*/cmd/*/logs", Kind: simulator.FaultCut, Bytes: 60_000})
 	inject(t, v, simulator.Fault{Path: "/v2/sandboxes/sessions/*/cmd/*/logs", Kind: simulator.FaultStatus, Status: 503})
 	inject(t, v, simulator.Fault{Path: "/v2/sandboxes/sessions/*/cmd/*/logs", Kind: simulator.FaultCut, Bytes: 300_000})
-	out, exit := p.run(box, "sh", "-c", "seq 1 60000; exit 7")
+	out, exit := p.Run(box, "sh", "-c", "seq 1 60000; exit 7")
 	if exit.GetCode() != 7 || !strings.HasPrefix(out, "1\n2\n3\n") || !strings.HasSuffix(out, "\n59999\n60000\n") || strings.Count(out, "\n") != 60000 {
 		t.Errorf("%d bytes with %d lines came, exit %v: want 60000 lines and exit code 7", len(out), strings.Count(out, "\n"), exit)
 	}
@@ -146,10 +147,10 @@ func TestStreamBreaks(t *testing.T) {
 func TestLostAcknowledgement(t *testing.T) {
 	v := newVendor(t)
 	p := newPlugin(t, v, "", nil)
-	box := p.create(newRequest())
+	box := p.Create(newRequest())
 	inject(t, v, simulator.Fault{Path: "/v2/sandboxes/sessions/*/fs/write", Kind: simulator.FaultStatus, Status: 429, Times: 2})
 	inject(t, v, simulator.Fault{Path: "/v2/sandboxes/sessions/*/fs/write", Kind: simulator.FaultRefused})
-	out, exit := p.run(box, "seq", "1", "400000")
+	out, exit := p.Run(box, "seq", "1", "400000")
 	if exit.GetCode() != 0 || !strings.HasSuffix(out, "\n399999\n400000\n") || strings.Count(out, "\n") != 400000 {
 		t.Errorf("%d bytes with %d lines came, exit %v: want 400000 lines and exit code 0", len(out), strings.Count(out, "\n"), exit)
 	}
@@ -161,15 +162,15 @@ func TestEviction(t *testing.T) {
 	v := newVendor(t)
 	p := newPlugin(t, v, "", nil)
 	req := newRequest()
-	box := p.create(req)
-	id := p.start(box, "sleep", "600")
+	box := p.Create(req)
+	id := p.Start(box, "sleep", "600")
 	name := "sandbar-" + req.GetOperation().GetIdempotencyKey()
-	if ok, err := v.Evict(p.ctx, name); err != nil || !ok {
+	if ok, err := v.Evict(p.Ctx, name); err != nil || !ok {
 		t.Fatalf("evict %s: %t, %v", name, ok, err)
 	}
 	var exit *providerv1.ExitStatus
 	for exit == nil { // how it ended is known, and whether all that it printed arrived is not
-		resp, err := p.GetExec(p.ctx, &providerv1.GetExecRequest{Sandbox: box, ExecId: id})
+		resp, err := p.GetExec(p.Ctx, &providerv1.GetExecRequest{Sandbox: box, ExecId: id})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -178,14 +179,14 @@ func TestEviction(t *testing.T) {
 	if exit.GetCause() != providerv1.ExitCause_EXIT_CAUSE_SANDBOX || exit.GetSignal() != "SIGKILL" {
 		t.Errorf("the command ended with %v: want SIGKILL with cause SANDBOX", exit)
 	}
-	sb, err := p.GetSandbox(p.ctx, &providerv1.GetSandboxRequest{By: &providerv1.GetSandboxRequest_Sandbox{Sandbox: box}})
+	sb, err := p.GetSandbox(p.Ctx, &providerv1.GetSandboxRequest{By: &providerv1.GetSandboxRequest_Sandbox{Sandbox: box}})
 	if err != nil || sb.GetSandbox().GetState() != providerv1.SandboxState_SANDBOX_STATE_FAILED || sb.GetSandbox().GetStatusReason() == "" {
 		t.Errorf("the sandbox is %v, %v: want FAILED with a reason", sb, err)
 	}
-	_, err = p.StartExec(p.ctx, &providerv1.StartExecRequest{
-		Sandbox: box, ExecId: newID("exe"), RequestDigest: req.GetOperation().GetRequestDigest(), Spec: &providerv1.ExecSpec{Argv: []string{"true"}},
+	_, err = p.StartExec(p.Ctx, &providerv1.StartExecRequest{
+		Sandbox: box, ExecId: providertest.NewID("exe"), RequestDigest: req.GetOperation().GetRequestDigest(), Spec: &providerv1.ExecSpec{Argv: []string{"true"}},
 	})
-	refused(t, "StartExec in it", err, providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_RUNNING, none)
+	providertest.Refused(t, "StartExec in it", err, providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_RUNNING, none)
 }
 
 // TestSlowVendor: a call ends by its deadline, and says that it may have done
@@ -194,10 +195,10 @@ func TestSlowVendor(t *testing.T) {
 	v := newVendor(t)
 	p := newPlugin(t, v, t.TempDir(), nil)
 	inject(t, v, simulator.Fault{Path: creating, Kind: simulator.FaultSlow, DelayMS: 600_000})
-	ctx, cancel := context.WithTimeout(p.ctx, 2*time.Second)
+	ctx, cancel := context.WithTimeout(p.Ctx, 2*time.Second)
 	defer cancel()
 	_, err := p.CreateSandbox(ctx, newRequest())
-	refused(t, "CreateSandbox", err, providerv1.ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED, unknown)
+	providertest.Refused(t, "CreateSandbox", err, providerv1.ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED, unknown)
 }
 
 // TestFileCallsBreak: what was done to files is known although the vendor's stream
@@ -205,25 +206,25 @@ func TestSlowVendor(t *testing.T) {
 func TestFileCallsBreak(t *testing.T) {
 	v := newVendor(t)
 	p := newPlugin(t, v, "", nil)
-	box := p.create(newRequest())
-	if _, exit := p.run(box, "sh", "-c", "mkdir /tmp/many; cd /tmp/many; for i in $(seq 1100 1999); do echo $i > f$i; done; seq 1 20000 > /tmp/long"); exit.GetCode() != 0 {
+	box := p.Create(newRequest())
+	if _, exit := p.Run(box, "sh", "-c", "mkdir /tmp/many; cd /tmp/many; for i in $(seq 1100 1999); do echo $i > f$i; done; seq 1 20000 > /tmp/long"); exit.GetCode() != 0 {
 		t.Fatalf("exit %v", exit)
 	}
 	inject(t, v, simulator.Fault{Path: "/v2/sandboxes/sessions/*/cmd", Kind: simulator.FaultCut, Bytes: 30_000})
 	inject(t, v, simulator.Fault{Path: "/v2/sandboxes/sessions/*/cmd/*/logs", Kind: simulator.FaultStatus, Status: 503})
 	inject(t, v, simulator.Fault{Path: "/v2/sandboxes/sessions/*/cmd/*/logs", Kind: simulator.FaultCut, Bytes: 20_000})
-	list, err := p.ListFiles(p.ctx, &providerv1.ListFilesRequest{Sandbox: box, Path: "/tmp/many"})
+	list, err := p.ListFiles(p.Ctx, &providerv1.ListFilesRequest{Sandbox: box, Path: "/tmp/many"})
 	if err != nil || len(list.GetFiles()) != 900 || list.GetFiles()[899].GetPath() != "/tmp/many/f1999" {
 		t.Errorf("%d files are listed, %v: want 900", len(list.GetFiles()), err)
 	}
 	inject(t, v, simulator.Fault{Path: "/v2/sandboxes/sessions/*/fs/read", Kind: simulator.FaultCut, Bytes: 50_000})
-	stream, err := p.ReadFile(p.ctx, &providerv1.ReadFileRequest{Sandbox: box, Path: "/tmp/long"})
+	stream, err := p.ReadFile(p.Ctx, &providerv1.ReadFileRequest{Sandbox: box, Path: "/tmp/long"})
 	for err == nil {
 		_, err = stream.Recv()
 	}
-	refused(t, "ReadFile of a file that is cut", err, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE, none)
+	providertest.Refused(t, "ReadFile of a file that is cut", err, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE, none)
 	inject(t, v, simulator.Fault{Path: "/v2/sandboxes/sessions/*/fs/write", Kind: simulator.FaultStatus, Status: 503})
-	upload, err := p.WriteFile(p.ctx)
+	upload, err := p.WriteFile(p.Ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -237,8 +238,8 @@ func TestFileCallsBreak(t *testing.T) {
 		}
 	}
 	_, err = upload.CloseAndRecv()
-	refused(t, "WriteFile whose content does not arrive", err, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE, none)
-	if out, _ := p.run(box, "cat", "/tmp/many/f1100"); out != "1100\n" {
+	providertest.Refused(t, "WriteFile whose content does not arrive", err, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE, none)
+	if out, _ := p.Run(box, "cat", "/tmp/many/f1100"); out != "1100\n" {
 		t.Errorf("the file is %q: want what it was", out)
 	}
 }
