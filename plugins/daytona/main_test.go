@@ -4,7 +4,7 @@ import (
 	"testing"
 
 	"github.com/sandbar-dev/sandbar/plugins/daytona"
-	"github.com/sandbar-dev/sandbar/plugins/internal/providertest"
+	"github.com/sandbar-dev/sandbar/plugins/providertest"
 	"github.com/sandbar-dev/sandbar/plugins/sdk"
 )
 

@@ -7,7 +7,7 @@ import (
 
 	simulator "github.com/sandbar-dev/sandbar/conformance/simulator/daytona"
 	"github.com/sandbar-dev/sandbar/plugins/daytona"
-	"github.com/sandbar-dev/sandbar/plugins/internal/providertest"
+	"github.com/sandbar-dev/sandbar/plugins/providertest"
 )
 
 // vendor is a simulator with guests in memory, and where it is.

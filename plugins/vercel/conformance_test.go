@@ -7,7 +7,7 @@ import (
 
 	"github.com/sandbar-dev/sandbar/conformance"
 	"github.com/sandbar-dev/sandbar/conformance/report"
-	"github.com/sandbar-dev/sandbar/plugins/internal/providertest"
+	"github.com/sandbar-dev/sandbar/plugins/providertest"
 )
 
 // TestConformance runs the whole suite against the plugin, which is this binary as

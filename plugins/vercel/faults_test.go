@@ -10,7 +10,7 @@ import (
 	"time"
 
 	simulator "github.com/sandbar-dev/sandbar/conformance/simulator/vercel"
-	"github.com/sandbar-dev/sandbar/plugins/internal/providertest"
+	"github.com/sandbar-dev/sandbar/plugins/providertest"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
 

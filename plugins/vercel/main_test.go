@@ -3,7 +3,7 @@ package vercel_test
 import (
 	"testing"
 
-	"github.com/sandbar-dev/sandbar/plugins/internal/providertest"
+	"github.com/sandbar-dev/sandbar/plugins/providertest"
 	"github.com/sandbar-dev/sandbar/plugins/sdk"
 	"github.com/sandbar-dev/sandbar/plugins/vercel"
 )

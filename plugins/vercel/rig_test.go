@@ -9,7 +9,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	simulator "github.com/sandbar-dev/sandbar/conformance/simulator/vercel"
-	"github.com/sandbar-dev/sandbar/plugins/internal/providertest"
+	"github.com/sandbar-dev/sandbar/plugins/providertest"
 	"github.com/sandbar-dev/sandbar/plugins/vercel"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )

@@ -9,76 +9,20 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/protobuf/types/known/structpb"
 
 	"github.com/sandbar-dev/sandbar/conformance/simulator/vercel"
-	"github.com/sandbar-dev/sandbar/plugins/fake"
-	"github.com/sandbar-dev/sandbar/plugins/sdk"
-	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
-	"github.com/sandbar-dev/sandbar/proto/handshake"
+	"github.com/sandbar-dev/sandbar/plugins/providertest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// guests serves the in-memory provider.
-func guests(t *testing.T) providerv1.ProviderServiceClient {
-	t.Helper()
-	driver := fake.New(fake.Options{})
-	s, err := sdk.NewServer(driver, sdk.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir, err := os.MkdirTemp("", "sbv")
-	if err != nil {
-		t.Fatal(err)
-	}
-	socket := filepath.Join(dir, "s")
-	l, err := net.Listen("unix", socket)
-	if err != nil {
-		t.Fatal(err)
-	}
-	g := grpc.NewServer(sdk.ServerOptions()...)
-	s.Register(g)
-	served := make(chan error, 1)
-	go func() { served <- g.Serve(l) }()
-	conn, err := grpc.NewClient("unix:"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(handshake.MaxMessageBytes), grpc.MaxCallSendMsgSize(handshake.MaxMessageBytes)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = conn.Close()
-		g.Stop()
-		if err := <-served; err != nil {
-			t.Error(err)
-		}
-		s.Close()
-		driver.Close()
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	client := providerv1.NewProviderServiceClient(conn)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	if _, err := client.Configure(ctx, &providerv1.ConfigureRequest{Settings: &structpb.Struct{}, Owner: "o"}); err != nil {
-		t.Fatal(err)
-	}
-	return client
-}
 
 // caller speaks to a simulator as the vendor's own client does.
 type caller struct {
@@ -90,7 +34,7 @@ type caller struct {
 
 func start(t *testing.T) *caller {
 	t.Helper()
-	sim, err := vercel.New(t.Context(), vercel.Options{Guests: guests(t)})
+	sim, err := vercel.New(t.Context(), vercel.Options{Guests: providertest.Guests(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
