@@ -185,16 +185,16 @@ func (c *Command) ended() bool {
 // Close implements exec.Process. A runner that still has somebody's output to wait
 // for is told that nobody reads it, and leaves.
 func (c *Command) Close() error {
+	said, lost := c.said(), c.lostTrack() // before follow is ended, which then knows of no end
 	c.cancel()
-	whole := c.out[0].whole() && c.out[1].whole()
 	c.out[0].fail(io.ErrClosedPipe)
 	c.out[1].fail(io.ErrClosedPipe)
-	if c.lostTrack() {
+	if lost {
 		return nil
 	}
 	c.pool.Background(sideCall, func(ctx context.Context) {
 		var err error
-		if !whole || !c.ended() {
+		if !said {
 			err = c.writeAck(ctx, "close")
 		}
 		if err == nil {

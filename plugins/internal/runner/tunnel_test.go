@@ -5,105 +5,14 @@ import (
 	"context"
 	"errors"
 	"io"
-	"log/slog"
 	"net"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
-
-	"go.uber.org/goleak"
 
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
-
-// machine is a Host: a runner on this machine, as a sandbox would have one.
-type machine struct {
-	cmd *exec.Cmd
-	// left is closed when the runner has left.
-	left chan struct{}
-}
-
-func (m *machine) Open(context.Context) (Stream, error) { return nil, ErrGone }
-
-func (m *machine) WriteFile(_ context.Context, name string, content []byte) error {
-	return os.WriteFile(name, content, 0o600)
-}
-
-func (m *machine) Signal(_ context.Context, group int64, signal string) (bool, error) {
-	number := map[string]syscall.Signal{"KILL": syscall.SIGKILL, "TERM": syscall.SIGTERM}[signal]
-	if err := syscall.Kill(-int(group), number); !errors.Is(err, syscall.ESRCH) {
-		return err == nil, err
-	}
-	return false, nil
-}
-
-func (m *machine) End(context.Context) error { return m.cmd.Process.Signal(syscall.SIGTERM) }
-
-func (m *machine) Free(ctx context.Context) error {
-	select {
-	case <-m.left:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func (m *machine) Gone(context.Context) bool { return false }
-
-// pipe is a Stream of what a runner prints.
-type pipe struct{ from *os.File }
-
-func (p pipe) Next() (bool, string, error) {
-	buf := make([]byte, 32<<10)
-	n, err := p.from.Read(buf)
-	return false, string(buf[:n]), err
-}
-
-func (p pipe) Close() { _ = p.from.Close() } // it may have been closed
-
-// here returns a pool, and starts commands on this machine.
-func here(t *testing.T) (*Pool, Starter) {
-	t.Helper()
-	if _, err := exec.LookPath("perl"); err != nil {
-		t.Skip("there is no perl on this machine, which the runner is written for")
-	}
-	t.Cleanup(func() { goleak.VerifyNone(t) }) // after all that follows
-	pool := NewPool(slog.New(slog.DiscardHandler))
-	t.Cleanup(pool.Close)
-	return pool, func(ctx context.Context, _ *providerv1.SandboxRef, execID string, spec *providerv1.ExecSpec) (*Command, error) {
-		from, to, err := os.Pipe()
-		if err != nil {
-			return nil, err
-		}
-		m := &machine{cmd: exec.Command("/bin/sh", Args(execID, spec.GetWorkdir(), spec)...), left: make(chan struct{})}
-		m.cmd.Env, m.cmd.Stdout = []string{"PATH=/usr/local/bin:/usr/bin:/bin"}, to
-		err = m.cmd.Start()
-		_ = to.Close() // it is the runner's
-		if err != nil {
-			_ = from.Close()
-			return nil, err
-		}
-		go func() {
-			defer close(m.left)
-			_ = m.cmd.Wait() // what it printed says how it ended
-		}()
-		t.Cleanup(func() {
-			pool.Close()             // nothing is written after it
-			_ = m.cmd.Process.Kill() // most have left
-			<-m.left
-			names, _ := filepath.Glob(ackFile(execID) + "*")
-			for _, name := range names {
-				_ = os.Remove(name)
-			}
-		})
-		return pool.Start(ctx, Order{Host: m, First: pipe{from}, ExecID: execID, Workdir: spec.GetWorkdir(), Stdin: spec.GetStdin(), Asked: time.Now()})
-	}
-}
 
 func dial(t *testing.T, pool *Pool, start Starter, port int) (net.Conn, error) {
 	t.Helper()
