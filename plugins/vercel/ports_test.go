@@ -69,6 +69,9 @@ func visit(t *testing.T, v vendor, host string) string {
 	if _, err := fmt.Fprintf(conn, "GET /hello HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", host); err != nil {
 		t.Fatal(err)
 	}
+	if err := conn.(*net.TCPConn).CloseWrite(); err != nil { // so that the echo ends
+		t.Fatal(err)
+	}
 	said, err := io.ReadAll(conn)
 	if err != nil {
 		t.Fatal(err)

@@ -2,7 +2,6 @@ package daytona
 
 import (
 	"crypto/subtle"
-	"io"
 	"net"
 	"net/http"
 	"regexp"
@@ -86,7 +85,9 @@ func (s *Simulator) preview(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer inside.Close()
-	s.carry(w, r, inside)
+	if err := inside.Carry(w, r); err != nil {
+		s.fail(w, r, err, false)
+	}
 }
 
 // opens reports whether a request has a token, and takes it away. The caller holds mu.
@@ -106,26 +107,4 @@ func (s *Simulator) opens(r *http.Request, sb *sandbox) bool {
 		return false
 	}
 	return true
-}
-
-// carry writes the request, and then passes bytes on both ways until one side ends.
-func (s *Simulator) carry(w http.ResponseWriter, r *http.Request, inside *guest.Conn) {
-	if r.Header.Get("Upgrade") == "" {
-		r.Close = true // one request for each connection
-	}
-	if err := r.Write(inside); err != nil {
-		refuse(http.StatusBadGateway, "the port took no request: "+err.Error()).write(w, r)
-		return
-	}
-	conn, more, err := http.NewResponseController(w).Hijack()
-	if err != nil {
-		s.fail(w, r, err, false)
-		return
-	}
-	s.spawn(func() {
-		_, _ = io.Copy(inside, more) // ends when the client does, or conn is closed below
-		inside.Close()               // who reads the answer sees it
-	})
-	_, _ = io.Copy(conn, inside) // however it ends, it has
-	_ = conn.Close()
 }

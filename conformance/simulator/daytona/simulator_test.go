@@ -322,7 +322,7 @@ func TestPreview(t *testing.T) {
 	if err != nil || !strings.HasPrefix(u.Host, "8080-"+id+".localhost:") {
 		t.Fatalf("the address is %q", address)
 	}
-	ask := func(request string) string {
+	ask := func(request, until string) string {
 		t.Helper()
 		conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", strings.TrimPrefix(c.url, "http://"))
 		if err != nil {
@@ -336,7 +336,7 @@ func TestPreview(t *testing.T) {
 			t.Fatal(err)
 		}
 		var got []byte
-		for buf := make([]byte, 4096); !bytes.Contains(got, []byte("\r\n\r\n")); {
+		for buf := make([]byte, 4096); !bytes.Contains(got, []byte(until)); {
 			n, err := conn.Read(buf)
 			got = append(got, buf[:n]...)
 			if err != nil {
@@ -355,13 +355,17 @@ func TestPreview(t *testing.T) {
 	} {
 		var got string
 		for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) { // until it listens
-			if got = ask(fmt.Sprintf(head, tc.query, tc.header)); !strings.HasPrefix(got, "HTTP/1.1 502 ") || time.Now().After(deadline) {
+			if got = ask(fmt.Sprintf(head, tc.query, tc.header), "\r\n\r\n"); !strings.HasPrefix(got, "HTTP/1.1 502 ") || time.Now().After(deadline) {
 				break
 			}
 		}
 		if !strings.HasPrefix(got, tc.begins) || strings.Contains(got, token) || strings.Contains(got, daytona.DefaultKey) {
 			t.Errorf("with %s the answer is %q: want one that begins with %q, and no token in it", tc.name, got, tc.begins)
 		}
+	}
+	post := "POST /a HTTP/1.1\r\nHost: " + u.Host + "\r\nX-Daytona-Preview-Token: " + token + "\r\nContent-Length: 4\r\n\r\nbody"
+	if got := ask(post, "\r\n\r\nbody"); !strings.HasPrefix(got, "POST /a HTTP/1.1\r\n") || !strings.HasSuffix(got, "\r\n\r\nbody") {
+		t.Errorf("a request with a body is answered with %q: want all of it", got)
 	}
 	c.want(400, "GET", "/api/sandbox/"+id+"/ports/65536/preview-url", nil)
 	c.want(404, "GET", "/api/sandbox/none/ports/80/preview-url", nil)
