@@ -77,8 +77,7 @@ func (p *Pool) Start(ctx context.Context, order Order) (*Command, error) {
 	context.AfterFunc(c.life, c.closeStream)
 	if !p.spawn(c.follow) || !p.spawn(c.acknowledge) {
 		c.abandon()
-		return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_DRAINING, "the provider is stopping").
-			WithEffect(providerv1.Effect_EFFECT_UNKNOWN)
+		return nil, draining().WithEffect(providerv1.Effect_EFFECT_UNKNOWN)
 	}
 	var err error
 	select {
@@ -92,6 +91,10 @@ func (p *Pool) Start(ctx context.Context, order Order) (*Command, error) {
 		return nil, err
 	}
 	return c, nil
+}
+
+func draining() *fault.Error {
+	return fault.New(providerv1.ErrorReason_ERROR_REASON_DRAINING, "the provider is stopping")
 }
 
 // abandon ends what may have been started for a call that failed: the runner ends

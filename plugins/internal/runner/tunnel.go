@@ -80,7 +80,11 @@ func (p *Pool) Dial(ctx context.Context, target *providerv1.PortTarget, start St
 	t := &tunnel{c: c, says: bufio.NewReader(c.Stderr()), port: target.GetPort()}
 	t.changed = sync.NewCond(&t.mu)
 	stop := context.AfterFunc(ctx, func() { c.out[1].fail(ctx.Err()) })
+	halt := context.AfterFunc(p.life, func() { c.out[1].fail(errStopped) })
 	line, err := t.says.ReadString('\n')
+	if !halt() {
+		err = draining()
+	}
 	if !stop() {
 		err = ctx.Err()
 	}
@@ -90,7 +94,7 @@ func (p *Pool) Dial(ctx context.Context, target *providerv1.PortTarget, start St
 			t.attach(p)
 			return t, nil
 		}
-		err = fault.New(providerv1.ErrorReason_ERROR_REASON_DRAINING, "the provider is stopping")
+		err = draining()
 	case err == nil && strings.HasPrefix(line, "refused "):
 		err = fault.New(providerv1.ErrorReason_ERROR_REASON_PORT_REFUSED,
 			"nothing listens on port %s of sandbox %q", port, target.GetSandbox().GetSandboxId()).
