@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -68,16 +70,25 @@ func (d *Driver) start(ctx context.Context, ref *providerv1.SandboxRef, execID s
 	return p, nil
 }
 
-// line starts the runner in a shell whose kind is the snapshot's. What it says on
-// standard error is for nobody, and would come between its lines.
-func line(args []string) string {
+// line runs /bin/sh with some variables, in a shell whose kind is the snapshot's. What
+// is said on standard error is for nobody, and would come between a runner's lines. The
+// vendor's call takes no variables for a command; its line comes to the session's shell
+// on standard input, or in a file of the shell's user alone, and an assignment is no
+// argument of anything. The toolbox tells the line to those who may call it, who can
+// run what they like.
+func line(args []string, env map[string]string) string {
 	var out strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(env)) {
+		out.WriteString(name + "=" + quote(env[name]) + " ")
+	}
 	out.WriteString("/bin/sh")
 	for _, arg := range args {
-		out.WriteString(" '" + strings.ReplaceAll(arg, "'", `'\''`) + "'")
+		out.WriteString(" " + quote(arg))
 	}
 	return out.String() + " 2> /dev/null"
 }
+
+func quote(word string) string { return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'" }
 
 // explain is for a call of the toolbox's, which may have changed something. What an
 // answer means that says nothing of the command is what the vendor says of the sandbox.

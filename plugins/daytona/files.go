@@ -47,7 +47,7 @@ func (p *place) Run(ctx context.Context, args []string, changes, root bool) (str
 	if deadline, ok := ctx.Deadline(); ok {
 		timeout = time.Duration(math.Ceil(time.Until(deadline).Seconds())) * time.Second
 	}
-	result, err := p.c.vendor.Execute(ctx, p.at, line(args), max(timeout, time.Second))
+	result, err := p.c.vendor.Execute(ctx, p.at, line(args, nil), max(timeout, time.Second))
 	if upstream.Is(err, http.StatusRequestTimeout) {
 		return "", upstream.Explain(&upstream.LostError{Sent: true, Err: context.DeadlineExceeded}, changes)
 	}

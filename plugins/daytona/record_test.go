@@ -95,9 +95,3 @@ func TestHandle(t *testing.T) {
 		t.Error("a version that there is not is read")
 	}
 }
-
-func TestLine(t *testing.T) {
-	if got, want := line([]string{"-c", "it's $a\n"}), "/bin/sh '-c' 'it'\\''s $a\n' 2> /dev/null"; got != want {
-		t.Errorf("the line is %q: want %q", got, want)
-	}
-}

@@ -149,11 +149,15 @@ func (p Plugin) Create(req *providerv1.CreateSandboxRequest) *providerv1.Sandbox
 // Start starts a command and returns its id.
 func (p Plugin) Start(ref *providerv1.SandboxRef, argv ...string) string {
 	p.T.Helper()
+	return p.StartSpec(ref, &providerv1.ExecSpec{Argv: argv})
+}
+
+// StartSpec is Start for a command that is more than its arguments.
+func (p Plugin) StartSpec(ref *providerv1.SandboxRef, spec *providerv1.ExecSpec) string {
+	p.T.Helper()
 	id := NewID("exe")
 	digest := sha256.Sum256([]byte(id))
-	if _, err := p.StartExec(p.Ctx, &providerv1.StartExecRequest{
-		Sandbox: ref, ExecId: id, RequestDigest: digest[:], Spec: &providerv1.ExecSpec{Argv: argv},
-	}); err != nil {
+	if _, err := p.StartExec(p.Ctx, &providerv1.StartExecRequest{Sandbox: ref, ExecId: id, RequestDigest: digest[:], Spec: spec}); err != nil {
 		p.T.Fatal(err)
 	}
 	return id

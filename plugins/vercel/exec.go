@@ -47,10 +47,11 @@ func (d *Driver) start(ctx context.Context, ref *providerv1.SandboxRef, execID s
 	}
 	workdir := cmp.Or(spec.GetWorkdir(), at.Workdir)
 	h := &host{d: d, c: c, ref: ref, session: at.Session}
+	args, env := runner.Args(execID, workdir, spec)
 	asked := time.Now()
 	var first *api.Stream
 	err = d.inSession(ctx, ref, &h.session, func(session string) (err error) {
-		first, err = c.vendor.Run(ctx, session, api.RunRequest{Command: "/bin/sh", Args: runner.Args(execID, workdir, spec)})
+		first, err = c.vendor.Run(ctx, session, api.RunRequest{Command: "/bin/sh", Args: args, Env: env})
 		return err
 	})
 	if err != nil {

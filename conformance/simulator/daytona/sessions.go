@@ -265,9 +265,13 @@ func (s *Simulator) runInSession(w http.ResponseWriter, r *http.Request, c call)
 	return cmd.showSync(w, r)
 }
 
-// runCommand runs a line to its end.
+// runCommand runs a line to its end. The vendor's shell reads it from its standard input
+// [O], so that it is no argument here either, nor in the environment of what it runs.
 func (s *Simulator) runCommand(sn *session, cmd *command, g *guest.Guest) {
-	run, err := g.Start(sn.life, guest.Order{Argv: []string{"/bin/sh", "-c", cmd.line}, Dir: homeDir})
+	run, err := g.Start(sn.life, guest.Order{
+		Argv: []string{"/bin/sh", "-c", `line=$SIMULATOR_LINE; unset SIMULATOR_LINE; eval "$line"`},
+		Env:  map[string]string{"SIMULATOR_LINE": cmd.line}, Dir: homeDir,
+	})
 	if err == nil {
 		cmd.mu.Lock()
 		cmd.run = run

@@ -119,9 +119,10 @@ func here(t *testing.T) (*Pool, Starter) {
 		if err != nil {
 			return nil, err
 		}
-		m := &machine{cmd: exec.Command("/bin/sh", Args(execID, spec.GetWorkdir(), spec)...), left: make(chan struct{})}
+		args, env := Args(execID, spec.GetWorkdir(), spec)
+		m := &machine{cmd: exec.Command("/bin/sh", args...), left: make(chan struct{})}
 		m.changed = sync.NewCond(&m.mu)
-		m.cmd.Env, m.cmd.Stdout = []string{"PATH=/usr/local/bin:/usr/bin:/bin"}, to
+		m.cmd.Env, m.cmd.Stdout = append(pairs(env), "PATH=/usr/local/bin:/usr/bin:/bin"), to
 		err = m.cmd.Start()
 		_ = to.Close() // it is the runner's
 		if err != nil {

@@ -3,8 +3,11 @@ package runner
 import (
 	_ "embed"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -36,6 +39,9 @@ import (
 // many bytes, or "close". The runner hands each to the command, says so, and looks for
 // the next, at least four times a second; a piece is removed when the next is there.
 //
+// The environment of the command is on the standard input of the runner; see
+// environment.
+//
 // The runner is a script for perl, which is essential to Debian and what is made of it.
 // An image may have a program sandbar-probe instead, which does the same.
 
@@ -62,20 +68,48 @@ func inputFile(exec string, piece int) string { return inputPrefix(exec) + "." +
 
 func inputPrefix(exec string) string { return ackFile(exec) + ".in" }
 
-// Args are the arguments of /bin/sh that start a command under a runner. workdir may
-// be empty.
-func Args(exec, workdir string, spec *providerv1.ExecSpec) []string {
+// Args are the arguments of /bin/sh that start a command under a runner, and what has
+// to be in that shell's environment, beside what is there. workdir may be empty.
+func Args(exec, workdir string, spec *providerv1.ExecSpec) (args []string, env map[string]string) {
 	input := ""
 	if spec.GetStdin() {
 		input = inputPrefix(exec)
 	}
-	args := []string{
-		"-c", Launcher, "sandbar", "run", runnerScript, ackFile(exec), strconv.Itoa(window), workdir, input, strconv.Itoa(len(spec.GetEnv())),
+	prologue, env := environment(spec.GetEnv())
+	args = []string{"-c", prologue + Launcher, "sandbar", "run", runnerScript, ackFile(exec), strconv.Itoa(window), workdir, input}
+	return append(args, spec.GetArgv()...), env
+}
+
+// mostCarried is how long one variable of environment becomes: Linux takes no string
+// above 128 KiB for a program.
+const mostCarried = 64 << 10
+
+// environment is how a command gets its variables, which may be secret: arguments can
+// be read by every process in the sandbox, by whoever it is, and vendors show them in
+// their records of commands. So they go to the shell that starts the runner as
+// variables, for which one vendor's call has a field and another's line of shell has
+// assignments: neither makes arguments of them. A file would be one more call for each
+// command, and readable by all until it is removed.
+//
+// They are not there by their names, or else a PATH, an LD_PRELOAD or a PERL5OPT of the
+// command's would be the runner's; but in hexadecimal, NAME=VALUE with a NUL behind
+// each. The prologue, which that shell runs first, hands them on as the runner's
+// standard input, and takes them out of its environment: what /proc tells of a runner,
+// which is there for longer than its command, has none of them. That of the command
+// itself does, to its own user.
+func environment(set map[string]string) (prologue string, env map[string]string) {
+	var text strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(set)) {
+		text.WriteString(hex.EncodeToString([]byte(name + "=" + set[name] + "\x00")))
 	}
-	for name, value := range spec.GetEnv() {
-		args = append(args, name+"="+value)
+	env = map[string]string{}
+	var names []string
+	for rest := text.String(); len(names) == 0 || rest != ""; { // one is there if it is empty: the sandbox may have one of its name
+		name, n := "SANDBAR_ENV_"+strconv.Itoa(len(names)), min(len(rest), mostCarried)
+		env[name], rest = rest[:n], rest[n:]
+		names = append(names, name)
 	}
-	return append(args, spec.GetArgv()...)
+	return "exec <<end\n$" + strings.Join(names, "$") + "\nend\nunset " + strings.Join(names, " ") + "\n", env
 }
 
 // Kinds of what a runner says.

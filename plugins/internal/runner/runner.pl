@@ -1,11 +1,16 @@
 # Starts a command and tells of it in lines of ASCII on standard output; see protocol.go.
-# perl -e THIS -- ACK WINDOW FOLDER INPUT COUNT NAME=VALUE… PROGRAM ARGUMENT…
+# perl -e THIS -- ACK WINDOW FOLDER INPUT PROGRAM ARGUMENT…
 use strict;
 use IO::Handle ();
 use POSIX ();
-my ($ack, $window, $dir, $input, $count, @argv) = @ARGV;
-my @env = splice @argv, 0, $count;
+my ($ack, $window, $dir, $input, @argv) = @ARGV;
 binmode STDOUT;
+
+# The environment, as hexadecimal. A shell may have left a child that wrote it.
+my $env = do { local $/; <STDIN> };
+$env = '' unless defined $env;
+$env =~ tr/0-9a-f//cd;
+waitpid -1, 0;
 
 sub say_all {
   my ($text, $at) = ($_[0], 0);
@@ -42,7 +47,7 @@ if (!$pid) {
   POSIX::dup2(fileno $out_w, 1);
   POSIX::dup2(fileno $err_w, 2);
   POSIX::close($_) for 3 .. 63;
-  for (@env) { my ($name, $value) = split /=/, $_, 2; $ENV{$name} = $value }
+  for (split /\0/, pack 'H*', $env) { my ($name, $value) = split /=/, $_, 2; $ENV{$name} = $value }
   { no warnings; exec { $argv[0] } @argv }
   my ($why, $code) = ("$!", $!{ENOENT} || $!{ENOTDIR} ? 127 : 126);
   $why = "$argv[0]: $why\n";

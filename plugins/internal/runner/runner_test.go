@@ -38,13 +38,13 @@ func runner(t *testing.T, window int, workdir string, spec *providerv1.ExecSpec)
 		t.Skip("there is no perl on this machine, which the runner is written for")
 	}
 	ack := filepath.Join(t.TempDir(), "ack")
-	args := Args("exe_1", workdir, spec)
+	args, env := Args("exe_1", workdir, spec)
 	args[5], args[6] = ack, strconv.Itoa(window) // the plugin's are for the sandbox
 	if spec.GetStdin() {
 		args[8] = ack + ".in"
 	}
 	cmd := exec.Command("/bin/sh", args...)
-	cmd.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin", "FROM=the sandbox", "BOTH=the sandbox"}
+	cmd.Env = append(pairs(env), "PATH=/usr/local/bin:/usr/bin:/bin", "FROM=the sandbox", "BOTH=the sandbox")
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err == nil {
@@ -57,6 +57,15 @@ func runner(t *testing.T, window int, workdir string, spec *providerv1.ExecSpec)
 	h := &heard{t: t, lines: bufio.NewScanner(out)}
 	h.lines.Buffer(nil, maxLine)
 	return h, cmd, ack
+}
+
+// pairs is an environment as package os/exec wants it.
+func pairs(env map[string]string) []string {
+	var out []string
+	for name, value := range env {
+		out = append(out, name+"="+value)
+	}
+	return out
 }
 
 // next reads one line; false at the end.
@@ -125,9 +134,24 @@ func TestRunner(t *testing.T) {
 		{name: "no executable", spec: &providerv1.ExecSpec{Argv: []string{"/tmp"}}, kind: exited, number: 126, err: "/tmp: Permission denied\n"},
 		{name: "no input", spec: &providerv1.ExecSpec{Argv: []string{"cat"}}, kind: exited},
 		{
-			name: "environment", kind: exited, out: "the sandbox|the command|a=b\nc",
+			name: "environment", kind: exited, out: "the sandbox|the command|a=b\nc|\xff|unset",
 			spec: &providerv1.ExecSpec{
-				Argv: []string{"sh", "-c", `printf '%s' "$FROM|$BOTH|$LINES_"`}, Env: map[string]string{"BOTH": "the command", "LINES_": "a=b\nc"},
+				Argv: []string{"sh", "-c", `printf '%s' "$FROM|$BOTH|$LINES_|$BYTE$EMPTY|${SANDBAR_ENV_0-unset}"`},
+				Env:  map[string]string{"BOTH": "the command", "LINES_": "a=b\nc", "EMPTY": "", "BYTE": "\xff"},
+			},
+		},
+		{
+			name: "an environment of the runner's", kind: exited, out: "/no/such|x|nobody's",
+			spec: &providerv1.ExecSpec{
+				Argv: []string{"/bin/sh", "-c", `echo -n "$PATH|$PERL5OPT|$SANDBAR_ENV_0"`},
+				Env:  map[string]string{"PATH": "/no/such", "PERL5OPT": "x", "SANDBAR_ENV_0": "nobody's"},
+			},
+		},
+		{
+			name: "a large environment", kind: exited, out: "100000 100000 100000\n",
+			spec: &providerv1.ExecSpec{
+				Argv: []string{"sh", "-c", `echo ${#A} ${#B} ${#C}`},
+				Env:  map[string]string{"A": strings.Repeat("a", 100_000), "B": strings.Repeat("b", 100_000), "C": strings.Repeat("c", 100_000)},
 			},
 		},
 		{name: "a child that prints late", spec: script("{ sleep 0.2; echo late; } & echo now"), kind: exited, out: "now\nlate\n"},
