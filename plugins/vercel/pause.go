@@ -24,39 +24,36 @@ const shortestKept = 24 * time.Hour
 
 // standing is what the vendor says of a sandbox now, and in the contract's words.
 func (d *Driver) standing(ctx context.Context, ref *providerv1.SandboxRef) (*api.SandboxAnswer, *providerv1.Sandbox, error) {
-	c, id := d.config(), ref.GetSandboxId()
+	c := d.config()
 	at, err := d.locate(ctx, c, ref)
 	if err != nil {
 		return nil, nil, err
 	}
-	found, err := c.vendor.Sandbox(ctx, at.Name)
-	if upstream.Is(err, http.StatusNotFound) {
-		d.known.Forget(id)
-		return nil, nil, upstream.NotFound(id)
-	}
+	return d.look(ctx, c, at.Name, ref.GetSandboxId())
+}
+
+// alone is standing for a call that changes the sandbox: until leave is called, no other
+// does.
+func (d *Driver) alone(ctx context.Context, ref *providerv1.SandboxRef) (found *api.SandboxAnswer, sb *providerv1.Sandbox, leave func(), err error) {
+	leave, err = d.keys.Enter(ctx, ref.GetSandboxId())
 	if err != nil {
-		return nil, nil, upstream.Explain(err, false)
+		return nil, nil, nil, upstream.Explain(err, false)
 	}
-	r, err := recordOf(&found.Sandbox)
-	if err != nil || r.ID != id {
-		return nil, nil, upstream.NotFound(id)
+	if found, sb, err = d.standing(ctx, ref); err != nil {
+		leave()
+		return nil, nil, nil, err
 	}
-	sb, err := d.present(found, r)
-	return found, sb, err
+	return found, sb, leave, nil
 }
 
 // PauseSandbox implements sdk.Pauser.
 func (d *Driver) PauseSandbox(ctx context.Context, req *providerv1.PauseSandboxRequest) (*providerv1.Sandbox, error) {
 	c, id := d.config(), req.GetSandbox().GetSandboxId()
-	leave, err := d.keys.Enter(ctx, id)
-	if err != nil {
-		return nil, upstream.Explain(err, false)
-	}
-	defer leave()
-	found, sb, err := d.standing(ctx, req.GetSandbox())
+	found, sb, leave, err := d.alone(ctx, req.GetSandbox())
 	if err != nil {
 		return nil, err
 	}
+	defer leave()
 	switch sb.GetState() {
 	case providerv1.SandboxState_SANDBOX_STATE_PAUSED, providerv1.SandboxState_SANDBOX_STATE_PAUSING:
 		return sb, nil
@@ -78,15 +75,11 @@ func (d *Driver) PauseSandbox(ctx context.Context, req *providerv1.PauseSandboxR
 // ResumeSandbox implements sdk.Pauser.
 func (d *Driver) ResumeSandbox(ctx context.Context, req *providerv1.ResumeSandboxRequest) (*providerv1.Sandbox, error) {
 	c, id := d.config(), req.GetSandbox().GetSandboxId()
-	leave, err := d.keys.Enter(ctx, id)
-	if err != nil {
-		return nil, upstream.Explain(err, false)
-	}
-	defer leave()
-	found, sb, err := d.standing(ctx, req.GetSandbox())
+	found, sb, leave, err := d.alone(ctx, req.GetSandbox())
 	if err != nil {
 		return nil, err
 	}
+	defer leave()
 	name := found.Sandbox.Name
 	switch sb.GetState() {
 	case providerv1.SandboxState_SANDBOX_STATE_RUNNING, providerv1.SandboxState_SANDBOX_STATE_RESUMING:

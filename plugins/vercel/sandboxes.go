@@ -31,22 +31,29 @@ func (d *Driver) GetSandbox(ctx context.Context, req *providerv1.GetSandboxReque
 
 // byName asks for a sandbox that is thought to be there.
 func (d *Driver) byName(ctx context.Context, c *configuration, name, id string) (*providerv1.Sandbox, error) {
+	_, sb, err := d.look(ctx, c, name, id)
+	return sb, err
+}
+
+// look is byName, with what the vendor said.
+func (d *Driver) look(ctx context.Context, c *configuration, name, id string) (*api.SandboxAnswer, *providerv1.Sandbox, error) {
 	found, err := c.vendor.Sandbox(ctx, name)
 	if upstream.Is(err, http.StatusNotFound) {
 		d.known.Forget(id)
-		return nil, upstream.NotFound(id)
+		return nil, nil, upstream.NotFound(id)
 	}
 	if err != nil {
-		return nil, upstream.Explain(err, false)
+		return nil, nil, upstream.Explain(err, false)
 	}
 	r, err := recordOf(&found.Sandbox)
 	if err != nil {
-		return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_UPSTREAM_PROTOCOL, "%w", err).WithEffect(effectNone)
+		return nil, nil, fault.New(providerv1.ErrorReason_ERROR_REASON_UPSTREAM_PROTOCOL, "%w", err).WithEffect(effectNone)
 	}
 	if r.ID != id {
-		return nil, upstream.NotFound(id)
+		return nil, nil, upstream.NotFound(id)
 	}
-	return d.present(found, r)
+	sb, err := d.present(found, r)
+	return found, sb, err
 }
 
 // byKey settles what a key has made.
@@ -168,15 +175,11 @@ func (d *Driver) Recover(ctx context.Context, req *providerv1.RecoverRequest) (*
 // adds only what is missing.
 func (d *Driver) ExtendLifetime(ctx context.Context, req *providerv1.ExtendLifetimeRequest) (*providerv1.Sandbox, error) {
 	c, id := d.config(), req.GetSandbox().GetSandboxId()
-	leave, err := d.keys.Enter(ctx, id)
-	if err != nil {
-		return nil, upstream.Explain(err, false)
-	}
-	defer leave()
-	sb, err := d.GetSandbox(ctx, upstream.BySandbox(req.GetSandbox()))
+	found, sb, leave, err := d.alone(ctx, req.GetSandbox())
 	if err != nil {
 		return nil, err
 	}
+	defer leave()
 	if sb.GetState() != providerv1.SandboxState_SANDBOX_STATE_RUNNING {
 		return nil, upstream.NotRunning(id, sb)
 	}
@@ -190,8 +193,7 @@ func (d *Driver) ExtendLifetime(ctx context.Context, req *providerv1.ExtendLifet
 	case more < time.Second:
 		more = time.Second // the least that the vendor adds
 	}
-	h, _ := readHandle(sb.GetHandle())
-	_, err = c.vendor.ExtendTimeout(ctx, h.Session, more)
+	_, err = c.vendor.ExtendTimeout(ctx, found.Session.ID, more)
 	if upstream.Is(err, http.StatusBadRequest, http.StatusUnprocessableEntity) {
 		return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_SPEC_UNSATISFIABLE, "the vendor does not extend it: %w", err).
 			With("sandbox_id", id).With("milliseconds", strconv.FormatInt(more.Milliseconds(), 10))
@@ -199,7 +201,7 @@ func (d *Driver) ExtendLifetime(ctx context.Context, req *providerv1.ExtendLifet
 	if err != nil {
 		return nil, d.explainSession(ctx, req.GetSandbox(), err, true)
 	}
-	return d.byName(ctx, c, h.Name, id)
+	return d.byName(ctx, c, found.Sandbox.Name, id)
 }
 
 // explainSession is explain for a call about a session, of which the vendor may

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // listSandboxes pages by when they were made, or by name [S]. A cursor is where the
@@ -61,6 +62,28 @@ func (s *Simulator) listSandboxes(w http.ResponseWriter, r *http.Request) error 
 	}
 	answer(w, http.StatusOK, map[string]any{"sandboxes": out, "pagination": page})
 	return nil
+}
+
+// listOf answers with all that a sandbox has of something, or that all have, newest
+// first, in one page [I]. of says whose one is and when it was made.
+func listOf[T, W any](w http.ResponseWriter, r *http.Request, what string, all map[string]T, wire func(T) W, of func(T) (string, time.Time)) {
+	name := r.URL.Query().Get("name")
+	var found []T
+	for _, one := range all {
+		if whose, _ := of(one); name == "" || whose == name {
+			found = append(found, one)
+		}
+	}
+	slices.SortFunc(found, func(a, b T) int {
+		_, first := of(a)
+		_, second := of(b)
+		return second.Compare(first)
+	})
+	out := []W{}
+	for _, one := range found {
+		out = append(out, wire(one))
+	}
+	answer(w, http.StatusOK, map[string]any{what: out, "pagination": wirePagination{Count: len(out)}})
 }
 
 // paging reads a limit, of which 100 is the most [I], and a cursor.

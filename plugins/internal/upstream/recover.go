@@ -1,7 +1,7 @@
 package upstream
 
 import (
-	"sync"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
@@ -11,21 +11,12 @@ import (
 // have returned.
 func Each(n int, do func(i int) error) error {
 	const atOnce = 8
-	var all sync.WaitGroup
-	var once sync.Once
-	var first error
-	turns := make(chan struct{}, atOnce)
+	var all errgroup.Group
+	all.SetLimit(atOnce)
 	for i := range n {
-		turns <- struct{}{}
-		all.Go(func() {
-			defer func() { <-turns }()
-			if err := do(i); err != nil {
-				once.Do(func() { first = err })
-			}
-		})
+		all.Go(func() error { return do(i) })
 	}
-	all.Wait()
-	return first
+	return all.Wait()
 }
 
 // BySandbox asks for a sandbox.
