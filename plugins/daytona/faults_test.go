@@ -1,8 +1,6 @@
 package daytona_test
 
 import (
-	"context"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -26,6 +24,21 @@ func inject(t *testing.T, v vendor, f simulator.Fault) {
 
 // Where sandboxes are made, and what commands print comes from.
 const creating, logs = "/sandbox", "/toolbox/*/process/session/*/command/*/logs"
+
+func TestFaults(t *testing.T) {
+	providertest.Faults(t, providertest.Vendor{
+		Start: func(t *testing.T) string {
+			t.Helper()
+			return newVendor(t).url
+		},
+		Plugin: func(t *testing.T, url, state string, more map[string]any) providertest.Plugin {
+			t.Helper()
+			return newPlugin(t, vendor{url: url}, state, more).Plugin
+		},
+		Request: providertest.NewRequest, Creating: creating, Writing: "/toolbox/*/files/bulk-upload",
+		Printing: [2]string{logs, logs},
+	})
+}
 
 func TestRefusalsOfTheVendor(t *testing.T) {
 	v := newVendor(t)
@@ -56,147 +69,6 @@ func TestRefusalsOfTheVendor(t *testing.T) {
 		}
 	}
 	p.Create(providertest.NewRequest())
-}
-
-// TestLostAnswer: what the vendor made without an answer is found by its key, and
-// the same request answers it.
-func TestLostAnswer(t *testing.T) {
-	v := newVendor(t)
-	state := t.TempDir()
-	p := newPlugin(t, v, state, nil)
-	inject(t, v, simulator.Fault{Path: creating, Kind: simulator.FaultLost})
-	req := providertest.NewRequest()
-	_, err := p.CreateSandbox(p.Ctx, req)
-	providertest.Refused(t, "CreateSandbox whose answer is lost", err, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE, unknown)
-	found, err := p.GetSandbox(p.Ctx, providertest.ByKey(req.GetOperation().GetIdempotencyKey()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	again, err := p.CreateSandbox(p.Ctx, req)
-	if err != nil || again.GetSandbox().GetVendorId() != found.GetSandbox().GetVendorId() {
-		t.Errorf("the same request answers %v, %v: want %s", again.GetSandbox().GetVendorId(), err, found.GetSandbox().GetVendorId())
-	}
-}
-
-// TestUnansweredKeyIsNotDenied: a request that may still take effect is not said to
-// have made nothing, by the next process either, until its time is over.
-func TestUnansweredKeyIsNotDenied(t *testing.T) {
-	v := newVendor(t)
-	state := t.TempDir()
-	p := newPlugin(t, v, state, nil)
-	inject(t, v, simulator.Fault{Path: creating, Kind: simulator.FaultRefused})
-	req := providertest.NewRequest()
-	key := req.GetOperation().GetIdempotencyKey()
-	_, err := p.CreateSandbox(p.Ctx, req)
-	providertest.Refused(t, "CreateSandbox whose connection broke", err, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE, unknown)
-	next := newPlugin(t, v, state, nil)
-	for name, p := range map[string]plugin{"the process that sent it": p, "the next process": next} {
-		_, err := p.GetSandbox(p.Ctx, providertest.ByKey(key))
-		f := providertest.Refused(t, "GetSandbox by the key, of "+name, err, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE, none)
-		if f.RetryAfter <= 0 {
-			t.Errorf("%s does not say when to ask again", name)
-		}
-	}
-	t.Log("when a request cannot be under way any more, its key made nothing")
-	later := newPlugin(t, v, state, map[string]any{"settle_after": "1s"})
-	for {
-		_, err = later.GetSandbox(later.Ctx, providertest.ByKey(key))
-		if !strings.Contains(err.Error(), "may still make") {
-			break
-		}
-	}
-	providertest.Refused(t, "GetSandbox by the key, later", err, providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND, none)
-	_, err = later.CreateSandbox(later.Ctx, req)
-	providertest.Refused(t, "CreateSandbox with a key that was denied", err, providerv1.ErrorReason_ERROR_REASON_IDEMPOTENCY_KEY_REUSED, none)
-}
-
-// TestDownIsNoEffect: a vendor that cannot be connected to has not been asked.
-func TestDownIsNoEffect(t *testing.T) {
-	down := httptest.NewServer(nil)
-	down.Close()
-	p := newPlugin(t, vendor{url: down.URL}, t.TempDir(), nil)
-	req := providertest.NewRequest()
-	_, err := p.CreateSandbox(p.Ctx, req)
-	providertest.Refused(t, "CreateSandbox", err, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE, none)
-	probe, err := p.Probe(p.Ctx, &providerv1.ProbeRequest{})
-	if err != nil || probe.GetReady() || probe.GetChecks()[0].GetRemedy() == "" {
-		t.Errorf("Probe answers %v, %v: want not ready, and a remedy", probe, err)
-	}
-}
-
-// TestStreamBreaks: output is whole although the vendor's stream breaks in the
-// middle, again and again.
-func TestStreamBreaks(t *testing.T) {
-	v := newVendor(t)
-	p := newPlugin(t, v, "", nil)
-	box := p.Create(providertest.NewRequest())
-	for _, bytes := range []int{40_000, 60_000, 0, 300_000} {
-		inject(t, v, simulator.Fault{Path: logs, Kind: simulator.FaultCut, Bytes: bytes})
-	}
-	inject(t, v, simulator.Fault{Path: logs, Kind: simulator.FaultStatus, Status: 503})
-	out, exit := p.Run(box, "sh", "-c", "seq 1 60000; exit 7")
-	if exit.GetCode() != 7 || !strings.HasPrefix(out, "1\n2\n3\n") || !strings.HasSuffix(out, "\n59999\n60000\n") || strings.Count(out, "\n") != 60000 {
-		t.Errorf("%d bytes with %d lines came, exit %v: want 60000 lines and exit code 7", len(out), strings.Count(out, "\n"), exit)
-	}
-}
-
-// TestLostAcknowledgement: a command goes on although word of what was taken over
-// was lost.
-func TestLostAcknowledgement(t *testing.T) {
-	v := newVendor(t)
-	p := newPlugin(t, v, "", nil)
-	box := p.Create(providertest.NewRequest())
-	inject(t, v, simulator.Fault{Path: "/toolbox/*/files/bulk-upload", Kind: simulator.FaultStatus, Status: 429, Times: 2})
-	inject(t, v, simulator.Fault{Path: "/toolbox/*/files/bulk-upload", Kind: simulator.FaultRefused})
-	out, exit := p.Run(box, "seq", "1", "400000")
-	if exit.GetCode() != 0 || !strings.HasSuffix(out, "\n399999\n400000\n") || strings.Count(out, "\n") != 400000 {
-		t.Errorf("%d bytes with %d lines came, exit %v: want 400000 lines and exit code 0", len(out), strings.Count(out, "\n"), exit)
-	}
-}
-
-// TestEviction: a command whose machine is taken away died with its sandbox, and the
-// sandbox says so.
-func TestEviction(t *testing.T) {
-	v := newVendor(t)
-	p := newPlugin(t, v, "", nil)
-	req := providertest.NewRequest()
-	box := p.Create(req)
-	id := p.Start(box, "sleep", "600")
-	name := "sandbar-" + req.GetOperation().GetIdempotencyKey()
-	if ok, err := v.Evict(p.Ctx, name); err != nil || !ok {
-		t.Fatalf("evict %s: %t, %v", name, ok, err)
-	}
-	var exit *providerv1.ExitStatus
-	for exit == nil { // how it ended is known, and whether all that it printed arrived is not
-		resp, err := p.GetExec(p.Ctx, &providerv1.GetExecRequest{Sandbox: box, ExecId: id})
-		if err != nil {
-			t.Fatal(err)
-		}
-		exit = resp.GetExec().GetExit()
-	}
-	if exit.GetCause() != providerv1.ExitCause_EXIT_CAUSE_SANDBOX || exit.GetSignal() != "SIGKILL" {
-		t.Errorf("the command ended with %v: want SIGKILL with cause SANDBOX", exit)
-	}
-	sb, err := p.GetSandbox(p.Ctx, &providerv1.GetSandboxRequest{By: &providerv1.GetSandboxRequest_Sandbox{Sandbox: box}})
-	if err != nil || sb.GetSandbox().GetState() != providerv1.SandboxState_SANDBOX_STATE_FAILED || sb.GetSandbox().GetStatusReason() == "" {
-		t.Errorf("the sandbox is %v, %v: want FAILED with a reason", sb, err)
-	}
-	_, err = p.StartExec(p.Ctx, &providerv1.StartExecRequest{
-		Sandbox: box, ExecId: providertest.NewID("exe"), RequestDigest: req.GetOperation().GetRequestDigest(), Spec: &providerv1.ExecSpec{Argv: []string{"true"}},
-	})
-	providertest.Refused(t, "StartExec in it", err, providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_RUNNING, none)
-}
-
-// TestSlowVendor: a call ends by its deadline, and says that it may have done
-// something.
-func TestSlowVendor(t *testing.T) {
-	v := newVendor(t)
-	p := newPlugin(t, v, t.TempDir(), nil)
-	inject(t, v, simulator.Fault{Path: creating, Kind: simulator.FaultSlow, DelayMS: 600_000})
-	ctx, cancel := context.WithTimeout(p.Ctx, 2*time.Second)
-	defer cancel()
-	_, err := p.CreateSandbox(ctx, providertest.NewRequest())
-	providertest.Refused(t, "CreateSandbox", err, providerv1.ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED, unknown)
 }
 
 // TestQuota: a limit of the organization's is not a bad request, although the vendor

@@ -62,17 +62,7 @@ func TestCommandsEndWithPause(t *testing.T) {
 	id := p.Start(box, "sleep", "600")
 	p.pause(box)
 	p.resume(box)
-	var exit *providerv1.ExitStatus
-	for exit == nil {
-		resp, err := p.GetExec(p.Ctx, &providerv1.GetExecRequest{Sandbox: box, ExecId: id})
-		if err != nil {
-			t.Fatal(err)
-		}
-		exit = resp.GetExec().GetExit()
-	}
-	if exit.GetCause() != providerv1.ExitCause_EXIT_CAUSE_SANDBOX || exit.GetSignal() != "SIGKILL" {
-		t.Errorf("the command ended with %v: want SIGKILL with cause SANDBOX", exit)
-	}
+	p.DiedWithSandbox(box, id)
 }
 
 // TestPauseThatFails: the sandbox runs on, and one that is stopped afterwards at the
