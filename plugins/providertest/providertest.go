@@ -10,6 +10,8 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -83,6 +85,26 @@ func Guests(t *testing.T) providerv1.ProviderServiceClient {
 		t.Fatal(err)
 	}
 	return guests
+}
+
+// Simulator is one of a vendor's API.
+type Simulator interface {
+	http.Handler
+	Close(ctx context.Context) error
+}
+
+// Simulate serves a simulator on this machine, and returns its address.
+func Simulate(t *testing.T, sim Simulator) string {
+	t.Helper()
+	server := httptest.NewServer(sim)
+	t.Cleanup(func() {
+		server.CloseClientConnections()
+		server.Close()
+		if err := sim.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	return server.URL
 }
 
 // Plugin is a driver that is served and configured.

@@ -1,8 +1,6 @@
 package vercel_test
 
 import (
-	"context"
-	"net/http/httptest"
 	"testing"
 	"time"
 
@@ -22,22 +20,11 @@ type vendor struct {
 
 func newVendor(t *testing.T) vendor {
 	t.Helper()
-	guests := providertest.Guests(t)
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
-	defer cancel()
-	sim, err := simulator.New(ctx, simulator.Options{Guests: guests})
+	sim, err := simulator.New(t.Context(), simulator.Options{Guests: providertest.Guests(t)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(sim)
-	t.Cleanup(func() {
-		server.CloseClientConnections()
-		server.Close()
-		if err := sim.Close(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
-	return vendor{sim, server.URL}
+	return vendor{sim, providertest.Simulate(t, sim)}
 }
 
 const patience = providertest.Patience

@@ -2,20 +2,9 @@ package daytona
 
 import (
 	"context"
-	"encoding/json"
-	"net/http"
-	"strings"
 
 	"github.com/sandbar-dev/sandbar/conformance/simulator/internal/faults"
 )
-
-// adminPrefix is below which the simulator itself is spoken to:
-//
-//	GET    /_simulator/state    what there is: sandboxes by state, and faults left
-//	POST   /_simulator/faults   adds a fault
-//	DELETE /_simulator/faults   takes all back
-//	POST   /_simulator/evict    {"name": …}: the machine of a sandbox fails
-const adminPrefix = "/_simulator/"
 
 // Fault is what goes wrong with the next requests of a route; its path is without
 // /api.
@@ -60,46 +49,12 @@ func (s *Simulator) Sessions() int {
 }
 
 // state counts sandboxes by their state.
-func (s *Simulator) state() map[string]any {
+func (s *Simulator) state() map[string]int {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	byState := map[string]int{}
 	for _, sb := range s.sandboxes {
 		byState[sb.state]++
 	}
-	s.mu.Unlock()
-	return map[string]any{"sandboxes": byState, "faults": s.faults.Len()}
-}
-
-// admin serves what is below adminPrefix.
-func (s *Simulator) admin(w http.ResponseWriter, r *http.Request) {
-	var err error
-	switch r.Method + " " + strings.TrimPrefix(r.URL.Path, adminPrefix) {
-	case "GET state":
-	case "POST faults", "DELETE faults":
-		err = s.faults.Serve(r)
-	case "POST evict":
-		var b struct {
-			Name string `json:"name"`
-		}
-		if err = json.NewDecoder(r.Body).Decode(&b); err != nil {
-			break
-		}
-		evicted, failure := s.Evict(r.Context(), b.Name)
-		switch {
-		case failure != nil:
-			s.fail(w, r, failure, false)
-			return
-		case !evicted:
-			refuse(http.StatusNotFound, "no sandbox named "+b.Name+" runs").write(w, r)
-			return
-		}
-	default:
-		refuse(http.StatusNotFound, "want GET state, POST or DELETE faults, or POST evict").write(w, r)
-		return
-	}
-	if err != nil {
-		badRequest(err.Error()).write(w, r)
-		return
-	}
-	answer(w, http.StatusOK, s.state())
+	return byState
 }

@@ -32,5 +32,5 @@
 //
 // # Faults
 //
-// Below /_simulator, without a key: see admin.go.
+// Below /_simulator, without a key: see faults.Admin.
 package daytona

@@ -2,11 +2,9 @@ package daytona_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"testing"
 	"time"
 
@@ -33,16 +31,10 @@ func start(t *testing.T, opts daytona.Options) *caller {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(sim)
-	c := &caller{t: t, url: server.URL, client: &http.Client{Transport: &http.Transport{}, Timeout: 2 * time.Minute}, key: daytona.DefaultKey}
-	t.Cleanup(func() {
-		c.client.CloseIdleConnections()
-		server.CloseClientConnections()
-		server.Close()
-		if err := sim.Close(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
+	c := &caller{
+		t: t, url: providertest.Simulate(t, sim), client: &http.Client{Transport: &http.Transport{}, Timeout: 2 * time.Minute}, key: daytona.DefaultKey,
+	}
+	t.Cleanup(c.client.CloseIdleConnections)
 	return c
 }
 

@@ -177,8 +177,8 @@ func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case previewHost.MatchString(r.Host):
 		s.preview(w, r)
 		return
-	case strings.HasPrefix(r.URL.Path, adminPrefix):
-		s.admin(w, r)
+	case strings.HasPrefix(r.URL.Path, faults.AdminPrefix):
+		faults.Admin{Faults: &s.faults, State: s.state, Evict: s.Evict}.ServeHTTP(w, r)
 		return
 	}
 	r.URL.Path = strings.TrimPrefix(r.URL.Path, "/api")

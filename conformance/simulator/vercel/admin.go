@@ -2,21 +2,11 @@ package vercel
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 	"strconv"
-	"strings"
 
 	"github.com/sandbar-dev/sandbar/conformance/simulator/internal/faults"
 )
-
-// adminPrefix is below which the simulator itself is spoken to:
-//
-//	GET    /_simulator/state    what there is: sandboxes by status, and faults left
-//	POST   /_simulator/faults   adds a fault
-//	DELETE /_simulator/faults   takes all back
-//	POST   /_simulator/evict    {"name": …}: the vendor takes the machine away
-const adminPrefix = "/_simulator/"
 
 // Fault is what goes wrong with the next requests of a route; its path is without
 // /api.
@@ -80,45 +70,12 @@ func (s *Simulator) Evict(ctx context.Context, name string) (bool, error) {
 }
 
 // state counts sandboxes by what their sessions are.
-func (s *Simulator) state() map[string]any {
+func (s *Simulator) state() map[string]int {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	byStatus := map[string]int{}
 	for _, sb := range s.sandboxes {
 		byStatus[sb.session.status]++
 	}
-	s.mu.Unlock()
-	return map[string]any{"sandboxes": byStatus, "faults": s.faults.Len()}
-}
-
-// admin serves what is below adminPrefix.
-func (s *Simulator) admin(w http.ResponseWriter, r *http.Request) {
-	switch r.Method + " " + strings.TrimPrefix(r.URL.Path, adminPrefix) {
-	case "GET state":
-		answer(w, http.StatusOK, s.state())
-	case "POST faults", "DELETE faults":
-		if err := s.faults.Serve(r); err != nil {
-			badRequest(err.Error()).write(w)
-			return
-		}
-		answer(w, http.StatusOK, s.state())
-	case "POST evict":
-		var b struct {
-			Name string `json:"name"`
-		}
-		if err := json.NewDecoder(r.Body).Decode(&b); err != nil {
-			badRequest(err.Error()).write(w)
-			return
-		}
-		evicted, err := s.Evict(r.Context(), b.Name)
-		switch {
-		case err != nil:
-			s.fail(w, r, err)
-		case !evicted:
-			notFound("no sandbox named " + b.Name + " runs").write(w)
-		default:
-			answer(w, http.StatusOK, s.state())
-		}
-	default:
-		notFound("want GET state, POST or DELETE faults, or POST evict").write(w)
-	}
+	return byStatus
 }

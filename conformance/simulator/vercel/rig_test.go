@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -34,16 +33,10 @@ func start(t *testing.T) *caller {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(sim)
-	c := &caller{t: t, url: server.URL, client: &http.Client{Transport: &http.Transport{}, Timeout: 2 * time.Minute}, token: vercel.DefaultToken}
-	t.Cleanup(func() {
-		c.client.CloseIdleConnections()
-		server.CloseClientConnections()
-		server.Close()
-		if err := sim.Close(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
+	c := &caller{
+		t: t, url: providertest.Simulate(t, sim), client: &http.Client{Transport: &http.Transport{}, Timeout: 2 * time.Minute}, token: vercel.DefaultToken,
+	}
+	t.Cleanup(c.client.CloseIdleConnections)
 	return c
 }
 

@@ -177,8 +177,8 @@ func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.visit(w, r, subdomain)
 		return
 	}
-	if strings.HasPrefix(r.URL.Path, adminPrefix) {
-		s.admin(w, r)
+	if strings.HasPrefix(r.URL.Path, faults.AdminPrefix) {
+		faults.Admin{Faults: &s.faults, State: s.state, Evict: s.Evict}.ServeHTTP(w, r)
 		return
 	}
 	r.URL.Path = strings.TrimPrefix(r.URL.Path, "/api")

@@ -1,8 +1,5 @@
 // Package faults makes simulators of vendors go wrong as they are told to. A List is
-// asked about each request, and is served below an address of its own:
-//
-//	POST   faults   adds a Fault
-//	DELETE faults   takes all back
+// asked about each request, and an Admin is how a simulator is told.
 //
 // Everything is safe for concurrent use.
 package faults
