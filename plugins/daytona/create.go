@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -30,14 +29,13 @@ func (d *Driver) CreateSandbox(ctx context.Context, req *providerv1.CreateSandbo
 	}
 	defer leave()
 	if err := c.ledger.Begin(key); err != nil {
-		return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_HOST_UNSUPPORTED, "the plugin's state folder cannot be written: %w", err).
-			With("missing", "state folder").With("remedy", "give the plugin a folder that it can write")
+		return nil, err
 	}
 	made, err := c.vendor.CreateSandbox(ctx, ask)
 	if err != nil {
 		return d.failedCreate(ctx, c, req, err)
 	}
-	d.settled(c, key)
+	c.ledger.Settle(key, d.opts.Log)
 	if made.State != api.Started { // the vendor may have waited, and answered what was before
 		if now, err := c.vendor.Sandbox(ctx, made.ID); err == nil {
 			made = now
@@ -46,25 +44,13 @@ func (d *Driver) CreateSandbox(ctx context.Context, req *providerv1.CreateSandbo
 	return d.present(made, r)
 }
 
-// settled takes a key off the ledger.
-func (d *Driver) settled(c *configuration, key string) {
-	if err := c.ledger.End(key); err != nil {
-		d.opts.Log.Warn("a note about a request could not be removed", "idempotency_key", key, "error", err)
-	}
-}
-
 // failedCreate finds out what the vendor's refusal means.
 func (d *Driver) failedCreate(ctx context.Context, c *configuration, req *providerv1.CreateSandboxRequest, cause error) (*providerv1.Sandbox, error) {
 	key := req.GetOperation().GetIdempotencyKey()
-	var refused *upstream.Error
-	if !errors.As(cause, &refused) || refused.Status >= http.StatusInternalServerError || refused.Undocumented() {
-		var lost *upstream.LostError
-		if errors.As(cause, &lost) && !lost.Sent {
-			d.settled(c, key)
-		}
-		return nil, upstream.Explain(cause, true)
+	refused, err := c.ledger.Refusal(key, cause, d.opts.Log)
+	if err != nil {
+		return nil, err
 	}
-	d.settled(c, key)
 	switch refused.Status {
 	case http.StatusConflict: // the name is taken
 		sb, err := d.madeBy(ctx, c, req.GetOperation())

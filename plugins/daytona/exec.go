@@ -96,14 +96,7 @@ func (d *Driver) explain(ctx context.Context, ref *providerv1.SandboxRef, cause 
 	if !upstream.Is(cause, http.StatusBadRequest, http.StatusNotFound, http.StatusGone, http.StatusBadGateway, http.StatusServiceUnavailable) {
 		return upstream.Explain(cause, changes)
 	}
-	sb, err := d.GetSandbox(ctx, upstream.BySandbox(ref))
-	switch {
-	case err != nil:
-		return err
-	case sb.GetState() != providerv1.SandboxState_SANDBOX_STATE_RUNNING:
-		return upstream.NotRunning(ref.GetSandboxId(), sb)
-	}
-	return upstream.Explain(cause, changes)
+	return upstream.ExplainAbout(ref, cause, changes, func(by *providerv1.GetSandboxRequest) (*providerv1.Sandbox, error) { return d.GetSandbox(ctx, by) })
 }
 
 // host is a runner.Host: one command in a session of its own.

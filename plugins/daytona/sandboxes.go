@@ -57,7 +57,7 @@ func (d *Driver) byKey(ctx context.Context, key string) (*providerv1.Sandbox, er
 	if err != nil {
 		return nil, upstream.Explain(err, false)
 	}
-	d.settled(c, key)
+	c.ledger.Settle(key, d.opts.Log)
 	r, err := recordOf(found)
 	if err != nil {
 		return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_UPSTREAM_PROTOCOL, "%w", err).WithEffect(effectNone)

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"errors"
 	"net/http"
 	"slices"
 	"strconv"
@@ -36,36 +35,23 @@ func (d *Driver) CreateSandbox(ctx context.Context, req *providerv1.CreateSandbo
 	}
 	defer leave()
 	if err := c.ledger.Begin(key); err != nil {
-		return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_HOST_UNSUPPORTED, "the plugin's state folder cannot be written: %w", err).
-			With("missing", "state folder").With("remedy", "give the plugin a folder that it can write")
+		return nil, err
 	}
 	made, err := c.vendor.CreateSandbox(ctx, ask)
 	if err != nil {
 		return d.failedCreate(ctx, c, req, err)
 	}
-	d.settled(c, key)
+	c.ledger.Settle(key, d.opts.Log)
 	return d.present(made, r)
-}
-
-// settled takes a key off the ledger.
-func (d *Driver) settled(c *configuration, key string) {
-	if err := c.ledger.End(key); err != nil {
-		d.opts.Log.Warn("a note about a request could not be removed", "idempotency_key", key, "error", err)
-	}
 }
 
 // failedCreate finds out what the vendor's refusal means.
 func (d *Driver) failedCreate(ctx context.Context, c *configuration, req *providerv1.CreateSandboxRequest, cause error) (*providerv1.Sandbox, error) {
 	key := req.GetOperation().GetIdempotencyKey()
-	var refused *upstream.Error
-	if !errors.As(cause, &refused) || refused.Status >= http.StatusInternalServerError || refused.Undocumented() {
-		var lost *upstream.LostError
-		if errors.As(cause, &lost) && !lost.Sent {
-			d.settled(c, key)
-		}
-		return nil, upstream.Explain(cause, true)
+	refused, err := c.ledger.Refusal(key, cause, d.opts.Log)
+	if err != nil {
+		return nil, err
 	}
-	d.settled(c, key)
 	// With which status the vendor refuses a name that is taken is not documented.
 	if refused.Status == http.StatusConflict || refused.Status == http.StatusBadRequest || refused.Status == http.StatusUnprocessableEntity {
 		switch sb, err := d.madeBy(ctx, c, req.GetOperation()); {

@@ -67,7 +67,7 @@ func (d *Driver) byKey(ctx context.Context, key string) (*providerv1.Sandbox, er
 	if err != nil {
 		return nil, upstream.Explain(err, false)
 	}
-	d.settled(c, key)
+	c.ledger.Settle(key, d.opts.Log)
 	r, err := recordOf(&found.Sandbox)
 	if err != nil {
 		return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_UPSTREAM_PROTOCOL, "%w", err).WithEffect(effectNone)
@@ -212,12 +212,5 @@ func (d *Driver) explainSession(ctx context.Context, ref *providerv1.SandboxRef,
 		return upstream.Explain(cause, changes)
 	}
 	d.known.Forget(ref.GetSandboxId())
-	sb, err := d.GetSandbox(ctx, upstream.BySandbox(ref))
-	switch {
-	case err != nil:
-		return err
-	case sb.GetState() != providerv1.SandboxState_SANDBOX_STATE_RUNNING:
-		return upstream.NotRunning(ref.GetSandboxId(), sb)
-	}
-	return upstream.Explain(cause, changes)
+	return upstream.ExplainAbout(ref, cause, changes, func(by *providerv1.GetSandboxRequest) (*providerv1.Sandbox, error) { return d.GetSandbox(ctx, by) })
 }

@@ -3,10 +3,15 @@ package upstream
 import (
 	"errors"
 	"io/fs"
+	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"sync"
 	"time"
+
+	"github.com/sandbar-dev/sandbar/proto/fault"
+	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
 
 // Ledger notes the keys of requests that were sent and not answered. The vendor may
@@ -50,8 +55,16 @@ func OpenLedger(state string, settle time.Duration, now func() time.Time) (*Ledg
 	return l, nil
 }
 
-// Begin notes that a request is about to be sent.
+// Begin notes that a request is about to be sent. Its error is the contract's.
 func (l *Ledger) Begin(key string) error {
+	if err := l.begin(key); err != nil {
+		return fault.New(providerv1.ErrorReason_ERROR_REASON_HOST_UNSUPPORTED, "the plugin's state folder cannot be written: %w", err).
+			With("missing", "state folder").With("remedy", "give the plugin a folder that it can write")
+	}
+	return nil
+}
+
+func (l *Ledger) begin(key string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.dir != "" {
@@ -72,6 +85,29 @@ func (l *Ledger) End(key string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.remove(key)
+}
+
+// Settle is End where nobody can be told that a note stays: it is then over in its time.
+func (l *Ledger) Settle(key string, log *slog.Logger) {
+	if err := l.End(key); err != nil {
+		log.Warn("a note about a request could not be removed", "idempotency_key", key, "error", err)
+	}
+}
+
+// Refusal is what the vendor answered to a request that failed, which is then settled.
+// One that it did not answer, or not so that it says what became of it, is the
+// contract's error, and settled only if it was never sent.
+func (l *Ledger) Refusal(key string, cause error, log *slog.Logger) (*Error, error) {
+	var refused *Error
+	if !errors.As(cause, &refused) || refused.Status >= http.StatusInternalServerError || refused.Undocumented() {
+		var lost *LostError
+		if errors.As(cause, &lost) && !lost.Sent {
+			l.Settle(key, log)
+		}
+		return nil, Explain(cause, true)
+	}
+	l.Settle(key, log)
+	return refused, nil
 }
 
 func (l *Ledger) remove(key string) error {

@@ -24,6 +24,19 @@ func BySandbox(ref *providerv1.SandboxRef) *providerv1.GetSandboxRequest {
 	return &providerv1.GetSandboxRequest{By: &providerv1.GetSandboxRequest_Sandbox{Sandbox: ref}}
 }
 
+// ExplainAbout is Explain for an answer that may mean no more than that a sandbox is not
+// there or does not run: what get says of it counts.
+func ExplainAbout(ref *providerv1.SandboxRef, cause error, changes bool, get func(*providerv1.GetSandboxRequest) (*providerv1.Sandbox, error)) error {
+	sb, err := get(BySandbox(ref))
+	switch {
+	case err != nil:
+		return err
+	case sb.GetState() != providerv1.SandboxState_SANDBOX_STATE_RUNNING:
+		return NotRunning(ref.GetSandboxId(), sb)
+	}
+	return Explain(cause, changes)
+}
+
 // Recover says of each sandbox what get says: that it is there, or is gone, or that
 // it cannot be known.
 func Recover(refs []*providerv1.SandboxRef, get func(*providerv1.GetSandboxRequest) (*providerv1.Sandbox, error)) *providerv1.RecoverResponse {
