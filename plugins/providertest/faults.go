@@ -188,8 +188,8 @@ func streamBreaks(t *testing.T, v Vendor) {
 	p := v.Plugin(t, url, "", nil)
 	box := p.Create(v.Request())
 	Inject(t, url, Fault{Path: v.Printing[0], Kind: "cut", Bytes: 40_000})
-	for _, bytes := range []int{60_000, 0, 300_000} {
-		Inject(t, url, Fault{Path: v.Printing[1], Kind: "cut", Bytes: bytes})
+	for _, n := range []int{60_000, 0, 300_000} {
+		Inject(t, url, Fault{Path: v.Printing[1], Kind: "cut", Bytes: n})
 	}
 	Inject(t, url, Fault{Path: v.Printing[1], Kind: "status", Status: http.StatusServiceUnavailable})
 	p.numbers(box, 60_000)
