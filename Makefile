@@ -18,7 +18,7 @@ ROUNDS := 30
 SANDBOXES := 100000
 STREAMS := 1000
 CREATES := 1000
-PROVIDERS := fake local vercel
+PROVIDERS := daytona fake local vercel
 VENDOR :=
 # The minor of the suite: reports of another are about another contract.
 SUITE := $(shell sed -n 's/^const Version = "\([0-9]*\.[0-9]*\)\..*/\1/p' conformance/options.go)
@@ -31,7 +31,7 @@ help: ## Show what can be made
 build: ## Build all binaries into bin/
 	@mkdir -p bin
 	go build -trimpath -buildvcs=false -ldflags '-s -w' -o bin/ ./cmd/sandbar-provider-local/sandbar-guest-agent
-	go build $(BUILDFLAGS) -o bin/ ./cmd/sandbar ./cmd/sandbar/sandbar-broker ./cmd/sandbar-provider-local ./cmd/sandbar-provider-fake ./cmd/sandbar-provider-vercel
+	go build $(BUILDFLAGS) -o bin/ ./cmd/sandbar ./cmd/sandbar/sandbar-broker ./cmd/sandbar-provider-local ./cmd/sandbar-provider-fake ./cmd/sandbar-provider-daytona ./cmd/sandbar-provider-vercel
 
 # One package at a time: several of them start dozens of real sandboxes each,
 # and side by side they would measure each other's load.

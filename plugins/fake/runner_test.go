@@ -2,6 +2,7 @@ package fake_test
 
 import (
 	"encoding/base64"
+	"encoding/hex"
 	"slices"
 	"strconv"
 	"strings"
@@ -10,7 +11,7 @@ import (
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
 
-// TestRunner: sandbar-probe run tells of a command as plugins/vercel wants it.
+// TestRunner: sandbar-probe run tells of a command as plugins/internal/runner wants it.
 func TestRunner(t *testing.T) {
 	r := serve(t, nil)
 	r.create("sbx_1", nil)
@@ -21,14 +22,15 @@ func TestRunner(t *testing.T) {
 	}{
 		{
 			"a command",
-			[]string{"/tmp", "", "1", "A=b", "sh", "-c", `echo "$A $(pwd)"; echo e >&2; exit 3`},
+			[]string{"/tmp", "", "sh", "-c", `echo "$A $(pwd)"; echo e >&2; exit 3`},
 			[]string{"E 2", "O 7", "e 0 ZQo=", "exited 3", "o 0 YiAvdG1wCg=="},
 		},
-		{"a signal for the group", []string{"", "", "0", "sh", "-c", "sleep 60 & kill -s KILL -- -$$"}, []string{"E 0", "O 0", "killed 9"}},
-		{"no such program", []string{"", "", "0", "nope"}, []string{"E 32", "O 0", "e 0 bm9wZTogTm8gc3VjaCBmaWxlIG9yIGRpcmVjdG9yeQo=", "exited 127"}},
-		{"no such folder", []string{"/no/such", "", "0", "true"}, []string{"refused No such file or directory"}},
+		{"a signal for the group", []string{"", "", "sh", "-c", "sleep 60 & kill -s KILL -- -$$"}, []string{"E 0", "O 0", "killed 9"}},
+		{"no such program", []string{"", "", "nope"}, []string{"E 32", "O 0", "e 0 bm9wZTogTm8gc3VjaCBmaWxlIG9yIGRpcmVjdG9yeQo=", "exited 127"}},
+		{"no such folder", []string{"/no/such", "", "true"}, []string{"refused No such file or directory"}},
 	} {
-		out, errs, exit := r.run("sbx_1", "exe_"+strings.ReplaceAll(tc.name, " ", "_"), append([]string{"sandbar-probe", "run", "/tmp/ack", "100000"}, tc.args...)...)
+		run := []string{"sh", "-c", "printf " + hex.EncodeToString([]byte("A=b\x00")) + ` | sandbar-probe "$@"`, "sh", "run", "/tmp/ack", "100000"}
+		out, errs, exit := r.run("sbx_1", "exe_"+strings.ReplaceAll(tc.name, " ", "_"), append(run, tc.args...)...)
 		lines := strings.Split(strings.TrimSuffix(out, "\n"), "\n")
 		if strings.HasPrefix(lines[0], "started ") {
 			lines = lines[1:]
@@ -45,7 +47,7 @@ func TestRunnerWaits(t *testing.T) {
 	r := serve(t, nil)
 	r.create("sbx_1", nil)
 	e := r.start("sbx_1", "exe_1", &providerv1.ExecSpec{
-		Argv: []string{"sandbar-probe", "run", "/tmp/ack", "1000", "", "", "0", "sh", "-c", "seq 1 20000; echo > /tmp/done"},
+		Argv: []string{"sandbar-probe", "run", "/tmp/ack", "1000", "", "", "sh", "-c", "seq 1 20000; echo > /tmp/done"},
 	})
 	if out, _, _ := r.run("sbx_1", "exe_2", "sh", "-c", "i=0; while [ $i -lt 20 ]; do i=$((i+1)); sleep 0.01; done; cat /tmp/done 2>/dev/null; echo '1000000 0' > /tmp/ack"); out != "" {
 		t.Error("a command whose output nobody takes has ended")
@@ -65,7 +67,7 @@ func TestRunnerFeeds(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	said, _, _ := r.run("sbx_1", "exe_1", "sandbar-probe", "run", "/tmp/ack", "1000", "", "/tmp/in", "0", "sh", "-c", "head -c 5; cat; echo end")
+	said, _, _ := r.run("sbx_1", "exe_1", "sandbar-probe", "run", "/tmp/ack", "1000", "", "/tmp/in", "sh", "-c", "head -c 5; cat; echo end")
 	var out strings.Builder
 	for line := range strings.Lines(said) {
 		if fields := strings.Fields(line); fields[0] == "o" {
@@ -81,7 +83,7 @@ func TestRunnerFeeds(t *testing.T) {
 	}
 }
 
-// TestFileCalls: sandbar-probe files does to files, and says, what plugins/vercel
+// TestFileCalls: sandbar-probe files does to files, and says, what plugins/internal/files
 // wants.
 func TestFileCalls(t *testing.T) {
 	r := serve(t, nil)

@@ -4,12 +4,12 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"errors"
 	"net/http"
 	"slices"
 	"strconv"
 	"time"
 
+	"github.com/sandbar-dev/sandbar/plugins/internal/upstream"
 	"github.com/sandbar-dev/sandbar/plugins/vercel/api"
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
@@ -29,49 +29,36 @@ func (d *Driver) CreateSandbox(ctx context.Context, req *providerv1.CreateSandbo
 	if err != nil {
 		return nil, err
 	}
-	leave, err := d.keys.enter(ctx, key)
+	leave, err := d.keys.Enter(ctx, key)
 	if err != nil {
-		return nil, explain(err, true)
+		return nil, upstream.Explain(err, true)
 	}
 	defer leave()
-	if err := c.ledger.begin(key); err != nil {
-		return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_HOST_UNSUPPORTED, "the plugin's state folder cannot be written: %w", err).
-			With("missing", "state folder").With("remedy", "give the plugin a folder that it can write")
+	if err := c.ledger.Begin(key); err != nil {
+		return nil, err
 	}
 	made, err := c.vendor.CreateSandbox(ctx, ask)
 	if err != nil {
 		return d.failedCreate(ctx, c, req, err)
 	}
-	d.settled(c, key)
+	c.ledger.Settle(key, d.opts.Log)
 	return d.present(made, r)
-}
-
-// settled takes a key off the ledger.
-func (d *Driver) settled(c *configuration, key string) {
-	if err := c.ledger.end(key); err != nil {
-		d.opts.Log.Warn("a note about a request could not be removed", "idempotency_key", key, "error", err)
-	}
 }
 
 // failedCreate finds out what the vendor's refusal means.
 func (d *Driver) failedCreate(ctx context.Context, c *configuration, req *providerv1.CreateSandboxRequest, cause error) (*providerv1.Sandbox, error) {
 	key := req.GetOperation().GetIdempotencyKey()
-	var refused *api.Error
-	if !errors.As(cause, &refused) || refused.Status >= http.StatusInternalServerError || refused.Undocumented() {
-		var lost *api.LostError
-		if errors.As(cause, &lost) && !lost.Sent {
-			d.settled(c, key)
-		}
-		return nil, explain(cause, true)
+	refused, err := c.ledger.Refusal(key, cause, d.opts.Log)
+	if err != nil {
+		return nil, err
 	}
-	d.settled(c, key)
 	// With which status the vendor refuses a name that is taken is not documented.
 	if refused.Status == http.StatusConflict || refused.Status == http.StatusBadRequest || refused.Status == http.StatusUnprocessableEntity {
 		switch sb, err := d.madeBy(ctx, c, req.GetOperation()); {
 		case err == nil:
 			return sb, nil
-		case !api.Is(err, http.StatusNotFound):
-			return nil, explain(err, false)
+		case !upstream.Is(err, http.StatusNotFound):
+			return nil, upstream.Explain(err, false)
 		}
 	}
 	switch refused.Status {
@@ -85,7 +72,7 @@ func (d *Driver) failedCreate(ctx context.Context, c *configuration, req *provid
 		return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_SPEC_UNSATISFIABLE, "the vendor cannot make this sandbox: %s", refused.Message).
 			With("status", strconv.Itoa(refused.Status)).With("code", refused.Code).With("message", refused.Message)
 	}
-	return nil, explain(cause, false)
+	return nil, upstream.Explain(cause, false)
 }
 
 // madeBy returns the sandbox that a key has made, if it was made by the same

@@ -12,7 +12,7 @@
 // record. Nothing that is needed to serve a sandbox is in the plugin's memory.
 //
 // What has been sent and not been answered is noted in the plugin's state folder,
-// before it is sent, until the vendor can no longer be at it: see ledger.
+// before it is sent, until the vendor can no longer be at it: see upstream.Ledger.
 //
 // # Commands
 //
@@ -21,7 +21,7 @@
 // are no UTF-8, how a death by signal is told from an exit code, and who waits when
 // nobody reads. The plugin depends on none of that: what it starts is a small
 // program, the runner, which starts the command and tells of it in lines of ASCII:
-// see runner.go. A second one does what is done to files, and a third carries tunnels:
-// see filecalls.go and tunnel.go. Terminals and attaching again after a restart of the
+// see package runner, which carries tunnels the same way. What is done to files a second
+// program does: see package files. Terminals and attaching again after a restart of the
 // plugin are not declared.
 package vercel

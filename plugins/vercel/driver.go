@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sandbar-dev/sandbar/plugins/internal/runner"
+	"github.com/sandbar-dev/sandbar/plugins/internal/upstream"
 	"github.com/sandbar-dev/sandbar/plugins/sdk"
 	"github.com/sandbar-dev/sandbar/plugins/vercel/api"
 	"github.com/sandbar-dev/sandbar/proto/fault"
@@ -34,6 +36,11 @@ type API interface {
 	Close()
 }
 
+const (
+	effectNone    = providerv1.Effect_EFFECT_NONE
+	effectUnknown = providerv1.Effect_EFFECT_UNKNOWN
+)
+
 // Options of a driver.
 type Options struct {
 	// Version of the plugin; default 0.0.0-dev.
@@ -46,14 +53,12 @@ type Options struct {
 
 // Driver is an sdk.Driver. Close it.
 type Driver struct {
+	fileCalls
 	opts Options
-	keys flights
+	keys upstream.Flights
 	// known remembers where sandboxes are that this process has seen.
-	known places
-	// life ends with the driver, and work is what it started and waits for.
-	life context.Context //nolint:containedctx // commands outlive the calls that start them
-	end  context.CancelFunc
-	work sync.WaitGroup
+	known    upstream.Places[handle]
+	commands *runner.Pool
 
 	mu   sync.RWMutex
 	conf *configuration
@@ -63,7 +68,7 @@ type Driver struct {
 type configuration struct {
 	settings settings
 	vendor   API
-	ledger   *ledger
+	ledger   *upstream.Ledger
 }
 
 // New returns a driver that is to be configured.
@@ -77,17 +82,14 @@ func New(opts Options) *Driver {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	d := &Driver{opts: opts}
-	d.life, d.end = context.WithCancel(context.Background())
+	d := &Driver{opts: opts, commands: runner.NewPool(opts.Log)}
+	d.fileCalls = d.findFiles
 	return d
 }
 
 // Close ends what the driver follows. Sandboxes and commands go on at the vendor.
 func (d *Driver) Close() {
-	d.mu.Lock()
-	d.end()
-	d.mu.Unlock()
-	d.work.Wait()
+	d.commands.Close()
 	if c := d.config(); c != nil {
 		c.vendor.Close()
 	}
@@ -125,21 +127,18 @@ func (d *Driver) Configure(_ context.Context, req *providerv1.ConfigureRequest) 
 	if err != nil {
 		return err
 	}
-	vendor, err := api.New(api.Options{
-		BaseURL: s.baseURL, Token: s.token, Team: s.team, Project: s.project, UserAgent: "sandbar-provider-vercel/" + d.opts.Version,
-	})
-	if err != nil {
-		return fault.Field("settings.base_url", s.baseURL, "want an address: "+err.Error())
-	}
-	l, err := openLedger(req.GetStateDir(), s.settleAfter, d.opts.Now)
+	l, err := upstream.OpenLedger(req.GetStateDir(), s.settleAfter, d.opts.Now)
 	if err != nil {
 		return fault.Field("state_dir", req.GetStateDir(), "want a folder the plugin can read and write: "+err.Error())
 	}
+	vendor := api.New(api.Options{
+		BaseURL: s.baseURL, Token: s.token, Team: s.team, Project: s.project, UserAgent: "sandbar-provider-vercel/" + d.opts.Version,
+	})
 	d.mu.Lock()
 	before := d.conf
 	d.conf = &configuration{settings: s, vendor: vendor, ledger: l}
 	d.mu.Unlock()
-	d.known.forgetAll() // it may be another project
+	d.known.ForgetAll() // it may be another project
 	if before != nil {
 		before.vendor.Close() // what is under way ends by itself
 	}
@@ -159,11 +158,11 @@ func (d *Driver) Probe(ctx context.Context) (*providerv1.ProbeResponse, error) {
 		return nil, ctx.Err()
 	}
 	check.Status, check.Detail = providerv1.ProbeStatus_PROBE_STATUS_FAILED, err.Error()
-	var refused *api.Error
+	var refused *upstream.Error
 	switch {
 	case !errors.As(err, &refused):
 		check.Remedy = "see that " + c.settings.baseURL + " can be reached from this machine"
-	case refused.InvalidToken || refused.Status == http.StatusUnauthorized:
+	case refused.InvalidToken:
 		check.Remedy = "give a token that is valid: make one in the account settings of the vendor, and configure it as secret token"
 	case refused.Status == http.StatusForbidden:
 		check.Remedy = "give the token access to team " + c.settings.team + ", or name the team that it is for as setting team_id"
@@ -175,59 +174,4 @@ func (d *Driver) Probe(ctx context.Context) (*providerv1.ProbeResponse, error) {
 		check.Remedy = "wait, and see the vendor's status page"
 	}
 	return &providerv1.ProbeResponse{Checks: []*providerv1.ProbeCheck{check}}, nil
-}
-
-// spawn runs a goroutine that Close waits for, unless the driver is closed.
-func (d *Driver) spawn(do func()) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.life.Err() != nil {
-		return false
-	}
-	d.work.Go(do)
-	return true
-}
-
-// background runs a side call that outlives the call that starts it, unless the
-// driver is closed.
-func (d *Driver) background(do func(context.Context)) {
-	d.spawn(func() {
-		ctx, cancel := context.WithTimeout(d.life, sideCall)
-		defer cancel()
-		do(ctx)
-	})
-}
-
-// flights lets one call at a time work for a key.
-type flights struct {
-	mu   sync.Mutex
-	busy map[string]chan struct{}
-}
-
-// enter waits for its turn, which leave ends.
-func (f *flights) enter(ctx context.Context, key string) (leave func(), err error) {
-	for {
-		f.mu.Lock()
-		other := f.busy[key]
-		if other == nil {
-			if f.busy == nil {
-				f.busy = map[string]chan struct{}{}
-			}
-			mine := make(chan struct{})
-			f.busy[key] = mine
-			f.mu.Unlock()
-			return func() {
-				f.mu.Lock()
-				defer f.mu.Unlock()
-				delete(f.busy, key)
-				close(mine)
-			}, nil
-		}
-		f.mu.Unlock()
-		select {
-		case <-other:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
 }

@@ -1,238 +1,187 @@
 package vercel
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"io"
+	"fmt"
+	"net"
+	"net/http"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/sandbar-dev/sandbar/plugins/internal/runner"
+	"github.com/sandbar-dev/sandbar/plugins/internal/upstream"
 	"github.com/sandbar-dev/sandbar/plugins/sdk"
-	"github.com/sandbar-dev/sandbar/plugins/sdk/exec"
 	"github.com/sandbar-dev/sandbar/plugins/vercel/api"
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
 
-const (
-	// sideCall bounds a call that is made beside a command, such as an
-	// acknowledgement.
-	sideCall = 30 * time.Second
-	// maxLine bounds a line of the runner: one read of a pipe, in base64.
-	maxLine = 1 << 20
-	// mostBreaks is how often in a row the stream of a command may break without a
-	// line in between before nobody can tell any more how it goes on.
-	mostBreaks = 6
-	// firstBackoff doubles with each break.
-	firstBackoff = 250 * time.Millisecond
-)
-
-// command is a process of the vendor's that runs one of ours. Its goroutines are
-// follow, which reads what the runner says, and acknowledge.
-type command struct {
-	d       *Driver
-	c       *configuration
-	ref     *providerv1.SandboxRef
-	session string
-	execID  string
-	workdir string
-	asked   time.Time
-	life    context.Context //nolint:containedctx // the command outlives the call that starts it
-	cancel  context.CancelFunc
-	out     [2]*spool
-	in      *input        // nil without standard input
-	news    chan struct{} // holds one while there is something to acknowledge
-
-	mu     sync.Mutex
-	stream *api.Stream
-	// vendorID is of the vendor's command, and pid of ours.
-	vendorID string
-	pid      int64
-	// begun is closed when the command runs, or beginning failed with beginErr.
-	begun    chan struct{}
-	beginErr error
-	// over is closed when the end of the command is known, or cannot be known
-	// because of endErr.
-	over   chan struct{}
-	status *providerv1.ExitStatus
-	endErr error
-}
+// sideCall bounds a call that nobody waits for.
+const sideCall = 30 * time.Second
 
 // StartProcess implements sdk.Driver.
 func (d *Driver) StartProcess(ctx context.Context, ref *providerv1.SandboxRef, execID string, spec *providerv1.ExecSpec) (sdk.Process, error) {
-	c := d.config()
-	at, err := d.locate(ctx, c, ref)
+	p, err := d.start(ctx, ref, execID, spec)
 	if err != nil {
-		return nil, err
-	}
-	workdir := spec.GetWorkdir()
-	if workdir == "" {
-		workdir = at.Workdir
-	}
-	asked := time.Now()
-	var stream *api.Stream
-	err = d.inSession(ctx, ref, &at.Session, func(session string) error {
-		stream, err = c.vendor.Run(ctx, session, api.RunRequest{Command: "/bin/sh", Args: runnerArgs(execID, workdir, spec)})
-		return err
-	})
-	if err != nil {
-		return nil, d.explainSession(ctx, ref, err, true)
-	}
-	p := &command{
-		d: d, c: c, ref: ref, session: at.Session, execID: execID, workdir: workdir, asked: asked, stream: stream, news: make(chan struct{}, 1),
-		begun: make(chan struct{}), over: make(chan struct{}),
-	}
-	p.life, p.cancel = context.WithCancel(d.life)
-	p.out = [2]*spool{newSpool(p.take), newSpool(p.take)}
-	if spec.GetStdin() {
-		p.in = &input{p: p, changed: make(chan struct{})}
-	}
-	context.AfterFunc(p.life, p.closeStream)
-	if !d.spawn(p.follow) || !d.spawn(p.acknowledge) {
-		p.abandon()
-		return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_DRAINING, "the provider is stopping").WithEffect(effectUnknown)
-	}
-	select {
-	case <-p.begun:
-		err = p.beginErr
-	case <-ctx.Done():
-		err = explain(&api.LostError{Sent: true, Err: ctx.Err()}, true)
-	}
-	if err != nil {
-		p.abandon()
 		return nil, err
 	}
 	return p, nil
 }
 
-// abandon ends what may have been started for a call that failed: the runner ends
-// its command when it is asked to terminate.
-func (p *command) abandon() {
-	p.mu.Lock()
-	id, known := p.vendorID, p.beginErr != nil
-	p.mu.Unlock()
-	p.cancel()
-	if id == "" || known {
-		return
+// DialPort implements sdk.PortDialer. The vendor shows ports to the whole world, by
+// HTTP, and has no way to one that is not shown.
+func (d *Driver) DialPort(ctx context.Context, target *providerv1.PortTarget) (net.Conn, error) {
+	return d.commands.Dial(ctx, target, d.start)
+}
+
+// start is a runner.Starter.
+func (d *Driver) start(ctx context.Context, ref *providerv1.SandboxRef, execID string, spec *providerv1.ExecSpec) (*runner.Command, error) {
+	c := d.config()
+	at, err := d.locate(ctx, c, ref)
+	if err != nil {
+		return nil, err
 	}
-	p.d.background(func(ctx context.Context) {
-		if err := p.c.vendor.Kill(ctx, p.session, id, signalNumbers[providerv1.ExecSignal_EXEC_SIGNAL_TERM]); err != nil {
-			p.d.opts.Log.Warn("a command that nobody waits for could not be ended", "exec_id", p.execID, "error", err)
-		}
-	})
-}
-
-// closeStream makes a read of the stream return.
-func (p *command) closeStream() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.stream.Close()
-}
-
-// Stdin implements sdk.Process.
-func (p *command) Stdin() io.WriteCloser {
-	if p.in == nil {
-		return nil
-	}
-	return p.in
-}
-
-// Stdout implements sdk.Process.
-func (p *command) Stdout() io.Reader { return p.out[0] }
-
-// Stderr implements sdk.Process.
-func (p *command) Stderr() io.Reader { return p.out[1] }
-
-// Began says when the vendor was asked for the command: that it runs is heard later,
-// and sometimes much later than its end is after its end.
-func (p *command) Began() time.Time { return p.asked }
-
-// Resize implements sdk.Process. It is never called: there are no terminals.
-func (p *command) Resize(context.Context, *providerv1.Terminal) error {
-	return fault.Unsupported("exec.pty")
-}
-
-// Wait implements sdk.Process.
-func (p *command) Wait(ctx context.Context) (*providerv1.ExitStatus, error) {
-	select {
-	case <-p.over:
-		return p.status, p.endErr
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
-
-// Signal implements sdk.Process: another command sends it, because the vendor's own
-// call would reach the runner.
-func (p *command) Signal(ctx context.Context, signal providerv1.ExecSignal) error {
-	name := strings.TrimPrefix(exec.SignalName(signal), "SIG")
-	stream, err := p.c.vendor.Run(ctx, p.session, api.RunRequest{
-		Command: "/bin/sh", Args: []string{"-c", `kill -s "$1" -- "-$2"`, "sandbar", name, strconv.FormatInt(p.pid, 10)},
+	workdir := cmp.Or(spec.GetWorkdir(), at.Workdir)
+	h := &host{d: d, c: c, ref: ref, session: at.Session}
+	args, env := runner.Args(execID, workdir, spec)
+	asked := time.Now()
+	var first *api.Stream
+	err = d.inSession(ctx, ref, &h.session, func(session string) (err error) {
+		first, err = c.vendor.Run(ctx, session, api.RunRequest{Command: "/bin/sh", Args: args, Env: env})
+		return err
 	})
 	if err != nil {
-		return p.d.explainSession(ctx, p.ref, err, true)
+		return nil, d.explainSession(ctx, ref, err, true)
 	}
-	defer stream.Close()
-	defer context.AfterFunc(ctx, stream.Close)()
+	p, err := d.commands.Start(ctx, runner.Order{
+		Host: h, First: stream{first, h}, ExecID: execID, Workdir: workdir, Stdin: spec.GetStdin(), Asked: asked,
+	})
+	if err != nil {
+		return nil, upstream.Explain(&upstream.LostError{Sent: true, Err: err}, true)
+	}
+	return p, nil
+}
+
+// host is a runner.Host.
+type host struct {
+	d       *Driver
+	c       *configuration
+	ref     *providerv1.SandboxRef
+	session string
+
+	mu sync.Mutex
+	// command is the vendor's id of it, which it says first of all on the stream.
+	command string
+}
+
+func (h *host) vendorID() string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.command
+}
+
+// stream is a runner.Stream.
+type stream struct {
+	*api.Stream
+	h *host
+}
+
+// Next implements runner.Stream.
+func (s stream) Next() (bool, string, error) {
 	for {
-		event, err := stream.Next()
+		event, err := s.Stream.Next()
+		if err != nil {
+			return false, "", err
+		}
+		if event.Command == nil {
+			return event.Stream == "stderr", event.Text, nil
+		}
+		s.h.mu.Lock()
+		s.h.command = event.Command.ID
+		s.h.mu.Unlock()
+	}
+}
+
+// Open implements runner.Host.
+func (h *host) Open(ctx context.Context) (runner.Stream, error) {
+	id := h.vendorID()
+	if id == "" {
+		return nil, fmt.Errorf("%w: the vendor has not said what to ask for", runner.ErrGone)
+	}
+	log, err := h.c.vendor.Logs(ctx, h.session, id)
+	switch {
+	case err == nil:
+		return stream{log, h}, nil
+	case upstream.Is(err, http.StatusNotFound, http.StatusGone, http.StatusUnprocessableEntity):
+		return nil, fmt.Errorf("%w: %w", runner.ErrGone, err)
+	}
+	return nil, err
+}
+
+// WriteFile implements runner.Host.
+func (h *host) WriteFile(ctx context.Context, name string, content []byte) error {
+	archive, err := oneFile(strings.TrimPrefix(name, "/"), content)
+	if err != nil {
+		return err
+	}
+	return h.c.vendor.WriteFiles(ctx, h.session, "/", archive)
+}
+
+// Signal implements runner.Host: another command sends it, because the vendor's own
+// call would reach the runner.
+func (h *host) Signal(ctx context.Context, group int64, signal string) (bool, error) {
+	out, err := h.c.vendor.Run(ctx, h.session, api.RunRequest{
+		Command: "/bin/sh", Args: []string{"-c", `kill -s "$1" -- "-$2"`, "sandbar", signal, strconv.FormatInt(group, 10)},
+	})
+	if err != nil {
+		return false, h.d.explainSession(ctx, h.ref, err, true)
+	}
+	defer out.Close()
+	defer context.AfterFunc(ctx, out.Close)()
+	for {
+		event, err := out.Next()
 		switch {
-		case err != nil && p.ended():
-			return nil
 		case err != nil:
-			return explain(&api.LostError{Sent: true, Err: errors.Join(ctx.Err(), err)}, true)
-		case event.Command != nil && event.Command.ExitCode != nil && *event.Command.ExitCode == 0:
-			return nil
+			return false, upstream.Explain(&upstream.LostError{Sent: true, Err: errors.Join(ctx.Err(), err)}, true)
 		case event.Command != nil && event.Command.ExitCode != nil:
-			return p.signalled(ctx, name)
+			return *event.Command.ExitCode == 0, nil
 		}
 	}
 }
 
-// signalled is for a signal that found no process: then the command has ended, and
-// the news of it are on their way.
-func (p *command) signalled(ctx context.Context, name string) error {
-	select {
-	case <-p.over:
+// End implements runner.Host. What the vendor has not named cannot be ended.
+func (h *host) End(ctx context.Context) error {
+	const terminate = 15 // as Linux numbers it
+	id := h.vendorID()
+	if id == "" {
 		return nil
-	case <-ctx.Done():
-		return fault.New(providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE, "signal %s did not reach the command, which has not ended", name).
-			With("signal", name).With("exec_id", p.execID).WithEffect(effectNone)
 	}
+	err := h.c.vendor.Kill(ctx, h.session, id, terminate)
+	if upstream.Is(err, http.StatusBadRequest, http.StatusNotFound, http.StatusGone, http.StatusUnprocessableEntity) {
+		return nil // it has ended, or its session has
+	}
+	return err
 }
 
-// lostTrack reports that nobody knows how the command ended: then there is no runner
-// to speak to.
-func (p *command) lostTrack() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.endErr != nil
-}
+// Free implements runner.Host: the vendor keeps what it likes, until the session ends.
+func (h *host) Free(context.Context) error { return nil }
 
-func (p *command) ended() bool {
-	select {
-	case <-p.over:
+// Gone implements runner.Host.
+func (h *host) Gone(ctx context.Context) bool {
+	found, err := h.d.GetSandbox(ctx, upstream.BySandbox(h.ref))
+	if err != nil {
+		return fault.Has(err, providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND)
+	}
+	if at, ok := readHandle(found.GetHandle()); ok && at.Session != h.session {
+		return true // it was paused and resumed meanwhile
+	}
+	switch found.GetState() {
+	case providerv1.SandboxState_SANDBOX_STATE_FAILED, providerv1.SandboxState_SANDBOX_STATE_PAUSED, providerv1.SandboxState_SANDBOX_STATE_PAUSING:
 		return true
-	default:
-		return false
 	}
-}
-
-// Close implements sdk.Process. A runner that still has somebody's output to wait
-// for is told that nobody reads it.
-func (p *command) Close() error {
-	whole := p.out[0].whole() && p.out[1].whole()
-	p.cancel()
-	p.out[0].fail(io.ErrClosedPipe)
-	p.out[1].fail(io.ErrClosedPipe)
-	if !whole && !p.lostTrack() {
-		p.d.background(func(ctx context.Context) {
-			if err := p.writeAck(ctx, "close"); err != nil {
-				p.d.opts.Log.Debug("a runner could not be told to leave", "exec_id", p.execID, "error", err)
-			}
-		})
-	}
-	return nil
+	return false
 }

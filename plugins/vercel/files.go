@@ -1,188 +1,162 @@
 package vercel
 
 import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"path"
-	"strconv"
+	"net/http"
 	"strings"
+	"time"
 
+	"github.com/sandbar-dev/sandbar/plugins/internal/files"
+	"github.com/sandbar-dev/sandbar/plugins/internal/upstream"
+	"github.com/sandbar-dev/sandbar/plugins/vercel/api"
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
 
-func flag(set bool) string {
-	if set {
-		return "1"
-	}
-	return "0"
+// # Files
+//
+// The vendor's API reads a file and unpacks an archive of which nobody says what it
+// does with links. Everything else its own client does with commands, and so does
+// package files.
+
+// fileCalls are what the driver embeds.
+type fileCalls = files.Sandboxes
+
+// place is a files.Place.
+type place struct {
+	d       *Driver
+	c       *configuration
+	ref     *providerv1.SandboxRef
+	session string
 }
 
-func octal(mode uint32) string { return strconv.FormatUint(uint64(mode), 8) }
-
-// one is the file that a call told of.
-func (f *fileCall) one(s said, name string) (*providerv1.FileInfo, error) {
-	if len(s.files) != 1 {
-		return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_UPSTREAM_PROTOCOL, "a call about one file told of %d", len(s.files)).WithEffect(f.effect())
-	}
-	return s.files[0].info(path.Clean(name)), nil
-}
-
-// StatFile implements sdk.FileReader.
-func (d *Driver) StatFile(ctx context.Context, req *providerv1.StatFileRequest) (*providerv1.FileInfo, error) {
-	f, err := d.fileCall(ctx, req.GetSandbox(), false)
+// findFiles returns those of a sandbox.
+func (d *Driver) findFiles(ctx context.Context, ref *providerv1.SandboxRef) (*files.Sandbox, error) {
+	c := d.config()
+	at, err := d.locate(ctx, c, ref)
 	if err != nil {
 		return nil, err
 	}
-	s, err := f.do(ctx, "stat", flag(req.GetFollow()), req.GetPath())
-	if err != nil {
-		return nil, err
-	}
-	return f.one(s, req.GetPath())
+	return files.Of(&place{d: d, c: c, ref: ref, session: at.Session}, ref.GetSandboxId(), d.opts.Log), nil
 }
 
-// ReadFile implements sdk.FileReader. A whole file is read with the vendor's call,
-// which knows no parts: a part is copied inside before, and the copy is read.
-func (d *Driver) ReadFile(ctx context.Context, req *providerv1.ReadFileRequest, send func(*providerv1.ReadFileResponse) error) error {
-	f, err := d.fileCall(ctx, req.GetSandbox(), false)
+// Run implements files.Place. It is done once: when the stream breaks, what was said is
+// read from the vendor's record.
+func (p *place) Run(ctx context.Context, args []string, changes, root bool) (string, error) {
+	var stream *api.Stream
+	err := p.d.inSession(ctx, p.ref, &p.session, func(session string) (err error) {
+		stream, err = p.c.vendor.Run(ctx, session, api.RunRequest{Command: "/bin/sh", Args: args, Sudo: root})
+		return err
+	})
 	if err != nil {
-		return err
+		return "", p.d.explainSession(ctx, p.ref, err, changes)
 	}
-	from, part := req.GetPath(), ""
-	if req.GetOffset() > 0 || req.GetLength() > 0 {
-		part = spoolName()
-		from = part
-	}
-	s, err := f.do(ctx, "read", strconv.FormatInt(req.GetOffset(), 10), strconv.FormatInt(req.GetLength(), 10), part, req.GetPath())
-	if err != nil {
-		return err
-	}
-	if part != "" {
-		defer f.remove(part)
-	}
-	info, err := f.one(s, req.GetPath())
-	if err != nil {
-		return err
-	}
-	body, err := f.readBack(ctx, from)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = body.Close() }() // it was only read
-	if err := send(&providerv1.ReadFileResponse{Info: info}); err != nil {
-		return err
-	}
-	const block = 256 << 10
-	buf := make([]byte, block)
-	for {
-		n, err := body.Read(buf)
-		if n > 0 {
-			if err := send(&providerv1.ReadFileResponse{Data: buf[:n]}); err != nil {
-				return err
-			}
+	id := ""
+	for breaks := 0; ; breaks++ {
+		text, err := p.listen(ctx, stream, &id)
+		if err == nil {
+			return text, nil
 		}
-		if errors.Is(err, io.EOF) {
+		if ctx.Err() != nil {
+			return "", upstream.Explain(&upstream.LostError{Sent: true, Err: ctx.Err()}, changes)
+		}
+		if stream = p.again(ctx, id, breaks); stream == nil {
+			return "", p.d.explainSession(ctx, p.ref, &upstream.LostError{Sent: true, Err: err}, changes)
+		}
+	}
+}
+
+// listen returns what was printed when the command has ended.
+func (p *place) listen(ctx context.Context, stream *api.Stream, id *string) (string, error) {
+	defer stream.Close()
+	defer context.AfterFunc(ctx, stream.Close)()
+	var out strings.Builder
+	for {
+		event, err := stream.Next()
+		switch {
+		case errors.Is(err, io.EOF) && files.Whole(out.String()):
+			return out.String(), nil // the vendor's record has no last word
+		case err != nil:
+			return "", err
+		case event.Command != nil && event.Command.ExitCode != nil:
+			return out.String(), nil
+		case event.Command != nil:
+			*id = event.Command.ID
+		case event.Stream == "stdout":
+			out.WriteString(event.Text)
+		default:
+			p.d.opts.Log.Debug("a call about files complained", "sandbox_id", p.ref.GetSandboxId(), "line", event.Text)
+		}
+	}
+}
+
+// again opens the vendor's record of the command; nil if it cannot.
+func (p *place) again(ctx context.Context, id string, breaks int) *api.Stream {
+	const most, first = 3, 250 * time.Millisecond
+	for ; id != "" && breaks < most; breaks++ {
+		timer := time.NewTimer(first << breaks)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
 			return nil
 		}
-		if err != nil {
-			return explain(fmt.Errorf("the file was cut: %w", err), false)
+		if stream, err := p.c.vendor.Logs(ctx, p.session, id); err == nil {
+			return stream
 		}
 	}
+	return nil
 }
 
-// ListFiles implements sdk.FileReader. A page token is the name of the last file, as
-// the sandbox spells it.
-func (d *Driver) ListFiles(ctx context.Context, req *providerv1.ListFilesRequest) (*providerv1.ListFilesResponse, error) {
-	f, err := d.fileCall(ctx, req.GetSandbox(), false)
+// Send implements files.Place.
+func (p *place) Send(ctx context.Context, name string, content []byte) error {
+	archive, err := oneFile(strings.TrimPrefix(name, "/"), content)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	s, err := f.do(ctx, "list", flag(req.GetRecursive()), strconv.Itoa(int(req.GetPageSize())), req.GetPageToken(), req.GetPath())
+	err = p.d.inSession(ctx, p.ref, &p.session, func(session string) error {
+		return p.c.vendor.WriteFiles(ctx, session, "/", archive)
+	})
 	if err != nil {
-		return nil, err
+		return p.d.explainSession(ctx, p.ref, err, false) // what it is for has not begun
 	}
-	out := &providerv1.ListFilesResponse{}
-	base := strings.TrimSuffix(path.Clean(req.GetPath()), "/")
-	for _, file := range s.files {
-		out.Files = append(out.Files, file.info(base+"/"+file.name))
-	}
-	if s.more && len(s.files) > 0 {
-		out.NextPageToken = spell(s.files[len(s.files)-1].name)
-	}
-	return out, nil
+	return nil
 }
 
-// spell writes a name so that it is text without spaces, whatever its bytes are.
-func spell(name string) string {
-	const plain = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./-"
-	var out strings.Builder
-	for i := range len(name) {
-		if strings.IndexByte(plain, name[i]) >= 0 {
-			out.WriteByte(name[i])
-		} else {
-			fmt.Fprintf(&out, "%%%02X", name[i])
-		}
-	}
-	return out.String()
-}
-
-var writeModes = map[providerv1.WriteMode]string{
-	providerv1.WriteMode_WRITE_MODE_UNSPECIFIED: "replace", providerv1.WriteMode_WRITE_MODE_REPLACE: "replace",
-	providerv1.WriteMode_WRITE_MODE_CREATE_NEW: "new", providerv1.WriteMode_WRITE_MODE_APPEND: "append",
-	providerv1.WriteMode_WRITE_MODE_AT_OFFSET: "at",
-}
-
-// WriteFile implements sdk.FileWriter. Content is sent first, beside the file, and
-// takes its place when all of it is there.
-func (d *Driver) WriteFile(ctx context.Context, open *providerv1.WriteFileOpen, content io.Reader) (*providerv1.FileInfo, error) {
-	f, err := d.fileCall(ctx, open.GetSandbox(), true)
-	if err != nil {
-		return nil, err
-	}
-	x, taken := f.cargo(ctx), false
-	defer func() { x.drop(taken) }()
-	if err := x.fill(content); err != nil {
-		return nil, err
-	}
-	spool, pieces := x.args()
-	s, err := f.do(ctx, "write", writeModes[open.GetMode()], octal(open.GetPermissions()), flag(open.GetMakeParents()),
-		strconv.FormatInt(open.GetOffset(), 10), spool, pieces, open.GetPath())
-	taken = s.done
-	if err != nil {
-		return nil, err
-	}
-	return f.one(s, open.GetPath())
-}
-
-// MakeDirectory implements sdk.FileWriter.
-func (d *Driver) MakeDirectory(ctx context.Context, req *providerv1.MakeDirectoryRequest) error {
-	f, err := d.fileCall(ctx, req.GetSandbox(), true)
+// Receive implements files.Place. 404 is what the vendor says of a file that is not
+// there, and of a session.
+func (p *place) Receive(ctx context.Context, name string) (io.ReadCloser, error) {
+	body, err := p.c.vendor.ReadFile(ctx, p.session, name)
 	if err == nil {
-		_, err = f.do(ctx, "mkdir", octal(req.GetPermissions()), flag(req.GetParents()), req.GetPath())
+		return body, nil
 	}
-	return err
+	explained := p.d.explainSession(ctx, p.ref, err, false)
+	if upstream.Is(err, http.StatusNotFound) && fault.Has(explained, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_PROTOCOL) {
+		return nil, files.NotFound(name) // the sandbox is there
+	}
+	return nil, explained
 }
 
-// RemoveFile implements sdk.FileWriter.
-func (d *Driver) RemoveFile(ctx context.Context, req *providerv1.RemoveFileRequest) (*providerv1.RemoveFileResponse, error) {
-	f, err := d.fileCall(ctx, req.GetSandbox(), true)
-	if err != nil {
-		return nil, err
-	}
-	s, err := f.do(ctx, "remove", flag(req.GetRecursive()), req.GetPath())
-	if err != nil {
-		return nil, err
-	}
-	return &providerv1.RemoveFileResponse{AlreadyAbsent: s.absent}, nil
-}
+// Background implements files.Place.
+func (p *place) Background(do func(context.Context)) { p.d.commands.Background(sideCall, do) }
 
-// MoveFile implements sdk.FileWriter. To another mount it is refused with EXDEV.
-func (d *Driver) MoveFile(ctx context.Context, req *providerv1.MoveFileRequest) error {
-	f, err := d.fileCall(ctx, req.GetSandbox(), true)
+// oneFile is a tar.gz of one file.
+func oneFile(name string, content []byte) ([]byte, error) {
+	var out bytes.Buffer
+	zip := gzip.NewWriter(&out)
+	w := tar.NewWriter(zip)
+	err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(content)), Typeflag: tar.TypeReg})
 	if err == nil {
-		_, err = f.do(ctx, "move", flag(req.GetOverwrite()), req.GetFrom(), req.GetTo())
+		_, err = w.Write(content)
 	}
-	return err
+	if err = errors.Join(err, w.Close(), zip.Close()); err != nil {
+		return nil, fmt.Errorf("pack a file: %w", err)
+	}
+	return out.Bytes(), nil
 }

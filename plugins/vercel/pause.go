@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/sandbar-dev/sandbar/plugins/internal/upstream"
 	"github.com/sandbar-dev/sandbar/plugins/vercel/api"
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
@@ -23,53 +24,50 @@ const shortestKept = 24 * time.Hour
 
 // standing is what the vendor says of a sandbox now, and in the contract's words.
 func (d *Driver) standing(ctx context.Context, ref *providerv1.SandboxRef) (*api.SandboxAnswer, *providerv1.Sandbox, error) {
-	c, id := d.config(), ref.GetSandboxId()
+	c := d.config()
 	at, err := d.locate(ctx, c, ref)
 	if err != nil {
 		return nil, nil, err
 	}
-	found, err := c.vendor.Sandbox(ctx, at.Name)
-	if api.Is(err, http.StatusNotFound) {
-		d.known.forget(id)
-		return nil, nil, notFound(id)
-	}
+	return d.look(ctx, c, at.Name, ref.GetSandboxId())
+}
+
+// alone is standing for a call that changes the sandbox: until leave is called, no other
+// does.
+func (d *Driver) alone(ctx context.Context, ref *providerv1.SandboxRef) (found *api.SandboxAnswer, sb *providerv1.Sandbox, leave func(), err error) {
+	leave, err = d.keys.Enter(ctx, ref.GetSandboxId())
 	if err != nil {
-		return nil, nil, explain(err, false)
+		return nil, nil, nil, upstream.Explain(err, false)
 	}
-	r, err := recordOf(&found.Sandbox)
-	if err != nil || r.ID != id {
-		return nil, nil, notFound(id)
+	if found, sb, err = d.standing(ctx, ref); err != nil {
+		leave()
+		return nil, nil, nil, err
 	}
-	sb, err := d.present(found, r)
-	return found, sb, err
+	return found, sb, leave, nil
 }
 
 // PauseSandbox implements sdk.Pauser.
 func (d *Driver) PauseSandbox(ctx context.Context, req *providerv1.PauseSandboxRequest) (*providerv1.Sandbox, error) {
 	c, id := d.config(), req.GetSandbox().GetSandboxId()
-	leave, err := d.keys.enter(ctx, id)
-	if err != nil {
-		return nil, explain(err, false)
-	}
-	defer leave()
-	found, sb, err := d.standing(ctx, req.GetSandbox())
+	found, sb, leave, err := d.alone(ctx, req.GetSandbox())
 	if err != nil {
 		return nil, err
 	}
+	defer leave()
 	switch sb.GetState() {
 	case providerv1.SandboxState_SANDBOX_STATE_PAUSED, providerv1.SandboxState_SANDBOX_STATE_PAUSING:
 		return sb, nil
 	case providerv1.SandboxState_SANDBOX_STATE_RUNNING:
 	default:
-		return nil, notRunning(id, sb)
+		return nil, upstream.NotRunning(id, sb)
 	}
 	keep, kept := true, max(sb.GetExpiresAt().AsTime().Sub(d.opts.Now()), shortestKept).Milliseconds()
 	if err := c.vendor.UpdateSandbox(ctx, found.Sandbox.Name, api.UpdateRequest{Persistent: &keep, SnapshotExpiration: &kept}); err != nil {
-		return nil, explain(err, false) // it runs on
+		return nil, upstream.Explain(err, false) // it runs on
 	}
 	err = c.vendor.StopSession(ctx, found.Session.ID)
-	if err != nil && !api.Is(err, http.StatusGone, http.StatusUnprocessableEntity) { // it is ending already
-		return nil, explain(err, true)
+	if err != nil && !upstream.Is(err, http.StatusGone, http.StatusUnprocessableEntity) { // it is ending already
+		return nil, upstream.Explain(err, true)
 	}
 	return d.byName(ctx, c, found.Sandbox.Name, id)
 }
@@ -77,15 +75,11 @@ func (d *Driver) PauseSandbox(ctx context.Context, req *providerv1.PauseSandboxR
 // ResumeSandbox implements sdk.Pauser.
 func (d *Driver) ResumeSandbox(ctx context.Context, req *providerv1.ResumeSandboxRequest) (*providerv1.Sandbox, error) {
 	c, id := d.config(), req.GetSandbox().GetSandboxId()
-	leave, err := d.keys.enter(ctx, id)
-	if err != nil {
-		return nil, explain(err, false)
-	}
-	defer leave()
-	found, sb, err := d.standing(ctx, req.GetSandbox())
+	found, sb, leave, err := d.alone(ctx, req.GetSandbox())
 	if err != nil {
 		return nil, err
 	}
+	defer leave()
 	name := found.Sandbox.Name
 	switch sb.GetState() {
 	case providerv1.SandboxState_SANDBOX_STATE_RUNNING, providerv1.SandboxState_SANDBOX_STATE_RESUMING:
@@ -95,15 +89,15 @@ func (d *Driver) ResumeSandbox(ctx context.Context, req *providerv1.ResumeSandbo
 		return sb, nil
 	case providerv1.SandboxState_SANDBOX_STATE_PAUSED:
 	default:
-		return nil, notRunning(id, sb)
+		return nil, upstream.NotRunning(id, sb)
 	}
 	left := max(sb.GetExpiresAt().AsTime().Sub(d.opts.Now()), time.Second).Milliseconds()
 	if err := c.vendor.UpdateSandbox(ctx, name, api.UpdateRequest{Timeout: &left}); err != nil {
-		return nil, explain(err, false)
+		return nil, upstream.Explain(err, false)
 	}
 	resumed, err := c.vendor.ResumeSandbox(ctx, name)
 	if err != nil {
-		return nil, explain(err, true)
+		return nil, upstream.Explain(err, true)
 	}
 	d.forgetful(ctx, c, name, id)
 	r, err := recordOf(&resumed.Sandbox)
@@ -126,10 +120,10 @@ func (d *Driver) forgetful(ctx context.Context, c *configuration, name, id strin
 // sandbox has been resumed with another, it calls about that one.
 func (d *Driver) inSession(ctx context.Context, ref *providerv1.SandboxRef, session *string, call func(session string) error) error {
 	err := call(*session)
-	if !api.Is(err, http.StatusNotFound, http.StatusGone) {
+	if !upstream.Is(err, http.StatusNotFound, http.StatusGone) {
 		return err
 	}
-	d.known.forget(ref.GetSandboxId())
+	d.known.Forget(ref.GetSandboxId())
 	_, sb, gone := d.standing(ctx, ref)
 	if gone != nil || sb.GetState() != providerv1.SandboxState_SANDBOX_STATE_RUNNING {
 		return err

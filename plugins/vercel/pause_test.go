@@ -5,22 +5,23 @@ import (
 	"time"
 
 	simulator "github.com/sandbar-dev/sandbar/conformance/simulator/vercel"
+	"github.com/sandbar-dev/sandbar/plugins/providertest"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
 
 func (p plugin) pause(box *providerv1.SandboxRef) {
-	p.t.Helper()
-	resp, err := p.PauseSandbox(p.ctx, &providerv1.PauseSandboxRequest{Sandbox: box})
+	p.T.Helper()
+	resp, err := p.PauseSandbox(p.Ctx, &providerv1.PauseSandboxRequest{Sandbox: box})
 	if sb := resp.GetSandbox(); err != nil || sb.GetState() != providerv1.SandboxState_SANDBOX_STATE_PAUSED || !sb.GetKept().GetDisk() {
-		p.t.Fatalf("PauseSandbox answers %v, %v: want PAUSED with its disk", resp, err)
+		p.T.Fatalf("PauseSandbox answers %v, %v: want PAUSED with its disk", resp, err)
 	}
 }
 
 func (p plugin) resume(box *providerv1.SandboxRef) *providerv1.Sandbox {
-	p.t.Helper()
-	resp, err := p.ResumeSandbox(p.ctx, &providerv1.ResumeSandboxRequest{Sandbox: box})
+	p.T.Helper()
+	resp, err := p.ResumeSandbox(p.Ctx, &providerv1.ResumeSandboxRequest{Sandbox: box})
 	if err != nil || resp.GetSandbox().GetState() != providerv1.SandboxState_SANDBOX_STATE_RUNNING {
-		p.t.Fatalf("ResumeSandbox answers %v, %v: want RUNNING", resp, err)
+		p.T.Fatalf("ResumeSandbox answers %v, %v: want RUNNING", resp, err)
 	}
 	return resp.GetSandbox()
 }
@@ -30,12 +31,12 @@ func (p plugin) resume(box *providerv1.SandboxRef) *providerv1.Sandbox {
 func TestOldHandleAfterResume(t *testing.T) {
 	v := newVendor(t)
 	p := newPlugin(t, v, "", nil)
-	made, err := p.CreateSandbox(p.ctx, newRequest())
+	made, err := p.CreateSandbox(p.Ctx, newRequest())
 	if err != nil {
 		t.Fatal(err)
 	}
 	box := &providerv1.SandboxRef{SandboxId: made.GetSandbox().GetIdentity().GetSandboxId(), Handle: made.GetSandbox().GetHandle()}
-	p.run(box, "sh", "-c", "echo kept > /tmp/file")
+	p.Run(box, "sh", "-c", "echo kept > /tmp/file")
 	p.pause(box)
 	sb := p.resume(box)
 	const tolerance = 30 * time.Second // starting takes some of it
@@ -43,11 +44,11 @@ func TestOldHandleAfterResume(t *testing.T) {
 		t.Errorf("the end of the lifetime has moved by %s", moved)
 	}
 	next := newPlugin(t, v, "", nil)
-	if out, exit := next.run(box, "cat", "/tmp/file"); out != "kept\n" || exit.GetCode() != 0 {
+	if out, exit := next.Run(box, "cat", "/tmp/file"); out != "kept\n" || exit.GetCode() != 0 {
 		t.Errorf("with an old handle a command prints %q and ends with %v", out, exit)
 	}
 	other := newPlugin(t, v, "", nil)
-	list, err := other.ListFiles(other.ctx, &providerv1.ListFilesRequest{Sandbox: box, Path: "/tmp"})
+	list, err := other.ListFiles(other.Ctx, &providerv1.ListFilesRequest{Sandbox: box, Path: "/tmp"})
 	if err != nil || len(list.GetFiles()) == 0 {
 		t.Errorf("with an old handle files are %v, %v", list, err)
 	}
@@ -57,21 +58,11 @@ func TestOldHandleAfterResume(t *testing.T) {
 func TestCommandsEndWithPause(t *testing.T) {
 	v := newVendor(t)
 	p := newPlugin(t, v, "", nil)
-	box := p.create(newRequest())
-	id := p.start(box, "sleep", "600")
+	box := p.Create(newRequest())
+	id := p.Start(box, "sleep", "600")
 	p.pause(box)
 	p.resume(box)
-	var exit *providerv1.ExitStatus
-	for exit == nil {
-		resp, err := p.GetExec(p.ctx, &providerv1.GetExecRequest{Sandbox: box, ExecId: id})
-		if err != nil {
-			t.Fatal(err)
-		}
-		exit = resp.GetExec().GetExit()
-	}
-	if exit.GetCause() != providerv1.ExitCause_EXIT_CAUSE_SANDBOX || exit.GetSignal() != "SIGKILL" {
-		t.Errorf("the command ended with %v: want SIGKILL with cause SANDBOX", exit)
-	}
+	p.DiedWithSandbox(box, id)
 }
 
 // TestPauseThatFails: the sandbox runs on, and one that is stopped afterwards at the
@@ -79,16 +70,16 @@ func TestCommandsEndWithPause(t *testing.T) {
 func TestPauseThatFails(t *testing.T) {
 	v := newVendor(t)
 	p := newPlugin(t, v, "", nil)
-	box := p.create(newRequest())
+	box := p.Create(newRequest())
 	inject(t, v, simulator.Fault{Method: "PATCH", Path: "/v2/sandboxes/*", Kind: simulator.FaultStatus, Status: 503})
-	_, err := p.PauseSandbox(p.ctx, &providerv1.PauseSandboxRequest{Sandbox: box})
-	refused(t, "PauseSandbox", err, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE, none)
+	_, err := p.PauseSandbox(p.Ctx, &providerv1.PauseSandboxRequest{Sandbox: box})
+	providertest.Refused(t, "PauseSandbox", err, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE, none)
 	inject(t, v, simulator.Fault{Path: "/v2/sandboxes/sessions/*/stop", Kind: simulator.FaultLost})
-	_, err = p.PauseSandbox(p.ctx, &providerv1.PauseSandboxRequest{Sandbox: box})
-	refused(t, "PauseSandbox whose answer is lost", err, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE, unknown)
+	_, err = p.PauseSandbox(p.Ctx, &providerv1.PauseSandboxRequest{Sandbox: box})
+	providertest.Refused(t, "PauseSandbox whose answer is lost", err, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE, unknown)
 	p.pause(box)
 	inject(t, v, simulator.Fault{Method: "PATCH", Path: "/v2/sandboxes/*", Kind: simulator.FaultStatus, Status: 503})
-	_, err = p.ResumeSandbox(p.ctx, &providerv1.ResumeSandboxRequest{Sandbox: box})
-	refused(t, "ResumeSandbox", err, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE, none)
+	_, err = p.ResumeSandbox(p.Ctx, &providerv1.ResumeSandboxRequest{Sandbox: box})
+	providertest.Refused(t, "ResumeSandbox", err, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE, none)
 	p.resume(box)
 }

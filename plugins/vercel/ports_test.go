@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sandbar-dev/sandbar/plugins/providertest"
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
@@ -21,9 +22,9 @@ func TestPortURL(t *testing.T) {
 	p := newPlugin(t, v, "", nil)
 	req := newRequest()
 	req.Spec.Ports = []uint32{8080, 9090}
-	box := p.create(req)
-	p.start(box, "sandbar-probe", "echo", "8080")
-	answer, err := p.GetPortURL(p.ctx, &providerv1.GetPortURLRequest{Sandbox: box, Port: 8080})
+	box := p.Create(req)
+	p.Start(box, "sandbar-probe", "echo", "8080")
+	answer, err := p.GetPortURL(p.Ctx, &providerv1.GetPortURLRequest{Sandbox: box, Port: 8080})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,16 +45,16 @@ func TestPortURL(t *testing.T) {
 	if said := visit(t, v, strings.Replace(at.Host, "8080", "9090", 1)); !strings.Contains(said, "502 Bad Gateway") {
 		t.Errorf("a port that nothing listens on answers %q: want 502", said)
 	}
-	_, err = p.GetPortURL(p.ctx, &providerv1.GetPortURLRequest{Sandbox: box, Port: 7070})
-	f := refused(t, "GetPortURL of another port", err, providerv1.ErrorReason_ERROR_REASON_FIELD_INVALID, none)
+	_, err = p.GetPortURL(p.Ctx, &providerv1.GetPortURLRequest{Sandbox: box, Port: 7070})
+	f := providertest.Refused(t, "GetPortURL of another port", err, providerv1.ErrorReason_ERROR_REASON_FIELD_INVALID, none)
 	if f.Metadata[fault.MetaField] != "port" || !strings.Contains(err.Error(), "8080, 9090") {
 		t.Errorf("the refusal is %v: want it to name the ports that there are", err)
 	}
-	if _, err := p.DeleteSandbox(p.ctx, &providerv1.DeleteSandboxRequest{Sandbox: box}); err != nil {
+	if _, err := p.DeleteSandbox(p.Ctx, &providerv1.DeleteSandboxRequest{Sandbox: box}); err != nil {
 		t.Fatal(err)
 	}
-	_, err = p.GetPortURL(p.ctx, &providerv1.GetPortURLRequest{Sandbox: box, Port: 8080})
-	refused(t, "GetPortURL of a sandbox that is deleted", err, providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND, none)
+	_, err = p.GetPortURL(p.Ctx, &providerv1.GetPortURLRequest{Sandbox: box, Port: 8080})
+	providertest.Refused(t, "GetPortURL of a sandbox that is deleted", err, providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND, none)
 }
 
 // visit asks the simulator for a host as the vendor's edge is asked, and returns all
@@ -66,6 +67,9 @@ func visit(t *testing.T, v vendor, host string) string {
 	}
 	defer func() { _ = conn.Close() }() // all was read
 	if _, err := fmt.Fprintf(conn, "GET /hello HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", host); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.(*net.TCPConn).CloseWrite(); err != nil { // so that the echo ends
 		t.Fatal(err)
 	}
 	said, err := io.ReadAll(conn)
@@ -83,8 +87,8 @@ func TestPortsAreSentBefore(t *testing.T) {
 	for i := range uint32(16) {
 		req.Spec.Ports = append(req.Spec.Ports, 3000+i)
 	}
-	_, err := p.CreateSandbox(p.ctx, req)
-	refused(t, "CreateSandbox with 16 ports", err, providerv1.ErrorReason_ERROR_REASON_LIMIT_EXCEEDED, none)
+	_, err := p.CreateSandbox(p.Ctx, req)
+	providertest.Refused(t, "CreateSandbox with 16 ports", err, providerv1.ErrorReason_ERROR_REASON_LIMIT_EXCEEDED, none)
 	if resp, err := http.Get(v.url + "/_simulator/state"); err != nil {
 		t.Fatal(err)
 	} else {

@@ -3,12 +3,12 @@ package vercel
 import (
 	"cmp"
 	"fmt"
-	"sync"
 	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/sandbar-dev/sandbar/plugins/vercel/api"
+	"github.com/sandbar-dev/sandbar/proto/fault"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
 
@@ -25,11 +25,11 @@ func (d *Driver) present(a *api.SandboxAnswer, r record) (*providerv1.Sandbox, e
 	state, why := stateOf(a.Session.Status, a.Sandbox.Persistent)
 	paused := state == providerv1.SandboxState_SANDBOX_STATE_PAUSED
 	if over(a.Session, end, d.opts.Now()) || (paused && !d.opts.Now().Before(end)) {
-		d.known.forget(r.ID)
+		d.known.Forget(r.ID)
 		return nil, expired(r.ID)
 	}
 	h := handle{Name: a.Sandbox.Name, Session: a.Session.ID, Workdir: r.Workdir}
-	d.known.remember(r.ID, h)
+	d.known.Remember(r.ID, h)
 	out := &providerv1.Sandbox{
 		Identity:     &providerv1.Identity{SandboxId: r.ID, Owner: r.Owner, Labels: r.Labels},
 		Operation:    &providerv1.Operation{IdempotencyKey: r.Key, RequestDigest: r.Digest},
@@ -93,41 +93,6 @@ func over(s api.Session, end, now time.Time) bool {
 	return !stopped.Before(end.Add(-ending))
 }
 
-// places remembers where sandboxes are, so that a call without a handle need not
-// search. What it has forgotten is found again.
-type places struct {
-	mu   sync.Mutex
-	byID map[string]handle
-}
-
-// mostPlaces bounds the memory; they are forgotten all at once, which is simple and
-// costs a search each.
-const mostPlaces = 100_000
-
-func (p *places) remember(id string, h handle) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.byID == nil || len(p.byID) >= mostPlaces {
-		p.byID = map[string]handle{}
-	}
-	p.byID[id] = h
-}
-
-func (p *places) find(id string) (handle, bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	h, ok := p.byID[id]
-	return h, ok
-}
-
-func (p *places) forget(id string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	delete(p.byID, id)
-}
-
-func (p *places) forgetAll() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.byID = nil
+func expired(id string) *fault.Error {
+	return fault.New(providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND, "sandbox %q has reached the end of its lifetime", id).With("sandbox_id", id)
 }

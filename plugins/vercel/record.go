@@ -3,7 +3,6 @@ package vercel
 import (
 	"bytes"
 	"compress/flate"
-	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -11,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/sandbar-dev/sandbar/plugins/internal/upstream"
 	"github.com/sandbar-dev/sandbar/plugins/vercel/api"
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
@@ -47,13 +47,6 @@ type record struct {
 
 func nameOf(key string) string { return namePrefix + key }
 
-// ownerTag is short and has no character that a tag could refuse.
-func ownerTag(owner string) string {
-	const enough = 18 // bytes: no two owners meet
-	sum := sha256.Sum256([]byte(owner))
-	return base64.RawURLEncoding.EncodeToString(sum[:enough])
-}
-
 // tags packs a record: as JSON, deflated, in pieces of base64.
 func (r record) tags() (map[string]string, error) {
 	text, err := json.Marshal(r)
@@ -78,7 +71,7 @@ func (r record) tags() (map[string]string, error) {
 			With("limit", "x-tag-characters").With("max", strconv.Itoa(maxRecord)).With("characters", strconv.Itoa(len(rest))).
 			With(fault.MetaField, "identity.labels")
 	}
-	out := map[string]string{tagOwner: ownerTag(r.Owner), tagID: r.ID}
+	out := map[string]string{tagOwner: upstream.OwnerDigest(r.Owner), tagID: r.ID}
 	for i := 0; rest != ""; i++ {
 		n := min(len(rest), pieceSize)
 		out[tagRecord+strconv.Itoa(i)], rest = rest[:n], rest[n:]
@@ -113,7 +106,7 @@ func recordOf(sb *api.Sandbox) (record, error) {
 	if err := json.Unmarshal(text, &r); err != nil {
 		return r, fmt.Errorf("the tags of sandbox %q: %w", sb.Name, err)
 	}
-	if ownerTag(r.Owner) != sb.Tags[tagOwner] {
+	if upstream.OwnerDigest(r.Owner) != sb.Tags[tagOwner] {
 		return r, fmt.Errorf("the tags of sandbox %q contradict each other", sb.Name)
 	}
 	return r, nil

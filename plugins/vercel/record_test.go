@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"github.com/sandbar-dev/sandbar/plugins/internal/upstream"
 	"github.com/sandbar-dev/sandbar/plugins/vercel/api"
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
@@ -86,7 +87,7 @@ func TestForeignSandboxes(t *testing.T) {
 		"no tags":       {Name: "sandbar-K"},
 		"no base64":     {Name: "sandbar-K", Tags: with("sandbar-0", "%%")},
 		"no record":     {Name: "sandbar-K", Tags: with("sandbar-0", "AAAA")},
-		"another owner": {Name: "sandbar-K", Tags: with(tagOwner, ownerTag("brk_2"))},
+		"another owner": {Name: "sandbar-K", Tags: with(tagOwner, upstream.OwnerDigest("brk_2"))},
 	} {
 		if r, err := recordOf(&sb); err == nil {
 			t.Errorf("%s: taken for %+v", name, r)

@@ -4,21 +4,17 @@ import (
 	"context"
 	"net/http"
 	"strconv"
-	"sync"
 	"time"
 
+	"github.com/sandbar-dev/sandbar/plugins/internal/upstream"
 	"github.com/sandbar-dev/sandbar/plugins/vercel/api"
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
 
-const (
-	// maxPage is how many sandboxes are asked for at once. The vendor's own limit is
-	// not documented; a hundred is what its other listings allow.
-	maxPage = 100
-	// shortWait is when to ask again about a key that is under way.
-	shortWait = 5 * time.Second
-)
+// maxPage is how many sandboxes are asked for at once. The vendor's own limit is
+// not documented; a hundred is what its other listings allow.
+const maxPage = 100
 
 // GetSandbox implements sdk.Driver.
 func (d *Driver) GetSandbox(ctx context.Context, req *providerv1.GetSandboxRequest) (*providerv1.Sandbox, error) {
@@ -35,41 +31,43 @@ func (d *Driver) GetSandbox(ctx context.Context, req *providerv1.GetSandboxReque
 
 // byName asks for a sandbox that is thought to be there.
 func (d *Driver) byName(ctx context.Context, c *configuration, name, id string) (*providerv1.Sandbox, error) {
+	_, sb, err := d.look(ctx, c, name, id)
+	return sb, err
+}
+
+// look is byName, with what the vendor said.
+func (d *Driver) look(ctx context.Context, c *configuration, name, id string) (*api.SandboxAnswer, *providerv1.Sandbox, error) {
 	found, err := c.vendor.Sandbox(ctx, name)
-	if api.Is(err, http.StatusNotFound) {
-		d.known.forget(id)
-		return nil, notFound(id)
+	if upstream.Is(err, http.StatusNotFound) {
+		d.known.Forget(id)
+		return nil, nil, upstream.NotFound(id)
 	}
 	if err != nil {
-		return nil, explain(err, false)
+		return nil, nil, upstream.Explain(err, false)
 	}
 	r, err := recordOf(&found.Sandbox)
 	if err != nil {
-		return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_UPSTREAM_PROTOCOL, "%w", err).WithEffect(effectNone)
+		return nil, nil, fault.New(providerv1.ErrorReason_ERROR_REASON_UPSTREAM_PROTOCOL, "%w", err).WithEffect(effectNone)
 	}
 	if r.ID != id {
-		return nil, notFound(id)
+		return nil, nil, upstream.NotFound(id)
 	}
-	return d.present(found, r)
+	sb, err := d.present(found, r)
+	return found, sb, err
 }
 
 // byKey settles what a key has made.
 func (d *Driver) byKey(ctx context.Context, key string) (*providerv1.Sandbox, error) {
 	c := d.config()
-	left := c.ledger.wait(key) // before the vendor is asked: what ends meanwhile is seen
+	left := c.ledger.Wait(key) // before the vendor is asked: what ends meanwhile is seen
 	found, err := c.vendor.Sandbox(ctx, nameOf(key))
-	if api.Is(err, http.StatusNotFound) {
-		if left > 0 {
-			return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE,
-				"a request with idempotency key %q was sent and not answered: for %s it may still make a sandbox", key, left.Round(time.Second)).
-				With("idempotency_key", key).WithEffect(effectNone).WithRetryAfter(min(left, shortWait))
-		}
-		return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND, "idempotency key %q made nothing", key).With("idempotency_key", key)
+	if upstream.Is(err, http.StatusNotFound) {
+		return nil, upstream.MadeNothing(key, left)
 	}
 	if err != nil {
-		return nil, explain(err, false)
+		return nil, upstream.Explain(err, false)
 	}
-	d.settled(c, key)
+	c.ledger.Settle(key, d.opts.Log)
 	r, err := recordOf(&found.Sandbox)
 	if err != nil {
 		return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_UPSTREAM_PROTOCOL, "%w", err).WithEffect(effectNone)
@@ -81,7 +79,7 @@ func (d *Driver) byKey(ctx context.Context, key string) (*providerv1.Sandbox, er
 // the vendor, asked for the sandbox's id.
 func (d *Driver) locate(ctx context.Context, c *configuration, ref *providerv1.SandboxRef) (handle, error) {
 	id := ref.GetSandboxId()
-	h, ok := d.known.find(id)
+	h, ok := d.known.Find(id)
 	if !ok { // one that was resumed has another session than an old handle says
 		h, ok = readHandle(ref.GetHandle())
 	}
@@ -90,17 +88,17 @@ func (d *Driver) locate(ctx context.Context, c *configuration, ref *providerv1.S
 	}
 	page, err := c.vendor.Sandboxes(ctx, api.ListQuery{Limit: 1, TagKey: tagID, TagValue: id})
 	if err != nil {
-		return handle{}, explain(err, false)
+		return handle{}, upstream.Explain(err, false)
 	}
 	for i := range page.Sandboxes {
 		sb := &page.Sandboxes[i]
 		if r, err := recordOf(sb); err == nil && r.ID == id {
 			h = handle{Name: sb.Name, Session: sb.CurrentSessionID, Workdir: r.Workdir}
-			d.known.remember(id, h)
+			d.known.Remember(id, h)
 			return h, nil
 		}
 	}
-	return handle{}, notFound(id)
+	return handle{}, upstream.NotFound(id)
 }
 
 // ListSandboxes implements sdk.Driver. The vendor's listing has no sessions, and so
@@ -109,16 +107,16 @@ func (d *Driver) locate(ctx context.Context, c *configuration, ref *providerv1.S
 func (d *Driver) ListSandboxes(ctx context.Context, req *providerv1.ListSandboxesRequest) (*providerv1.ListSandboxesResponse, error) {
 	c := d.config()
 	page, err := c.vendor.Sandboxes(ctx, api.ListQuery{
-		Limit: min(int(req.GetPageSize()), maxPage), Cursor: req.GetPageToken(), TagKey: tagOwner, TagValue: ownerTag(req.GetOwner()),
+		Limit: min(int(req.GetPageSize()), maxPage), Cursor: req.GetPageToken(), TagKey: tagOwner, TagValue: upstream.OwnerDigest(req.GetOwner()),
 	})
-	if api.Is(err, http.StatusBadRequest) && req.GetPageToken() != "" {
+	if upstream.Is(err, http.StatusBadRequest) && req.GetPageToken() != "" {
 		return nil, fault.Field("page_token", req.GetPageToken(), "want the token of the page before")
 	}
 	if err != nil {
-		return nil, explain(err, false)
+		return nil, upstream.Explain(err, false)
 	}
 	found := make([]*providerv1.Sandbox, len(page.Sandboxes))
-	err = each(len(page.Sandboxes), func(i int) error {
+	err = upstream.Each(len(page.Sandboxes), func(i int) error {
 		sb := &page.Sandboxes[i]
 		r, err := recordOf(sb)
 		if err != nil || r.Owner != req.GetOwner() {
@@ -148,26 +146,6 @@ func (d *Driver) ListSandboxes(ctx context.Context, req *providerv1.ListSandboxe
 	return out, nil
 }
 
-// each calls do for 0 to n-1, several at once, and returns the first error.
-func each(n int, do func(int) error) error {
-	const atOnce = 8
-	var wg sync.WaitGroup
-	var once sync.Once
-	var first error
-	turns := make(chan struct{}, atOnce)
-	for i := range n {
-		turns <- struct{}{}
-		wg.Go(func() {
-			defer func() { <-turns }()
-			if err := do(i); err != nil {
-				once.Do(func() { first = err })
-			}
-		})
-	}
-	wg.Wait()
-	return first
-}
-
 // DeleteSandbox implements sdk.Driver. The vendor stops what runs, and removes the
 // record with it.
 func (d *Driver) DeleteSandbox(ctx context.Context, req *providerv1.DeleteSandboxRequest) (*providerv1.DeleteSandboxResponse, error) {
@@ -180,35 +158,16 @@ func (d *Driver) DeleteSandbox(ctx context.Context, req *providerv1.DeleteSandbo
 		return nil, err
 	}
 	err = c.vendor.DeleteSandbox(ctx, at.Name)
-	if err != nil && !api.Is(err, http.StatusNotFound) {
-		return nil, explain(err, true)
+	if err != nil && !upstream.Is(err, http.StatusNotFound) {
+		return nil, upstream.Explain(err, true)
 	}
-	d.known.forget(id)
+	d.known.Forget(id)
 	return &providerv1.DeleteSandboxResponse{AlreadyAbsent: err != nil}, nil
 }
 
 // Recover implements sdk.Driver.
 func (d *Driver) Recover(ctx context.Context, req *providerv1.RecoverRequest) (*providerv1.RecoverResponse, error) {
-	out := make([]*providerv1.Recovery, len(req.GetSandboxes()))
-	_ = each(len(out), func(i int) error { // each has an answer of its own
-		out[i] = d.recover(ctx, req.GetSandboxes()[i])
-		return nil
-	})
-	return &providerv1.RecoverResponse{Recoveries: out}, nil
-}
-
-func (d *Driver) recover(ctx context.Context, ref *providerv1.SandboxRef) *providerv1.Recovery {
-	out := &providerv1.Recovery{SandboxId: ref.GetSandboxId()}
-	sb, err := d.GetSandbox(ctx, &providerv1.GetSandboxRequest{By: &providerv1.GetSandboxRequest_Sandbox{Sandbox: ref}})
-	switch {
-	case err == nil:
-		out.Outcome, out.Sandbox = providerv1.RecoveryOutcome_RECOVERY_OUTCOME_RECOVERED, sb
-	case fault.Has(err, providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND):
-		out.Outcome = providerv1.RecoveryOutcome_RECOVERY_OUTCOME_GONE
-	default:
-		out.Outcome, out.Cause = providerv1.RecoveryOutcome_RECOVERY_OUTCOME_UNKNOWN, fault.From(err).ToProto()
-	}
-	return out
+	return upstream.Recover(req.GetSandboxes(), func(by *providerv1.GetSandboxRequest) (*providerv1.Sandbox, error) { return d.GetSandbox(ctx, by) }), nil
 }
 
 // ExtendLifetime implements sdk.LifetimeExtender. The vendor adds to the end, so
@@ -216,17 +175,13 @@ func (d *Driver) recover(ctx context.Context, ref *providerv1.SandboxRef) *provi
 // adds only what is missing.
 func (d *Driver) ExtendLifetime(ctx context.Context, req *providerv1.ExtendLifetimeRequest) (*providerv1.Sandbox, error) {
 	c, id := d.config(), req.GetSandbox().GetSandboxId()
-	leave, err := d.keys.enter(ctx, id)
-	if err != nil {
-		return nil, explain(err, false)
-	}
-	defer leave()
-	sb, err := d.GetSandbox(ctx, &providerv1.GetSandboxRequest{By: &providerv1.GetSandboxRequest_Sandbox{Sandbox: req.GetSandbox()}})
+	found, sb, leave, err := d.alone(ctx, req.GetSandbox())
 	if err != nil {
 		return nil, err
 	}
+	defer leave()
 	if sb.GetState() != providerv1.SandboxState_SANDBOX_STATE_RUNNING {
-		return nil, notRunning(id, sb)
+		return nil, upstream.NotRunning(id, sb)
 	}
 	end, want := sb.GetExpiresAt().AsTime(), req.GetExpiresAt().AsTime()
 	more := want.Sub(end).Round(time.Millisecond)
@@ -238,39 +193,24 @@ func (d *Driver) ExtendLifetime(ctx context.Context, req *providerv1.ExtendLifet
 	case more < time.Second:
 		more = time.Second // the least that the vendor adds
 	}
-	h, _ := readHandle(sb.GetHandle())
-	_, err = c.vendor.ExtendTimeout(ctx, h.Session, more)
-	if api.Is(err, http.StatusBadRequest, http.StatusUnprocessableEntity) {
+	_, err = c.vendor.ExtendTimeout(ctx, found.Session.ID, more)
+	if upstream.Is(err, http.StatusBadRequest, http.StatusUnprocessableEntity) {
 		return nil, fault.New(providerv1.ErrorReason_ERROR_REASON_SPEC_UNSATISFIABLE, "the vendor does not extend it: %w", err).
 			With("sandbox_id", id).With("milliseconds", strconv.FormatInt(more.Milliseconds(), 10))
 	}
 	if err != nil {
 		return nil, d.explainSession(ctx, req.GetSandbox(), err, true)
 	}
-	return d.byName(ctx, c, h.Name, id)
-}
-
-func notRunning(id string, sb *providerv1.Sandbox) *fault.Error {
-	const prefix = len("SANDBOX_STATE_")
-	state := sb.GetState().String()[prefix:]
-	return fault.New(providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_RUNNING, "sandbox %q is %s: %s", id, state, sb.GetStatusReason()).
-		With("sandbox_id", id).With("state", state)
+	return d.byName(ctx, c, found.Sandbox.Name, id)
 }
 
 // explainSession is explain for a call about a session, of which the vendor may
 // have said that it is not there or has ended. What that means is what the vendor
 // says of the sandbox.
 func (d *Driver) explainSession(ctx context.Context, ref *providerv1.SandboxRef, cause error, changes bool) error {
-	if !api.Is(cause, http.StatusNotFound, http.StatusGone, http.StatusUnprocessableEntity) {
-		return explain(cause, changes)
+	if !upstream.Is(cause, http.StatusNotFound, http.StatusGone, http.StatusUnprocessableEntity) {
+		return upstream.Explain(cause, changes)
 	}
-	d.known.forget(ref.GetSandboxId())
-	sb, err := d.GetSandbox(ctx, &providerv1.GetSandboxRequest{By: &providerv1.GetSandboxRequest_Sandbox{Sandbox: ref}})
-	switch {
-	case err != nil:
-		return err
-	case sb.GetState() != providerv1.SandboxState_SANDBOX_STATE_RUNNING:
-		return notRunning(ref.GetSandboxId(), sb)
-	}
-	return explain(cause, changes)
+	d.known.Forget(ref.GetSandboxId())
+	return upstream.ExplainAbout(ref, cause, changes, func(by *providerv1.GetSandboxRequest) (*providerv1.Sandbox, error) { return d.GetSandbox(ctx, by) })
 }

@@ -1,11 +1,10 @@
 package vercel
 
 import (
-	"net/netip"
-	"net/url"
 	"strings"
 	"time"
 
+	"github.com/sandbar-dev/sandbar/plugins/internal/upstream"
 	"github.com/sandbar-dev/sandbar/plugins/vercel/api"
 	"github.com/sandbar-dev/sandbar/proto/fault"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
@@ -52,7 +51,7 @@ func readSettings(req *providerv1.ConfigureRequest) (settings, error) {
 	if s.baseURL == "" {
 		s.baseURL = api.DefaultBaseURL
 	}
-	if err := checkBaseURL(s.baseURL); err != nil {
+	if err := upstream.CheckURL("settings.base_url", s.baseURL, api.DefaultBaseURL); err != nil {
 		return s, err
 	}
 	for name, value := range map[string]string{"team_id": s.team, "project_id": s.project} {
@@ -60,8 +59,8 @@ func readSettings(req *providerv1.ConfigureRequest) (settings, error) {
 			return s, fault.Field("settings."+name, "", "want the vendor's id of it")
 		}
 	}
-	if strings.ContainsFunc(s.token, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return s, fault.Field("secrets.token", "", "want a token, which is ASCII without spaces")
+	if err := upstream.CheckToken("secrets.token", s.token); err != nil {
+		return s, err
 	}
 	for name, to := range map[string]*time.Duration{"default_lifetime": &s.lifetime, "settle_after": &s.settleAfter} {
 		text := f[name].GetStringValue()
@@ -75,26 +74,4 @@ func readSettings(req *providerv1.ConfigureRequest) (settings, error) {
 		*to = d
 	}
 	return s, nil
-}
-
-// checkBaseURL lets a token leave this machine encrypted only.
-func checkBaseURL(text string) error {
-	u, err := url.Parse(text)
-	switch {
-	case err != nil || u.Host == "" || u.RawQuery != "" || u.User != nil:
-		return fault.Field("settings.base_url", text, "want an address such as "+api.DefaultBaseURL)
-	case u.Scheme == "https":
-		return nil
-	case u.Scheme == "http" && loopback(u.Hostname()):
-		return nil
-	}
-	return fault.Field("settings.base_url", text, "want https, or http to an address of this machine")
-}
-
-func loopback(host string) bool {
-	if host == "localhost" {
-		return true
-	}
-	ip, err := netip.ParseAddr(host)
-	return err == nil && ip.IsLoopback()
 }

@@ -35,6 +35,8 @@ func TestSettings(t *testing.T) {
 		{"no encryption to a name that looks local", "settings.base_url", map[string]any{"base_url": "http://localhost.example.com"}, "x"},
 		{"no address", "settings.base_url", map[string]any{"base_url": "api.vercel.com"}, "x"},
 		{"a password in the address", "settings.base_url", map[string]any{"base_url": "https://me:pw@api.vercel.com"}, "x"},
+		{"a query", "settings.base_url", map[string]any{"base_url": "https://api.vercel.com/?"}, "x"},
+		{"a fragment", "settings.base_url", map[string]any{"base_url": "https://api.vercel.com/#here"}, "x"},
 		{"no team", "settings.team_id", map[string]any{"team_id": ""}, "x"},
 		{"no project", "settings.project_id", map[string]any{"project_id": ""}, "x"},
 		{"a token of two lines", "secrets.token", nil, "a\nb"},

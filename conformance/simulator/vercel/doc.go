@@ -28,5 +28,5 @@
 //
 // # Faults
 //
-// Below /_simulator, without a token: see faults.go.
+// Below /_simulator, without a token: see faults.Admin.
 package vercel

@@ -1,13 +1,9 @@
 package vercel_test
 
 import (
-	"context"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
-	"time"
 
+	"github.com/sandbar-dev/sandbar/conformance/simulator/internal/npm"
 	"github.com/sandbar-dev/sandbar/conformance/simulator/vercel"
 )
 
@@ -15,39 +11,11 @@ import (
 const official = "@vercel/sandbox@3.5.0"
 
 // TestOfficialClient runs the vendor's own client, unmodified, against the
-// simulator: what it sends is taken, and what it is answered it accepts.
+// simulator.
 func TestOfficialClient(t *testing.T) {
-	for _, tool := range []string{"node", "npm"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("THE VENDOR'S OWN CLIENT WAS NOT TRIED: there is no %s on this machine", tool)
-		}
-	}
-	dir := t.TempDir()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
-	defer cancel()
-	install := exec.CommandContext(ctx, "npm", "install", "--prefix", dir, "--no-audit", "--no-fund", "--ignore-scripts",
-		"--fetch-retries=1", "--fetch-timeout=30000", official)
-	install.Dir = dir
-	if out, err := install.CombinedOutput(); err != nil {
-		t.Skipf("THE VENDOR'S OWN CLIENT WAS NOT TRIED: %s cannot be installed: %v\n%s", official, err, out)
-	}
-	script, err := os.ReadFile("testdata/official.mjs")
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(dir, "official.mjs") // beside node_modules
-	if err := os.WriteFile(file, script, 0o600); err != nil {
-		t.Fatal(err)
-	}
 	c := start(t)
-	run := exec.CommandContext(ctx, "node", file)
-	run.Env = append(os.Environ(), "SIMULATOR="+c.url, "TOKEN="+vercel.DefaultToken, "TEAM="+vercel.DefaultTeam, "PROJECT="+vercel.DefaultProject)
-	out, err := run.CombinedOutput()
-	if err != nil {
-		t.Fatalf("the vendor's own client failed: %v\n%s", err, out)
-	}
 	const want = "ok create, through a rate limit\nok run\nok detached, logs, kill, wait\nok files\nok extend, policy\nok stop, resume\nok snapshot, restore\nok list, refusals, delete\n"
-	if string(out) != want {
+	if out := npm.Run(t, official, "SIMULATOR="+c.url, "TOKEN="+vercel.DefaultToken, "TEAM="+vercel.DefaultTeam, "PROJECT="+vercel.DefaultProject); out != want {
 		t.Errorf("it says (want all lines beginning with ok):\n%s", out)
 	}
 }

@@ -1,15 +1,12 @@
 package vercel
 
 import (
-	"context"
-	"io"
 	"net"
 	"net/http"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/sandbar-dev/sandbar/conformance/simulator/internal/guest"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
@@ -60,11 +57,7 @@ func (s *Simulator) visit(w http.ResponseWriter, r *http.Request, subdomain stri
 		s.fail(w, r, err)
 		return
 	}
-	// It ends with the session as well as with the visitor.
-	ctx, cancel := context.WithCancel(sn.life)
-	defer cancel()
-	defer context.AfterFunc(r.Context(), cancel)()
-	inside, err := g.Dial(ctx, uint32(port))
+	inside, err := g.Dial(sn.life, uint32(port))
 	if guest.Reason(err) == providerv1.ErrorReason_ERROR_REASON_PORT_REFUSED {
 		refuse(http.StatusBadGateway, "sandbox_not_listening", "Nothing listens on port "+strconv.Itoa(port)).write(w)
 		return
@@ -74,34 +67,9 @@ func (s *Simulator) visit(w http.ResponseWriter, r *http.Request, subdomain stri
 		return
 	}
 	defer inside.Close()
-	r.Header.Set("Connection", connection(r)) // one request on a connection: the next may be for somebody else
-	outside, buffered, err := http.NewResponseController(w).Hijack()
-	if err != nil {
+	if err := inside.Carry(w, r); err != nil {
 		s.fail(w, r, err)
-		return
 	}
-	defer func() { _ = outside.Close() }()                         // what was to be said has been
-	defer context.AfterFunc(ctx, func() { _ = outside.Close() })() // a read returns
-	if err := r.Write(inside); err != nil || len(r.Header["Upgrade"]) == 0 {
-		inside.CloseWrite()
-		_, _ = io.Copy(outside, inside) // the visitor sees where it ends
-		return
-	}
-	var back sync.WaitGroup
-	back.Go(func() {
-		_, _ = io.Copy(inside, buffered) // ends with the visitor
-		inside.CloseWrite()
-	})
-	_, _ = io.Copy(outside, inside)
-	_ = outside.Close()
-	back.Wait()
-}
-
-func connection(r *http.Request) string {
-	if len(r.Header["Upgrade"]) > 0 {
-		return "Upgrade"
-	}
-	return "close"
 }
 
 // byPort finds the session and the port of a subdomain.

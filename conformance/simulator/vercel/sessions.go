@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"slices"
 	"strconv"
 	"time"
 
@@ -304,20 +303,8 @@ func (s *Simulator) extendTimeout(w http.ResponseWriter, r *http.Request, sn *se
 }
 
 func (s *Simulator) listSessions(w http.ResponseWriter, r *http.Request) error {
-	name := r.URL.Query().Get("name")
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var found []*session
-	for _, sn := range s.sessions {
-		if name == "" || sn.sandbox.name == name {
-			found = append(found, sn)
-		}
-	}
-	slices.SortFunc(found, func(a, b *session) int { return b.created.Compare(a.created) })
-	out := []wireSession{}
-	for _, sn := range found {
-		out = append(out, sn.wire())
-	}
-	answer(w, http.StatusOK, map[string]any{"sessions": out, "pagination": wirePagination{Count: len(out)}})
+	listOf(w, r, "sessions", s.sessions, (*session).wire, func(sn *session) (string, time.Time) { return sn.sandbox.name, sn.created })
 	return nil
 }

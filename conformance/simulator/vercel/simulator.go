@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sandbar-dev/sandbar/conformance/simulator/internal/faults"
 	"github.com/sandbar-dev/sandbar/conformance/simulator/internal/guest"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 )
@@ -42,7 +43,7 @@ type Simulator struct {
 	opts   Options
 	fleet  *guest.Fleet
 	mux    *http.ServeMux
-	faults faults
+	faults faults.List
 
 	// life ends with the simulator, work is what it waits for.
 	life context.Context //nolint:containedctx // commands outlive the requests that start them
@@ -176,12 +177,12 @@ func (s *Simulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.visit(w, r, subdomain)
 		return
 	}
-	if strings.HasPrefix(r.URL.Path, adminPrefix) {
-		s.admin(w, r)
+	if strings.HasPrefix(r.URL.Path, faults.AdminPrefix) {
+		faults.Admin{Faults: &s.faults, State: s.state, Evict: s.Evict}.ServeHTTP(w, r)
 		return
 	}
 	r.URL.Path = strings.TrimPrefix(r.URL.Path, "/api")
-	s.faults.around(w, r, func(w http.ResponseWriter) {
+	s.faults.Around(w, r, sayFault, func(w http.ResponseWriter, r *http.Request) {
 		if err := s.permit(r); err != nil {
 			err.write(w)
 			return

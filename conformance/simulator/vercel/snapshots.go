@@ -3,7 +3,6 @@ package vercel
 import (
 	"context"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/sandbar-dev/sandbar/conformance/simulator/internal/guest"
@@ -94,21 +93,9 @@ func (s *Simulator) takeSnapshot(w http.ResponseWriter, r *http.Request, sn *ses
 }
 
 func (s *Simulator) listSnapshots(w http.ResponseWriter, r *http.Request) error {
-	name := r.URL.Query().Get("name")
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var found []*snapshot
-	for _, sp := range s.snapshots {
-		if name == "" || sp.sandbox == name {
-			found = append(found, sp)
-		}
-	}
-	slices.SortFunc(found, func(a, b *snapshot) int { return b.created.Compare(a.created) })
-	out := []wireSnapshot{}
-	for _, sp := range found {
-		out = append(out, sp.wire())
-	}
-	answer(w, http.StatusOK, map[string]any{"snapshots": out, "pagination": wirePagination{Count: len(out)}})
+	listOf(w, r, "snapshots", s.snapshots, (*snapshot).wire, func(sp *snapshot) (string, time.Time) { return sp.sandbox, sp.created })
 	return nil
 }
 

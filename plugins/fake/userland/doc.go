@@ -53,12 +53,12 @@
 //	sandbar-probe send tcp|udp ADDRESS PORT TEXT
 //	                          sends TEXT, and by TCP prints the answer; 1 if it cannot
 //	sandbar-probe lookup NAME prints the IPv4 addresses of a name; 1 if there are none
-//	sandbar-probe run ACK WINDOW FOLDER INPUT COUNT [NAME=VALUE]… PROGRAM [ARGUMENT]…
-//	                          runs a command and tells of it in lines of ASCII, as plugins/vercel wants it
+//	sandbar-probe run ACK WINDOW FOLDER INPUT PROGRAM [ARGUMENT]…
+//	                          runs a command and tells of it in lines of ASCII, as plugins/internal/runner wants it
 //	sandbar-probe files WHAT [ARGUMENT]…
-//	                          does something to files, as plugins/vercel wants it
+//	                          does something to files, as plugins/internal/files wants it
 //	sandbar-probe relay PORT ADDRESS…
-//	                          carries a connection, as plugins/vercel wants it
+//	                          carries a connection, as plugins/internal/runner wants it
 //	trap                      prints "ready", then each signal it gets; SIGTERM ends it
 //	winsize                   prints the terminal's size now and on each change
 package userland

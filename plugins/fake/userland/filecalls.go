@@ -15,8 +15,8 @@ import (
 	"github.com/sandbar-dev/sandbar/plugins/fake/system"
 )
 
-// fileCall does one thing to files, as plugins/vercel/files.pl does; what it is asked
-// and what it says is in plugins/vercel/filecalls.go.
+// fileCall does one thing to files, as plugins/internal/files/files.pl does; what it is asked
+// and what it says is in plugins/internal/files/filecalls.go.
 type fileCall struct {
 	p system.Process
 	// spool and pieces are the files in which content was sent; sent reads them.

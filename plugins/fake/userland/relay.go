@@ -11,7 +11,7 @@ import (
 	"github.com/sandbar-dev/sandbar/plugins/fake/system"
 )
 
-// relay carries a connection to a port as plugins/vercel/relay.pl does: standard input
+// relay carries a connection to a port as plugins/internal/runner/relay.pl does: standard input
 // goes there, and what comes back goes to standard output.
 func relay(p system.Process, port string, addresses []string) int {
 	p.Handle(system.SIGPIPE, system.Ignore)

@@ -2,6 +2,7 @@ package userland
 
 import (
 	"encoding/base64"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"slices"
@@ -20,21 +21,21 @@ const runLine = 3000
 const patience = 10 * time.Millisecond
 
 // run is the runner of providers whose vendor can do no more than to stream text;
-// plugins/vercel/runner.go says what it prints. Its arguments are ACK WINDOW FOLDER
-// INPUT COUNT NAME=VALUE… PROGRAM ARGUMENT….
+// plugins/internal/runner/protocol.go says what it prints, and that the environment is on standard
+// input. Its arguments are ACK WINDOW FOLDER INPUT PROGRAM ARGUMENT….
 func run(p system.Process, args []string) int {
-	const fixed = 5
+	const fixed = 4
 	var window int64
-	count := 0
 	var err error
 	if len(args) > fixed {
 		window, err = strconv.ParseInt(args[1], 10, 64)
-		if err == nil {
-			count, err = strconv.Atoi(args[4])
-		}
 	}
-	if err != nil || len(args) <= fixed+count || count < 0 || window < 1 {
-		return complain(p, 2, "sandbar-probe: want run ACK WINDOW FOLDER INPUT COUNT NAME=VALUE… PROGRAM ARGUMENT…")
+	if err != nil || window < 1 {
+		return complain(p, 2, "sandbar-probe: want run ACK WINDOW FOLDER INPUT PROGRAM ARGUMENT…")
+	}
+	set, err := environment(p)
+	if err != nil {
+		return print(p, "sandbar-probe", "failed its environment cannot be read: "+err.Error()+"\n")
 	}
 	if args[2] != "" {
 		if err := p.Chdir(args[2]); err != nil {
@@ -48,7 +49,7 @@ func run(p system.Process, args []string) int {
 		}
 	}
 	pid, err := p.Fork(func(p system.Process) int {
-		return become(p, args[fixed+count:], args[fixed:fixed+count], [3]int{r[0], w[1], w[2]}, slices.Concat(r[:], w[:]))
+		return become(p, args[fixed:], set, [3]int{r[0], w[1], w[2]}, slices.Concat(r[:], w[:]))
 	})
 	if err != nil {
 		return print(p, "sandbar-probe", "failed "+Message(err)+"\n")
@@ -81,6 +82,16 @@ func run(p system.Process, args []string) int {
 	}
 	_, _, _ = p.Close(w[0]), p.Close(r[1]), p.Close(r[2]) // they are the pumps'
 	return await(p, args[0], args[3] != "", pid, pumps)
+}
+
+// environment reads what is to be in the command's.
+func environment(p system.Process) ([]string, error) {
+	text, err := io.ReadAll(system.Stdin(p))
+	if err != nil {
+		return nil, err
+	}
+	pairs, err := hex.DecodeString(strings.TrimSpace(string(text)))
+	return strings.FieldsFunc(string(pairs), func(r rune) bool { return r == 0 }), err
 }
 
 // await waits for a command and then for its pumps, of which the first may be the one

@@ -7,28 +7,17 @@ import (
 	"fmt"
 	"io"
 	"mime"
-	"net"
 	"net/http"
-	"net/http/httptrace"
 	"net/url"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
+
+	"github.com/sandbar-dev/sandbar/plugins/internal/upstream"
 )
 
-const (
-	// DefaultBaseURL is where the vendor documents the API.
-	DefaultBaseURL = "https://api.vercel.com"
-	// maxAnswer bounds an answer that is read as a whole: a page of a hundred
-	// sandboxes with full tags takes a tenth of it.
-	maxAnswer = 8 << 20
-	// maxConns keeps a connection for each stream that a sandbox may have open at
-	// once, and for the calls beside them.
-	maxConns = 64
-	// dialTimeout is long enough for a far continent.
-	dialTimeout = 10 * time.Second
-)
+// DefaultBaseURL is where the vendor documents the API.
+const DefaultBaseURL = "https://api.vercel.com"
 
 // Options of a client.
 type Options struct {
@@ -45,29 +34,42 @@ type Options struct {
 // Client speaks to the vendor.
 type Client struct {
 	opts Options
-	base *url.URL
-	http *http.Client
+	http *upstream.Client
 }
 
 // New returns a client. Close it.
-func New(opts Options) (*Client, error) {
-	base, err := url.Parse(strings.TrimSuffix(opts.BaseURL, "/"))
-	if err != nil {
-		return nil, fmt.Errorf("base URL: %w", err)
+func New(opts Options) *Client {
+	return &Client{opts: opts, http: upstream.NewClient(upstream.Options{
+		Token: opts.Token, UserAgent: opts.UserAgent, Refusal: refusal, InvalidToken: invalidToken,
+		// The vendor's own client says JSON even where there is no body.
+		Header: http.Header{"Content-Type": {"application/json"}},
+	})}
+}
+
+// refused is the body of an answer that is no success.
+type refused struct {
+	Error struct {
+		Code         string `json:"code"`
+		Message      string `json:"message"`
+		InvalidToken bool   `json:"invalidToken"`
+	} `json:"error"`
+}
+
+func refusal(body []byte) (code, message string) {
+	var said refused
+	if json.Unmarshal(body, &said) != nil || said.Error.Code == "" {
+		return "", ""
 	}
-	dialer := &net.Dialer{Timeout: dialTimeout}
-	transport := &http.Transport{
-		DialContext: dialer.DialContext, ForceAttemptHTTP2: true, TLSHandshakeTimeout: dialTimeout,
-		MaxIdleConnsPerHost: maxConns, IdleConnTimeout: time.Minute,
-	}
-	return &Client{opts: opts, base: base, http: &http.Client{
-		Transport:     transport,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}}, nil
+	return said.Error.Code, said.Error.Message
+}
+
+func invalidToken(body []byte) bool {
+	var said refused
+	return json.Unmarshal(body, &said) == nil && said.Error.InvalidToken
 }
 
 // Close frees connections that nothing uses.
-func (c *Client) Close() { c.http.CloseIdleConnections() }
+func (c *Client) Close() { c.http.Close() }
 
 // CreateSandbox makes a sandbox and its first session.
 func (c *Client) CreateSandbox(ctx context.Context, req CreateRequest) (*SandboxAnswer, error) {
@@ -135,30 +137,29 @@ func (c *Client) ExtendTimeout(ctx context.Context, session string, by time.Dura
 
 // WriteFiles unpacks a tar.gz below a folder.
 func (c *Client) WriteFiles(ctx context.Context, session, dir string, archive []byte) error {
-	resp, err := c.send(ctx, http.MethodPost, sessionPath(session, "fs/write"), nil, bytes.NewReader(archive), //nolint:bodyclose // drained closes it
-		http.Header{"Content-Type": {"application/gzip"}, "X-Cwd": {dir}})
+	header := http.Header{"Content-Type": {"application/gzip"}, "X-Cwd": {dir}}
+	resp, err := c.http.Send(ctx, http.MethodPost, c.url(sessionPath(session, "fs/write"), nil), bytes.NewReader(archive), header) //nolint:bodyclose // Drain does
 	if err != nil {
 		return err
 	}
-	return drained(resp)
+	return upstream.Drain(resp)
 }
 
 // ReadFile returns the content of a file, which the caller closes. A file that is not
-// there is an *Error of status 404. The content, and not only its beginning, is bound
+// there is an *upstream.Error of status 404. The content, and not only its beginning, is bound
 // to ctx.
 func (c *Client) ReadFile(ctx context.Context, session, name string) (io.ReadCloser, error) {
 	body, err := json.Marshal(map[string]string{"path": name})
 	if err != nil {
 		return nil, fmt.Errorf("encode the request: %w", err)
 	}
-	resp, err := c.send(ctx, http.MethodPost, sessionPath(session, "fs/read"), nil, bytes.NewReader(body),
-		http.Header{"Content-Type": {"application/json"}})
+	resp, err := c.http.Send(ctx, http.MethodPost, c.url(sessionPath(session, "fs/read"), nil), bytes.NewReader(body), nil)
 	if err != nil {
 		return nil, err
 	}
 	if kind, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type")); err != nil || kind != "application/octet-stream" {
 		_ = resp.Body.Close() // nobody wants it
-		return nil, &Error{Status: resp.StatusCode, Code: codeProtocol, Message: "the answer is " + resp.Header.Get("Content-Type") + ": want application/octet-stream"}
+		return nil, upstream.Undocumented(resp.StatusCode, "the answer is "+resp.Header.Get("Content-Type")+": want application/octet-stream")
 	}
 	return resp.Body, nil
 }
@@ -167,73 +168,16 @@ func sessionPath(session, rest string) string {
 	return "/v2/sandboxes/sessions/" + url.PathEscape(session) + "/" + rest
 }
 
-// call sends in as JSON and decodes the answer into out, where they are not nil.
-func (c *Client) call(ctx context.Context, method, path string, query url.Values, in, out any) error {
-	var body io.Reader
-	if in != nil {
-		text, err := json.Marshal(in)
-		if err != nil {
-			return fmt.Errorf("encode the request: %w", err)
-		}
-		body = bytes.NewReader(text)
-	}
-	// The vendor's own client says JSON even where there is no body.
-	resp, err := c.send(ctx, method, path, query, body, http.Header{"Content-Type": {"application/json"}})
-	if err != nil {
-		return err
-	}
-	if out == nil {
-		return drained(resp)
-	}
-	defer func() { _ = resp.Body.Close() }() // it was only read
-	text, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
-	switch {
-	case err != nil:
-		return &LostError{Sent: true, Err: err}
-	case len(text) > maxAnswer:
-		return &Error{Status: resp.StatusCode, Code: codeProtocol, Message: "the answer is larger than " + strconv.Itoa(maxAnswer) + " bytes"}
-	}
-	if err := json.Unmarshal(text, out); err != nil {
-		return &Error{Status: resp.StatusCode, Code: codeProtocol, Message: "the answer is not the JSON that is documented: " + err.Error()}
-	}
-	return nil
-}
-
-// send returns a response that is a success; the caller closes its body. Its end,
-// and not only its beginning, is bound to ctx.
-func (c *Client) send(ctx context.Context, method, path string, query url.Values, body io.Reader, header http.Header) (*http.Response, error) {
-	u := *c.base
-	u.Path += path
+// url is the address of a call, for the team.
+func (c *Client) url(path string, query url.Values) string {
 	if query == nil {
 		query = url.Values{}
 	}
 	query.Set("teamId", c.opts.Team)
-	u.RawQuery = query.Encode()
-	var connected atomic.Bool
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }})
-	req, err := http.NewRequestWithContext(ctx, method, u.String(), body)
-	if err != nil {
-		return nil, fmt.Errorf("make the request: %w", err)
-	}
-	req.Header = header
-	req.Header.Set("Authorization", "Bearer "+c.opts.Token)
-	req.Header.Set("User-Agent", c.opts.UserAgent)
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return nil, &LostError{Sent: connected.Load(), Err: unwrapURL(err)}
-	}
-	if resp.StatusCode < 200 || resp.StatusCode > 299 {
-		return nil, refusal(resp)
-	}
-	return resp, nil
+	return strings.TrimSuffix(c.opts.BaseURL, "/") + path + "?" + query.Encode()
 }
 
-// drained reads what is left of an answer, so that its connection can be used
-// again.
-func drained(resp *http.Response) error {
-	defer func() { _ = resp.Body.Close() }() // it was only read
-	if _, err := io.Copy(io.Discard, io.LimitReader(resp.Body, maxAnswer)); err != nil {
-		return &LostError{Sent: true, Err: err}
-	}
-	return nil
+// call sends in as JSON and decodes the answer into out, where they are not nil.
+func (c *Client) call(ctx context.Context, method, path string, query url.Values, in, out any) error {
+	return c.http.JSON(ctx, method, c.url(path, query), in, out)
 }

@@ -6,11 +6,6 @@
 // language. What the driver needs of it is the interface vercel.API, which a later
 // SDK could satisfy.
 //
-// A Client never repeats a call: whether that is safe is for the caller to say, who
-// knows the idempotency key. It follows no redirect, because the token would go
-// along. An answer that is no success is an *Error; a call that got no answer is a
-// *LostError, which says whether the vendor may have got the request. No error holds
-// the token.
-//
-// A Client is safe for concurrent use.
+// Its errors are those of package upstream, whose client it is made of. A Client is
+// safe for concurrent use.
 package api

@@ -11,6 +11,8 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+
+	"github.com/sandbar-dev/sandbar/plugins/internal/upstream"
 )
 
 // maxLine bounds one line of a stream; the vendor's lines hold what one read of a
@@ -66,25 +68,25 @@ func (c *Client) stream(ctx context.Context, method, path string, body []byte) (
 	if body != nil {
 		content = bytes.NewReader(body)
 	}
-	resp, err := c.send(life, method, path, nil, content, http.Header{"Content-Type": {"application/json"}})
+	resp, err := c.http.Send(life, method, c.url(path, nil), content, nil)
 	switch {
 	case err != nil:
 		stop()
 		cancel()
 		if ctx.Err() != nil {
-			var lost *LostError
-			return nil, &LostError{Sent: !errors.As(err, &lost) || lost.Sent, Err: ctx.Err()}
+			var lost *upstream.LostError
+			return nil, &upstream.LostError{Sent: !errors.As(err, &lost) || lost.Sent, Err: ctx.Err()}
 		}
 		return nil, err
 	case !stop():
 		cancel()
 		_ = resp.Body.Close() // ctx has ended it
-		return nil, &LostError{Sent: true, Err: ctx.Err()}
+		return nil, &upstream.LostError{Sent: true, Err: ctx.Err()}
 	}
 	if kind, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type")); err != nil || kind != "application/x-ndjson" {
 		cancel()
 		_ = resp.Body.Close() // nobody wants it
-		return nil, &Error{Status: resp.StatusCode, Code: codeProtocol, Message: "the answer is " + resp.Header.Get("Content-Type") + ": want application/x-ndjson"}
+		return nil, upstream.Undocumented(resp.StatusCode, "the answer is "+resp.Header.Get("Content-Type")+": want application/x-ndjson")
 	}
 	lines := bufio.NewScanner(resp.Body)
 	const firstRoom = 64 << 10

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,13 +19,15 @@ import (
 	"github.com/sandbar-dev/sandbar/broker/pluginhost"
 	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/daemon"
 	"github.com/sandbar-dev/sandbar/cmd/sandbar/internal/render"
+	"github.com/sandbar-dev/sandbar/conformance/simulator/daytona"
 	"github.com/sandbar-dev/sandbar/conformance/simulator/vercel"
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
 	"github.com/sandbar-dev/sandbar/proto/handshake"
 )
 
 type simulatorCmd struct {
-	Vercel simulatorVercelCmd `cmd:"" help:"Simulate the sandboxes of Vercel."`
+	Daytona simulatorDaytonaCmd `cmd:"" help:"Simulate the sandboxes of Daytona."`
+	Vercel  simulatorVercelCmd  `cmd:"" help:"Simulate the sandboxes of Vercel."`
 }
 
 // Help is shown below the flags.
@@ -49,7 +53,21 @@ type simulatorVercelCmd struct {
 func (c *simulatorVercelCmd) Run(ctx context.Context, a *app) error {
 	return a.simulate(ctx, c.simulatorFlags, func(guests providerv1.ProviderServiceClient, log *slog.Logger) (simulator, error) {
 		return vercel.New(ctx, vercel.Options{Guests: guests, Token: c.Token, Team: c.Team, Project: c.Project, Log: log})
-	}, map[string]any{"token": c.Token, "team_id": c.Team, "project_id": c.Project})
+	}, "", map[string]any{"token": c.Token, "team_id": c.Team, "project_id": c.Project})
+}
+
+type simulatorDaytonaCmd struct {
+	simulatorFlags
+	Key     string `default:"simulated-key" placeholder:"KEY" help:"API key that is accepted. It is no secret."`
+	Creates int    `default:"600" placeholder:"N" help:"Sandboxes that may be asked for in a minute, before requests are refused with 429."`
+	Quota   int    `default:"0" placeholder:"N" help:"Sandboxes that there may be at once; 0: any number."`
+}
+
+// Run serves until it is interrupted.
+func (c *simulatorDaytonaCmd) Run(ctx context.Context, a *app) error {
+	return a.simulate(ctx, c.simulatorFlags, func(guests providerv1.ProviderServiceClient, log *slog.Logger) (simulator, error) {
+		return daytona.New(ctx, daytona.Options{Guests: guests, Key: c.Key, Creates: c.Creates, Quota: c.Quota, Log: log})
+	}, "/api", map[string]any{"api_key": c.Key})
 }
 
 // simulator is one vendor's.
@@ -67,9 +85,10 @@ const (
 	headerTimeout = 10 * time.Second
 )
 
-// simulate starts the guests' provider, as a broker would, and serves.
+// simulate starts the guests' provider, as a broker would, and serves. The address of
+// the API ends with path; settings are what its plugin is to be told besides.
 func (a *app) simulate(ctx context.Context, flags simulatorFlags, open func(providerv1.ProviderServiceClient, *slog.Logger) (simulator, error),
-	settings map[string]any,
+	path string, settings map[string]any,
 ) (err error) {
 	log := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	guests, stop, err := a.guests(ctx, flags, log)
@@ -89,7 +108,7 @@ func (a *app) simulate(ctx context.Context, flags simulatorFlags, open func(prov
 	server := &http.Server{Handler: sim, ReadHeaderTimeout: headerTimeout, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
-	settings["base_url"] = "http://" + listener.Addr().String()
+	settings["base_url"] = "http://" + listener.Addr().String() + path
 	if err := a.announceSimulator(settings); err != nil {
 		return errors.Join(err, server.Close(), <-served)
 	}
@@ -119,8 +138,13 @@ func (a *app) announceSimulator(settings map[string]any) error {
 	if a.JSON {
 		return render.Line(a.stdout, settings)
 	}
-	_, err := fmt.Fprintf(a.stdout, "Simulated at %s, with token %s, team_id %s and project_id %s. Interrupt it to end it; nothing is kept.\n",
-		settings["base_url"], settings["token"], settings["team_id"], settings["project_id"])
+	var given []string
+	for _, name := range slices.Sorted(maps.Keys(settings)) {
+		if name != "base_url" {
+			given = append(given, fmt.Sprintf("%s %s", name, settings[name]))
+		}
+	}
+	_, err := fmt.Fprintf(a.stdout, "Simulated at %s, with %s. Interrupt it to end it; nothing is kept.\n", settings["base_url"], strings.Join(given, ", "))
 	return err
 }
 

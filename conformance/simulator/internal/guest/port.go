@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"sync"
 
 	providerv1 "github.com/sandbar-dev/sandbar/proto/gen/sandbar/provider/v1"
@@ -14,6 +15,7 @@ import (
 // write.
 type Conn struct {
 	stream providerv1.ProviderService_OpenTunnelClient
+	life   context.Context //nolint:containedctx // of the connection
 	cancel context.CancelFunc
 	rest   []byte
 	half   sync.Once
@@ -28,7 +30,7 @@ func (g *Guest) Dial(ctx context.Context, port uint32) (*Conn, error) {
 		cancel()
 		return nil, err
 	}
-	c := &Conn{stream: stream, cancel: cancel}
+	c := &Conn{stream: stream, life: ctx, cancel: cancel}
 	open := &providerv1.TunnelOpen{Target: &providerv1.TunnelOpen_Port{Port: &providerv1.PortTarget{Sandbox: g.ref, Port: port}}}
 	_ = c.send(&providerv1.TunnelFrame{Frame: &providerv1.TunnelFrame_Open{Open: open}}) // Recv says why it failed
 	resp, err := stream.Recv()
@@ -92,3 +94,36 @@ func (c *Conn) CloseWrite() {
 
 // Close ends the connection.
 func (c *Conn) Close() { c.cancel() }
+
+// Carry passes a visitor's request on, and what comes back, as an edge of the vendor's
+// does. What an upgrade makes of it goes both ways. There is one request on a connection,
+// because the next may be for somebody else: what comes behind it is dropped. It
+// takes the visitor's connection over; an error says that it has not.
+func (c *Conn) Carry(w http.ResponseWriter, r *http.Request) error {
+	upgrade := len(r.Header["Upgrade"]) > 0
+	r.Header.Set("Connection", "close")
+	if upgrade {
+		r.Header.Set("Connection", "Upgrade")
+	}
+	if err := r.Write(c); err != nil { // before its body is not to be read any more
+		return fmt.Errorf("pass a request on: %w", err)
+	}
+	outside, buffered, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return fmt.Errorf("take a visitor's connection over: %w", err)
+	}
+	defer context.AfterFunc(c.life, func() { _ = outside.Close() })() // what reads and writes there returns
+	var inward sync.WaitGroup
+	inward.Go(func() {
+		var to io.Writer = io.Discard
+		if upgrade {
+			to = c
+		}
+		_, _ = io.Copy(to, buffered) // ends with the visitor, or below
+		c.CloseWrite()
+	})
+	_, _ = io.Copy(outside, c) // the visitor sees where it ends
+	_ = outside.Close()
+	inward.Wait()
+	return nil
+}
