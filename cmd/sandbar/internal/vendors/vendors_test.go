@@ -1,6 +1,7 @@
 package vendors_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -92,11 +93,7 @@ func TestTroubleStaysWhereItIs(t *testing.T) {
 			strike: func(r *rig, victim string) { r.signal(victim, syscall.SIGSTOP) },
 			heal:   func(r *rig, victim string) { r.signal(victim, syscall.SIGCONT) },
 		},
-		"it floods": {strike: func(r *rig, victim string) {
-			for range 4 {
-				r.start("exec", victim, "--", "yes") // of which nobody reads more than a pipe holds
-			}
-		}},
+		"it floods": {strike: (*rig).flood},
 	} {
 		for i, v := range all {
 			t.Run(name+"/"+v.name, func(t *testing.T) {
@@ -129,6 +126,25 @@ func TestTroubleStaysWhereItIs(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// flood starts commands that print without an end, of which nobody reads more than a
+// pipe holds.
+func (r *rig) flood(victim string) {
+	r.t.Helper()
+	for range 4 {
+		cmd := r.command(context.Background(), "exec", victim, "--", "yes")
+		if _, err := cmd.StdoutPipe(); err != nil {
+			r.t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			r.t.Fatal(err)
+		}
+		r.t.Cleanup(func() {
+			_ = cmd.Process.Kill() // it waits for its reader
+			_ = cmd.Wait()
+		})
 	}
 }
 
