@@ -105,10 +105,7 @@ func (c *daemonStopCmd) Run(ctx context.Context, a *app) error {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, quickCall, fmt.Errorf("process %d was asked to stop and has not ended", server.GetPid()))
 	defer cancel()
-	if _, err := a.client.Admin.StopServer(ctx, request(&brokerv1.StopServerRequest{})); err != nil && !connectionLost(err) {
-		return err
-	}
-	if err := daemon.AwaitGone(ctx, place); err != nil {
+	if err := a.stopServer(ctx, place); err != nil {
 		return err
 	}
 	a.note("stopped process %d; its sandboxes live on", server.GetPid())

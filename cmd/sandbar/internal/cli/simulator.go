@@ -32,7 +32,8 @@ type simulatorCmd struct {
 
 // Help is shown below the flags.
 func (*simulatorCmd) Help() string {
-	return "A simulator speaks a vendor's own API without an account. What it is asked to run is really run, in sandboxes of another provider."
+	return "A simulator speaks a vendor's own API without an account. What it is asked to run is really run, in sandboxes of another provider. " +
+		"With a command after --, it is there for as long as that runs, and so is a broker that the command finds, with the vendor's as its only provider."
 }
 
 // simulatorFlags are the same for every vendor.
@@ -40,6 +41,17 @@ type simulatorFlags struct {
 	Listen string `default:"127.0.0.1:0" placeholder:"ADDRESS" help:"Where to serve; port 0 is a free one."`
 	Guests string `default:"local" enum:"local,fake" help:"Provider whose sandboxes things run in: ${enum}."`
 	Plugin string `type:"path" placeholder:"PATH" help:"Binary of the guests' provider, named sandbar-provider-NAME; default: the one beside this program."`
+
+	Argv []string `arg:"" optional:"" passthrough:"partial" name:"command" help:"Program of this machine to run with the vendor, and its arguments, after --."`
+}
+
+// simulated is a vendor that is simulated.
+type simulated struct {
+	// vendor is the name of its provider, which speaks to it with settings and secrets.
+	// Its address is the setting base_url and ends with path.
+	vendor, path      string
+	settings, secrets map[string]string
+	open              func(providerv1.ProviderServiceClient, *slog.Logger) (simulator, error)
 }
 
 type simulatorVercelCmd struct {
@@ -51,9 +63,12 @@ type simulatorVercelCmd struct {
 
 // Run serves until it is interrupted.
 func (c *simulatorVercelCmd) Run(ctx context.Context, a *app) error {
-	return a.simulate(ctx, c.simulatorFlags, func(guests providerv1.ProviderServiceClient, log *slog.Logger) (simulator, error) {
-		return vercel.New(ctx, vercel.Options{Guests: guests, Token: c.Token, Team: c.Team, Project: c.Project, Log: log})
-	}, "", map[string]any{"token": c.Token, "team_id": c.Team, "project_id": c.Project})
+	return a.simulate(ctx, c.simulatorFlags, &simulated{
+		vendor: "vercel", settings: map[string]string{"team_id": c.Team, "project_id": c.Project}, secrets: map[string]string{"token": c.Token},
+		open: func(guests providerv1.ProviderServiceClient, log *slog.Logger) (simulator, error) {
+			return vercel.New(ctx, vercel.Options{Guests: guests, Token: c.Token, Team: c.Team, Project: c.Project, Log: log})
+		},
+	})
 }
 
 type simulatorDaytonaCmd struct {
@@ -65,9 +80,12 @@ type simulatorDaytonaCmd struct {
 
 // Run serves until it is interrupted.
 func (c *simulatorDaytonaCmd) Run(ctx context.Context, a *app) error {
-	return a.simulate(ctx, c.simulatorFlags, func(guests providerv1.ProviderServiceClient, log *slog.Logger) (simulator, error) {
-		return daytona.New(ctx, daytona.Options{Guests: guests, Key: c.Key, Creates: c.Creates, Quota: c.Quota, Log: log})
-	}, "/api", map[string]any{"api_key": c.Key})
+	return a.simulate(ctx, c.simulatorFlags, &simulated{
+		vendor: "daytona", path: "/api", settings: map[string]string{}, secrets: map[string]string{"api_key": c.Key},
+		open: func(guests providerv1.ProviderServiceClient, log *slog.Logger) (simulator, error) {
+			return daytona.New(ctx, daytona.Options{Guests: guests, Key: c.Key, Creates: c.Creates, Quota: c.Quota, Log: log})
+		},
+	})
 }
 
 // simulator is one vendor's.
@@ -85,18 +103,22 @@ const (
 	headerTimeout = 10 * time.Second
 )
 
-// simulate starts the guests' provider, as a broker would, and serves. The address of
-// the API ends with path; settings are what its plugin is to be told besides.
-func (a *app) simulate(ctx context.Context, flags simulatorFlags, open func(providerv1.ProviderServiceClient, *slog.Logger) (simulator, error),
-	path string, settings map[string]any,
-) (err error) {
+// simulate starts the guests' provider, as a broker would, and serves: until it is
+// interrupted, or the command of flags has ended.
+func (a *app) simulate(ctx context.Context, flags simulatorFlags, vendor *simulated) (err error) {
+	var argv []string
+	if len(flags.Argv) > 0 {
+		if argv, err = command(flags.Argv); err != nil {
+			return err
+		}
+	}
 	log := slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	guests, stop, err := a.guests(ctx, flags, log)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, bounded(ctx, simulatorEnd, stop)) }()
-	sim, err := open(guests, log)
+	sim, err := vendor.open(guests, log)
 	if err != nil {
 		return err
 	}
@@ -108,22 +130,23 @@ func (a *app) simulate(ctx context.Context, flags simulatorFlags, open func(prov
 	server := &http.Server{Handler: sim, ReadHeaderTimeout: headerTimeout, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug)}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
-	settings["base_url"] = "http://" + listener.Addr().String() + path
-	if err := a.announceSimulator(settings); err != nil {
-		return errors.Join(err, server.Close(), <-served)
-	}
-	select {
-	case err := <-served:
-		return fmt.Errorf("serve: %w", err)
-	case <-ctx.Done():
+	vendor.settings["base_url"] = "http://" + listener.Addr().String() + vendor.path
+	if len(argv) > 0 {
+		err = a.withSimulated(ctx, vendor, argv)
+	} else if err = a.announceSimulator(vendor); err == nil {
+		select {
+		case err := <-served:
+			return fmt.Errorf("serve: %w", err)
+		case <-ctx.Done():
+		}
 	}
 	if bounded(ctx, simulatorGrace, server.Shutdown) != nil { // streams go on for as long as their commands do
 		_ = server.Close() // the listener is closed already
 	}
-	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve: %w", err)
+	if ended := <-served; !errors.Is(ended, http.ErrServerClosed) {
+		err = errors.Join(err, fmt.Errorf("serve: %w", ended))
 	}
-	return nil
+	return err
 }
 
 // bounded gives f some time although ctx has ended.
@@ -134,17 +157,19 @@ func bounded(ctx context.Context, limit time.Duration, f func(context.Context) e
 }
 
 // announceSimulator says where it is and what its plugin is to be told.
-func (a *app) announceSimulator(settings map[string]any) error {
+func (a *app) announceSimulator(vendor *simulated) error {
+	told := maps.Clone(vendor.settings)
+	maps.Copy(told, vendor.secrets)
 	if a.JSON {
-		return render.Line(a.stdout, settings)
+		return render.Line(a.stdout, told)
 	}
 	var given []string
-	for _, name := range slices.Sorted(maps.Keys(settings)) {
+	for _, name := range slices.Sorted(maps.Keys(told)) {
 		if name != "base_url" {
-			given = append(given, fmt.Sprintf("%s %s", name, settings[name]))
+			given = append(given, fmt.Sprintf("%s %s", name, told[name]))
 		}
 	}
-	_, err := fmt.Fprintf(a.stdout, "Simulated at %s, with %s. Interrupt it to end it; nothing is kept.\n", settings["base_url"], strings.Join(given, ", "))
+	_, err := fmt.Fprintf(a.stdout, "Simulated at %s, with %s. Interrupt it to end it; nothing is kept.\n", told["base_url"], strings.Join(given, ", "))
 	return err
 }
 
