@@ -104,7 +104,7 @@ func lostAnswer(t *testing.T, v Vendor) {
 	Inject(t, url, Fault{Path: v.Creating, Kind: "lost"})
 	req := v.Request()
 	_, err := p.CreateSandbox(p.Ctx, req)
-	Refused(t, "CreateSandbox whose answer is lost", err, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE, unknown)
+	_ = Refused(t, "CreateSandbox whose answer is lost", err, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE, unknown)
 	found, err := p.GetSandbox(p.Ctx, ByKey(req.GetOperation().GetIdempotencyKey()))
 	if err != nil {
 		t.Fatal(err)
@@ -124,7 +124,7 @@ func unansweredKey(t *testing.T, v Vendor) {
 	req := v.Request()
 	key := req.GetOperation().GetIdempotencyKey()
 	_, err := p.CreateSandbox(p.Ctx, req)
-	Refused(t, "CreateSandbox whose connection broke", err, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE, unknown)
+	_ = Refused(t, "CreateSandbox whose connection broke", err, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE, unknown)
 	next := v.Plugin(t, url, state, nil)
 	for name, p := range map[string]Plugin{"the process that sent it": p, "the next process": next} {
 		_, err := p.GetSandbox(p.Ctx, ByKey(key))
@@ -141,9 +141,9 @@ func unansweredKey(t *testing.T, v Vendor) {
 			break
 		}
 	}
-	Refused(t, "GetSandbox by the key, later", err, providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND, none)
+	_ = Refused(t, "GetSandbox by the key, later", err, providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_FOUND, none)
 	_, err = later.CreateSandbox(later.Ctx, req)
-	Refused(t, "CreateSandbox with a key that was denied", err, providerv1.ErrorReason_ERROR_REASON_IDEMPOTENCY_KEY_REUSED, none)
+	_ = Refused(t, "CreateSandbox with a key that was denied", err, providerv1.ErrorReason_ERROR_REASON_IDEMPOTENCY_KEY_REUSED, none)
 }
 
 // down: a vendor that cannot be connected to has not been asked.
@@ -152,7 +152,7 @@ func down(t *testing.T, v Vendor) {
 	closed.Close()
 	p := v.Plugin(t, closed.URL, t.TempDir(), nil)
 	_, err := p.CreateSandbox(p.Ctx, v.Request())
-	Refused(t, "CreateSandbox", err, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE, none)
+	_ = Refused(t, "CreateSandbox", err, providerv1.ErrorReason_ERROR_REASON_UPSTREAM_UNAVAILABLE, none)
 	probe, err := p.Probe(p.Ctx, &providerv1.ProbeRequest{})
 	if err != nil || probe.GetReady() || probe.GetChecks()[0].GetRemedy() == "" {
 		t.Errorf("Probe answers %v, %v: want not ready, and a remedy", probe, err)
@@ -168,7 +168,7 @@ func slow(t *testing.T, v Vendor) {
 	ctx, cancel := context.WithTimeout(p.Ctx, sent)
 	defer cancel()
 	_, err := p.CreateSandbox(ctx, v.Request())
-	Refused(t, "CreateSandbox", err, providerv1.ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED, unknown)
+	_ = Refused(t, "CreateSandbox", err, providerv1.ErrorReason_ERROR_REASON_DEADLINE_EXCEEDED, unknown)
 }
 
 // numbers runs a command that prints the numbers up to n, and checks that all arrived.
@@ -222,7 +222,7 @@ func eviction(t *testing.T, v Vendor) {
 	_, err = p.StartExec(p.Ctx, &providerv1.StartExecRequest{
 		Sandbox: box, ExecId: NewID("exe"), RequestDigest: req.GetOperation().GetRequestDigest(), Spec: &providerv1.ExecSpec{Argv: []string{"true"}},
 	})
-	Refused(t, "StartExec in it", err, providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_RUNNING, none)
+	_ = Refused(t, "StartExec in it", err, providerv1.ErrorReason_ERROR_REASON_SANDBOX_NOT_RUNNING, none)
 }
 
 // DiedWithSandbox waits for the end of a command, which is to be that of its sandbox:

@@ -45,7 +45,7 @@ func Serve(t *testing.T, d sdk.Driver) providerv1.ProviderServiceClient {
 		t.Fatal(err)
 	}
 	socket := filepath.Join(dir, "s")
-	l, err := net.Listen("unix", socket)
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "unix", socket)
 	if err != nil {
 		t.Fatal(err)
 	}

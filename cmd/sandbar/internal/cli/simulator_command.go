@@ -98,7 +98,7 @@ func (a *app) environWith(pairs ...string) []string {
 // runBeside runs a program of this machine with our standard streams. It is asked to
 // end when the context ends.
 func (a *app) runBeside(ctx context.Context, argv, environ []string) error {
-	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...) //nolint:gosec // it is what the user wants to run
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = environ, a.stdin, a.stdout, a.stderr
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = commandGrace

@@ -115,7 +115,7 @@ func (c *Conn) Carry(w http.ResponseWriter, r *http.Request) error {
 	defer context.AfterFunc(c.life, func() { _ = outside.Close() })() // what reads and writes there returns
 	var inward sync.WaitGroup
 	inward.Go(func() {
-		var to io.Writer = io.Discard
+		to := io.Discard
 		if upgrade {
 			to = c
 		}
