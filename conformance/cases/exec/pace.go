@@ -81,6 +81,7 @@ func dropOldest(t *engine.T) {
 	t.Step("nobody reads, and it ends")
 	endsUnread(t, c, "it to end although nobody reads")
 	total := int64(len(want))
+	arrives(t, c, total)
 	out := c.Attach(stage.FromOldest()).Wait().Code(0)
 	oldest := out.Done.GetStdoutMissing() // the stage compares it with the offsets
 	if out.Done.GetStdoutTotal() != total {

@@ -174,6 +174,18 @@ func endsUnread(t *engine.T, c *stage.Command, want string) {
 	}
 }
 
+// arrives waits until all that a command printed is counted, for as long as that grows:
+// that it has ended may be known before.
+func arrives(t *engine.T, c *stage.Command, total int64) {
+	last, since := int64(-1), time.Now()
+	for got := c.Get().GetStdoutTotal(); got < total && time.Since(since) < stage.Patience(t); got = c.Get().GetStdoutTotal() {
+		if got != last {
+			last, since = got, time.Now()
+		}
+		stage.Pause(t, 20*time.Millisecond)
+	}
+}
+
 // beat is a script that grows a file for as long as it lives.
 func beat(file string) string { return "while :; do echo x >> " + file + "; sleep 0.05; done" }
 
