@@ -162,28 +162,34 @@ func rounds(progress string) int64 {
 
 // endsUnread waits for a command to end by itself, for as long as it prints.
 func endsUnread(t *engine.T, c *stage.Command, want string) {
-	last, since := int64(-1), time.Now()
-	for e := c.Get(); e.GetState() == providerv1.ExecState_EXEC_STATE_RUNNING; e = c.Get() {
-		if e.GetStdoutTotal() != last {
-			last, since = e.GetStdoutTotal(), time.Now()
-		}
-		if silence := 2 * stage.Patience(t); time.Since(since) > silence {
-			t.Fatalf("the command has printed %d bytes and no more for %s: want %s", last, silence, want)
-		}
-		stage.Pause(t, 20*time.Millisecond)
+	silence := 2 * stage.Patience(t)
+	printed, ended := whilePrinting(t, c, silence, func(e *providerv1.Exec) bool { return e.GetState() != providerv1.ExecState_EXEC_STATE_RUNNING })
+	if !ended {
+		t.Fatalf("the command has printed %d bytes and no more for %s: want %s", printed, silence, want)
 	}
 }
 
 // arrives waits until all that a command printed is counted, for as long as that grows:
-// that it has ended may be known before.
+// that it has ended may be known before. What does not arrive is for the caller to find.
 func arrives(t *engine.T, c *stage.Command, total int64) {
-	last, since := int64(-1), time.Now()
-	for got := c.Get().GetStdoutTotal(); got < total && time.Since(since) < stage.Patience(t); got = c.Get().GetStdoutTotal() {
-		if got != last {
-			last, since = got, time.Now()
+	_, _ = whilePrinting(t, c, stage.Patience(t), func(e *providerv1.Exec) bool { return e.GetStdoutTotal() >= total })
+}
+
+// whilePrinting waits until something is so of a command, or what it printed has not
+// grown for as long as silence. It returns how much that is, and which it was.
+func whilePrinting(t *engine.T, c *stage.Command, silence time.Duration, met func(*providerv1.Exec) bool) (printed int64, ok bool) {
+	printed = -1
+	since := time.Now()
+	for e := c.Get(); !met(e); e = c.Get() {
+		if e.GetStdoutTotal() != printed {
+			printed, since = e.GetStdoutTotal(), time.Now()
+		}
+		if time.Since(since) > silence {
+			return printed, false
 		}
 		stage.Pause(t, 20*time.Millisecond)
 	}
+	return printed, true
 }
 
 // beat is a script that grows a file for as long as it lives.
